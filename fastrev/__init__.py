@@ -1,0 +1,18 @@
+"""Exact meta-gradients through training (Maclaurin, Duvenaud, Adams, ICML 2015)."""
+
+from fastrev.batches import minibatches as minibatches
+from fastrev.errors import ArgumentError as ArgumentError
+from fastrev.errors import DivergenceError as DivergenceError
+from fastrev.errors import FastrevError as FastrevError
+from fastrev.errors import MissingExtraError as MissingExtraError
+from fastrev.errors import ReversalError as ReversalError
+from fastrev.errors import TrainingInterrupt as TrainingInterrupt
+from fastrev.meta_grad import meta_grad as meta_grad
+from fastrev.mlp import MLP as MLP
+from fastrev.results import Gradients as Gradients
+from fastrev.results import MetaGradient as MetaGradient
+from fastrev.results import Stats as Stats
+from fastrev.training import Run as Run
+from fastrev.training import train as train
+
+__version__ = "0.1.0"

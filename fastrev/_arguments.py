@@ -1,0 +1,95 @@
+"""Checks of arguments.  Every message names the argument, what it must be, what came, and what to pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev.errors import ArgumentError
+from fastrev.kernels.checks import all_finite
+from fastrev.kernels.fixed_point import LIMIT
+
+
+def fault(name: str, requirement: str, received: object, remedy: str = "") -> ArgumentError:
+    """The error for one argument, to be raised by the caller."""
+    advice = f" {remedy}" if remedy else ""
+    return ArgumentError(f"Argument '{name}' must {requirement}, not {received}.{advice}")
+
+
+def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
+    """A C-contiguous array of finite real numbers; a copy only where the conversion needs one."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged nested sequences
+        raise fault(name, "be a rectangular array of real numbers", "a ragged sequence") from None
+    if array.dtype.kind not in "fiu":
+        raise fault(
+            name, "be an array of real numbers", f"of dtype {array.dtype}", "Convert it with .astype(np.float64)."
+        )
+    with np.errstate(over="ignore"):  # becomes an infinity, refused below
+        converted = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+    if not all_finite(converted.reshape(-1)):
+        where = np.argwhere(~np.isfinite(converted))[0]
+        at = f" at {name}{where.tolist()}" if where.size else ""
+        raise fault(
+            name,
+            "be finite" if np.dtype(dtype) == np.float64 else f"be finite in {np.dtype(dtype)}",
+            f"{array[tuple(where)]}{at}",
+            "Remove or impute NaN and infinite entries first.",
+        )
+    return converted
+
+
+def parameters(name: str, value: object, size: int) -> npt.NDArray[np.float64]:
+    """A float64 array of shape (P,)."""
+    array = real_array(name, value)
+    if array.shape != (size,):
+        raise fault(name, f"have shape ({size},), one number per parameter of the model", f"shape {array.shape}")
+    return array
+
+
+def on_grid(name: str, array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The array, if all of it is within the grid's range."""
+    largest = np.abs(array).max(initial=0.0)
+    if not largest < LIMIT:
+        raise fault(
+            name,
+            f"be within the grid's range, magnitudes below {LIMIT:g}",
+            f"up to {largest:g}",
+            "Rescale the problem so that its weights and velocities are smaller.",
+        )
+    return array
+
+
+def whole(name: str, value: object, minimum: int) -> int:
+    """An int of at least `minimum`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise fault(name, "be a whole number", f"{value!r}", f"Pass an int of at least {minimum}.")
+    if value < minimum:
+        raise fault(name, f"be at least {minimum}", f"{value}")
+    return int(value)
+
+
+def choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """One of the names in `choices`."""
+    names = list(choices)
+    if not isinstance(value, str) or value not in names:
+        raise fault(name, "be one of " + ", ".join(map(repr, names)), f"{value!r}")
+    return value
+
+
+def distinct_choices(name: str, value: object, choices: Iterable[str]) -> tuple[str, ...]:
+    """Names in `choices`, none of them twice."""
+    names = list(choices)
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise fault(name, "be a sequence of names", f"{value!r}", f"Pass a tuple such as ({names[0]!r},).")
+    chosen = tuple(value)
+    for each in chosen:
+        if not isinstance(each, str) or each not in names:
+            raise fault(name, "hold names among " + ", ".join(map(repr, names)), f"{each!r}")
+    if len(set(chosen)) != len(chosen):
+        raise fault(name, "name each thing once", f"{chosen!r}")
+    return chosen

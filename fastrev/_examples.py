@@ -1,0 +1,87 @@
+"""Examples as the user gives them, to the flat arrays of the kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev import _arguments as arguments
+from fastrev.kernels.structures import Data
+
+if TYPE_CHECKING:
+    from fastrev.mlp import MLP
+
+
+def as_pair(model: MLP, name: str, pair: Any, example_weights: npt.ArrayLike | None = None) -> tuple[Data, int]:
+    """Check an argument ``(X, Y)``.  Returns the data and N, the number of examples."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        what = f"{len(pair)} items" if isinstance(pair, tuple | list) else type(pair).__name__
+        raise arguments.fault(name, "be a pair (X, Y) of inputs and targets", what)
+    return as_data(model, *pair, f"{name}[0]", f"{name}[1]", example_weights)
+
+
+def as_data(
+    model: MLP,
+    X: npt.ArrayLike,
+    Y: npt.ArrayLike,
+    x_name: str,
+    y_name: str,
+    example_weights: npt.ArrayLike | None = None,
+) -> tuple[Data, int]:
+    """Check inputs (N, D), targets and example weights (N,).  Returns the data and N."""
+    inputs, n = as_inputs(model, X, x_name)
+    weights = np.empty(0, model.dtype)
+    if example_weights is not None:
+        weights = arguments.real_array("example_weights", example_weights, model.dtype)
+        if weights.shape != (n,):
+            raise arguments.fault(
+                "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}"
+            )
+    return Data(inputs.x, _targets(model, Y, n, y_name).reshape(-1), weights), n
+
+
+def as_inputs(model: MLP, X: npt.ArrayLike, name: str) -> tuple[Data, int]:
+    """Check inputs (N, D).  Returns data without targets, and N."""
+    x = arguments.real_array(name, X, model.dtype)
+    d = model.sizes[0]
+    if x.ndim != 2 or x.shape[1] != d:
+        raise arguments.fault(
+            name, f"have shape (N, {d}), N examples of the model's {d} inputs", f"shape {x.shape}",
+            "Pass X.reshape(len(X), -1) for images, X[:, None] for a single input.",
+        )  # fmt: skip
+    if len(x) == 0:
+        raise arguments.fault(name, "hold at least one example", f"shape {x.shape}")
+    return Data(x.reshape(-1), np.empty(0, model.dtype), np.empty(0, model.dtype)), len(x)
+
+
+def _targets(model: MLP, Y: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
+    """Targets (N, K) in the model's dtype; integer classes become one-hot."""
+    k = model.sizes[-1]
+    y = np.asarray(Y)
+    if y.shape == (n, k):
+        return arguments.real_array(name, y, model.dtype)
+    if model.loss != "cross_entropy":
+        raise arguments.fault(
+            name, f"have shape (N, K) = ({n}, {k}) for loss={model.loss!r}", f"shape {y.shape}",
+            "Pass Y[:, None] for a single output.",
+        )  # fmt: skip
+    if y.shape != (n,):
+        raise arguments.fault(
+            name, f"have shape ({n}, {k}) of class probabilities or ({n},) of integer classes", f"shape {y.shape}"
+        )
+    if y.dtype.kind not in "iu":
+        raise arguments.fault(
+            name, "be of integer type where it holds classes", f"of dtype {y.dtype}",
+            "Pass Y.astype(int), or probabilities of shape (N, K).",
+        )  # fmt: skip
+    if y.min() < 0 or y.max() >= k:
+        bad = y[(y < 0) | (y >= k)][0]
+        raise arguments.fault(
+            name, f"hold classes from 0 to {k - 1}, for the model's {k} outputs", f"{bad}",
+            "Number the classes from 0, or give the model more outputs.",
+        )  # fmt: skip
+    one_hot = np.zeros((n, k), model.dtype)
+    one_hot[np.arange(n), y] = 1
+    return one_hot

@@ -1,0 +1,32 @@
+"""Optional dependencies: imported where they are used, with an error that says how to install them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from fastrev.errors import MissingExtraError
+
+
+def require(module: str, extra: str, purpose: str) -> Any:
+    """Import a module that the extra `extra` installs."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise  # the module is there; something that it needs is not
+        raise MissingExtraError(
+            f'{purpose} needs {error.name}, which is not installed. Run: python -m pip install "fastrev[{extra}]"'
+        ) from error
+
+
+@contextmanager
+def progress_bar(shown: bool, total: int, what: str, unit: str = "step") -> Iterator[Callable[[int], object]]:
+    """A progress bar, as a function to call with the number of units just done."""
+    if shown:
+        with require("tqdm", "demo", "A progress bar").tqdm(total=total, desc=what, unit=unit) as bar:
+            yield bar.update
+    else:
+        yield lambda done: None

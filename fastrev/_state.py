@@ -1,0 +1,70 @@
+"""The reversible state: weights and velocity on the grid, and the information that decays push out of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev import _arguments as arguments
+from fastrev.kernels import checks, fixed_point
+from fastrev.kernels import information_buffer as buffer
+from fastrev.kernels.structures import State
+
+_LEAST_WORDS = 2**14  # 32 KB: small models grow their tail a few times, not every few steps
+
+Grid = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+def to_grid(name: str, x: FloatArray) -> Grid:
+    """The float64 vector rounded to the grid, or an error that names the argument."""
+    grid = np.empty(x.shape, np.int64)
+    fixed_point.floats_to_grid(arguments.on_grid(name, x).reshape(-1), grid.reshape(-1))
+    return grid
+
+
+def to_floats(grid: Grid) -> FloatArray:
+    """The grid values as float64."""
+    x = np.empty(grid.shape)
+    fixed_point.grid_to_floats(grid.reshape(-1), x.reshape(-1))
+    return x
+
+
+def new_heads(size: int) -> npt.NDArray[np.uint32]:
+    """Heads that hold no information yet."""
+    return np.full(size, buffer.START, np.uint32)
+
+
+def new_state(w: Grid, v: Grid) -> State:
+    """A state before its first step.  It keeps `w` and `v` themselves, not copies."""
+    return State(w, v, new_heads(w.size), np.empty(0, np.uint16), np.zeros(2, np.int64))
+
+
+def make_room(tail: npt.NDArray[np.uint16], top: int, parameters: int) -> None:
+    """Let the tail take at least one more step, in place.
+
+    It grows by a sixteenth: the words themselves come at one in a hundred parameter updates, so the copying does not
+    show, and the slack stays small.
+    """
+    needed = top + buffer.WORDS_PER_STEP * parameters
+    if tail.size < needed:
+        tail.resize(max(needed, tail.size + tail.size // 16) + _LEAST_WORDS, refcheck=False)
+
+
+def stored_bits(heads: npt.NDArray[np.uint32], top: int) -> float:
+    """The information held, in bits: 0 at the start."""
+    return float(np.log2(heads).sum() - heads.size * np.log2(buffer.START) + 16 * top)
+
+
+def faults(state: State, w: Grid, v: Grid | None) -> list[str]:
+    """How the state differs from the start with weights `w` and velocity `v` (None: zero); empty if in nothing."""
+    found = []
+    if not np.array_equal(state.w, w):
+        found.append(f"{np.count_nonzero(state.w != w)} weights differ")
+    if not (checks.all_equal(state.v, 0) if v is None else np.array_equal(state.v, v)):
+        found.append(f"{np.count_nonzero(state.v != (0 if v is None else v))} velocities differ")
+    if not checks.all_equal(state.heads, buffer.START):
+        found.append(f"{np.count_nonzero(state.heads != buffer.START)} heads of information buffers differ")
+    if state.cursor[1] != 0:
+        found.append(f"{state.cursor[1]} words are left over")
+    return found

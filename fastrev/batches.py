@@ -1,0 +1,128 @@
+"""Which examples each step sees: always from the step's number alone, so that the reverse pass sees the same."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev import _arguments as arguments
+
+Rows = npt.NDArray[np.int64]
+
+
+class Batches(Protocol):
+    """A plan of batches over `examples` rows of data."""
+
+    size: int  # examples in a batch
+    steps: int | None  # T, if the plan fixes it
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """Row indices (end - begin, size) of the steps begin <= t < end; (0, 0) for all rows in order."""
+        ...
+
+
+class FullBatch:
+    """All examples at every step."""
+
+    steps = None
+
+    def __init__(self, examples: int) -> None:
+        self.size = examples
+
+    def rows(self, begin: int, end: int) -> Rows:
+        return np.empty((0, 0), np.int64)
+
+
+class GivenBatches:
+    """Row indices (T, B) from the user."""
+
+    def __init__(self, batches: npt.ArrayLike, examples: int) -> None:
+        table = np.asarray(batches)
+        if table.ndim != 2 or table.size == 0:
+            raise arguments.fault(
+                "batches", "have shape (T, B), B row indices for each of T steps", f"shape {table.shape}"
+            )
+        if table.dtype.kind not in "iu":
+            raise arguments.fault("batches", "hold integer row indices", f"dtype {table.dtype}")
+        if table.min() < 0 or table.max() >= examples:
+            bad = table[(table < 0) | (table >= examples)][0]
+            raise arguments.fault(
+                "batches", f"hold row indices from 0 to {examples - 1}, of the {examples} training examples", f"{bad}"
+            )
+        self._table = table
+        self.steps, self.size = table.shape
+
+    def rows(self, begin: int, end: int) -> Rows:
+        return np.ascontiguousarray(self._table[begin:end], np.int64)
+
+
+class ShuffledBatches:
+    """Epochs of shuffled mini-batches, without replacement; what does not fill a batch is left out of its epoch."""
+
+    steps = None
+
+    def __init__(self, examples: int, batch_size: int, seed: int) -> None:
+        self.size = arguments.whole("batch_size", batch_size, 1)
+        if self.size > examples:
+            raise arguments.fault(
+                "batch_size", f"be at most {examples}, the number of training examples", f"{self.size}",
+                "Leave it out to train on the full batch.",
+            )  # fmt: skip
+        self._seed = arguments.whole("seed", seed, 0)
+        self._examples = examples
+        self._per_epoch = examples // self.size
+
+    def rows(self, begin: int, end: int) -> Rows:
+        first, last = begin // self._per_epoch, -(-end // self._per_epoch)
+        epochs = np.concatenate([self._epoch(epoch) for epoch in range(first, last)])
+        skipped = begin - first * self._per_epoch
+        return epochs[skipped : skipped + end - begin]
+
+    def _epoch(self, epoch: int) -> Rows:
+        # A generator of its own for each epoch: the reverse pass asks for the last one first.
+        order = np.random.default_rng((self._seed, epoch)).permutation(self._examples)
+        return order[: self._per_epoch * self.size].reshape(self._per_epoch, self.size)
+
+
+def plan(examples: int, batch_size: int | None, seed: int, batches: npt.ArrayLike | None) -> Batches:
+    """The plan that the arguments `batch_size`, `seed` and `batches` ask for."""
+    if batches is None:
+        return FullBatch(examples) if batch_size is None else ShuffledBatches(examples, batch_size, seed)
+    if batch_size is not None:
+        raise arguments.fault(
+            "batches", "not be given together with batch_size", f"both (batch_size={batch_size!r})",
+            "Pass batches for row indices of your own, batch_size and seed for shuffled epochs.",
+        )  # fmt: skip
+    return GivenBatches(batches, examples)
+
+
+def minibatches(examples: int, batch_size: int, steps: int, seed: int = 0) -> Rows:
+    """The row indices that `batch_size` and `seed` stand for in `meta_grad` and `train`.
+
+    Epochs of shuffled batches, each example at most once an epoch; the ``examples % batch_size`` examples that do not
+    fill a batch are left out of their epoch, others in each.
+
+    Parameters
+    ----------
+    examples : int
+        N, the number of training examples.
+    batch_size : int
+        B, from 1 to N.
+    steps : int
+        T.
+    seed : int
+
+    Returns
+    -------
+    (T, B) int64 ndarray
+
+    Examples
+    --------
+    >>> from fastrev import minibatches
+    >>> minibatches(examples=6, batch_size=2, steps=4).shape
+    (4, 2)
+    """
+    shuffled = ShuffledBatches(arguments.whole("examples", examples, 1), batch_size, seed)
+    return shuffled.rows(0, arguments.whole("steps", steps, 1))

@@ -1,0 +1,115 @@
+"""Learning rates, decays and penalties: every accepted shape to a table, and the table's derivative back to the shape.
+
+A table has shape (T or 1, G or 1); an axis of length 1 stands for all steps, or for all groups.  Nothing is expanded, so
+a derivative summed into a table has the argument's shape already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev import _arguments as arguments
+from fastrev.kernels.rationals import best_ratios
+
+if TYPE_CHECKING:
+    from fastrev.mlp import MLP
+
+_SMALLEST_DECAY = 2.0**-16
+
+
+@dataclass(frozen=True)
+class Table:
+    """One hyperparameter of every step and group."""
+
+    name: str
+    values: npt.NDArray[np.float64]  # (T or 1, G or 1)
+    shape: tuple[int, ...]  # of the argument
+
+    @property
+    def steps(self) -> int | None:
+        """T, if the argument has an axis of steps."""
+        if len(self.shape) == 1 or (len(self.shape) == 2 and self.shape[0] > 1):
+            return self.shape[0]
+        return None
+
+
+def learning_rates(lr: npt.ArrayLike, groups: int) -> Table:
+    """Check `lr`."""
+    table = _table("lr", lr, groups)
+    if (table.values < 0).any():
+        raise arguments.fault("lr", "not be negative", f"{table.values.min():g}", "A rate of 0 freezes the weights.")
+    return table
+
+
+def decays(decay: npt.ArrayLike, groups: int) -> Table:
+    """Check `decay`."""
+    table = _table("decay", decay, groups)
+    low, high = table.values.min(), table.values.max()
+    if low <= 0:
+        raise arguments.fault(
+            "decay", "be in (0, 1]", f"{low:g}",
+            "A decay of 0 forgets the velocity, which no reversal can bring back; a small one such as 1e-3 is close.",
+        )  # fmt: skip
+    if high > 1:
+        raise arguments.fault("decay", "be in (0, 1]", f"{high:g}", "Above 1 the velocity would grow without a force.")
+    if low < _SMALLEST_DECAY:
+        raise arguments.fault(
+            "decay", "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
+        )
+    return table
+
+
+def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """n and d of every decay, each in the table's shape: the best rational with d <= 2**16."""
+    n, d = np.empty((2, decay.values.size), np.int64)
+    best_ratios(decay.values.reshape(-1), n, d)
+    return n.reshape(decay.values.shape), d.reshape(decay.values.shape)
+
+
+def penalty(model: MLP, l2: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Check `l2`.  Returns its coefficients (1,), (G,) or (P,)."""
+    values = arguments.real_array("l2", l2)
+    groups = len(model.groups)
+    if values.shape not in ((), (groups,), (model.num_params,)):
+        raise arguments.fault(
+            "l2", f"be a number, one per group ({groups},) or one per parameter ({model.num_params},)",
+            f"shape {values.shape}",
+        )  # fmt: skip
+    return values.reshape(-1)
+
+
+def number_of_steps(steps: int | None, axes: Iterable[tuple[str, int | None]]) -> int:
+    """T, from `steps` and from every argument with an axis of steps, which must agree."""
+    found = [("steps", arguments.whole("steps", steps, 1))] if steps is not None else []
+    found += [(name, count) for name, count in axes if count is not None]
+    if not found:
+        raise arguments.fault(
+            "steps", "be given where no other argument has an axis of steps", "None",
+            "Pass steps=T, or lr, decay or batches with a first axis of length T.",
+        )  # fmt: skip
+    first_name, count = found[0]
+    for name, other in found[1:]:
+        if other != count:
+            raise arguments.fault(
+                name, f"have {count} steps, as {first_name} has", f"{other}",
+                f"For one value per parameter group, give {name} the shape (1, G).",
+            )  # fmt: skip
+    return count
+
+
+def _table(name: str, value: npt.ArrayLike, groups: int) -> Table:
+    values = arguments.real_array(name, value)
+    shape = values.shape
+    if len(shape) > 2 or 0 in shape or (len(shape) == 2 and shape[1] not in (1, groups)):
+        raise arguments.fault(
+            name, f"be a number or have shape (T,), (T, 1), (1, {groups}) or (T, {groups})", f"shape {shape}",
+            f"T is the number of steps, {groups} the number of parameter groups.",
+        )  # fmt: skip
+    if len(shape) == 2:
+        return Table(name, values, shape)
+    return Table(name, values.reshape(-1, 1), shape)

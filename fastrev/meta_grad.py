@@ -1,0 +1,148 @@
+"""The front door."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev import _arguments as arguments
+from fastrev._examples import as_pair
+from fastrev._workspace import workspace_for
+from fastrev.errors import DivergenceError
+from fastrev.kernels import mlp_gradient
+from fastrev.mlp import MLP
+from fastrev.results import MetaGradient
+from fastrev.training import DEFAULT_WRT, WRT
+from fastrev.training import train as run_training
+
+
+def meta_grad(
+    model: MLP,
+    w0: npt.ArrayLike,
+    *,
+    train: tuple[npt.ArrayLike, npt.ArrayLike],
+    valid: tuple[npt.ArrayLike, npt.ArrayLike],
+    lr: npt.ArrayLike,
+    decay: npt.ArrayLike,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    batches: npt.ArrayLike | None = None,
+    l2: npt.ArrayLike = 0.0,
+    v0: npt.ArrayLike | None = None,
+    example_weights: npt.ArrayLike | None = None,
+    wrt: tuple[str, ...] = DEFAULT_WRT,
+    progress: bool = False,
+) -> MetaGradient:
+    """Gradient of a validation loss after a whole training run, by everything that the run depended on.
+
+    Trains `model` from `w0` for T steps of SGD with momentum,
+
+        v <- decay * v - (1 - decay) * g          w <- w + lr * v
+
+    with g the gradient of ``mean(example_weights * loss) + sum(l2 * w**2) / 2`` on the step's batch; then takes the
+    training back bit for bit, differentiating on the way.  No trajectory is stored.
+
+    Parameters
+    ----------
+    model : MLP
+    w0 : (P,) array_like
+        Initial weights, magnitudes below 2048.
+    train : pair (X, Y)
+        Training inputs (N, D) and targets: (N, K), or (N,) int classes for cross_entropy.
+    valid : pair (X, Y)
+        Validation examples, of any number.  They may be the training examples; the gradients by `x` and `y` are then
+        still those of training alone.
+    lr : float or (T,), (T, 1), (1, G), (T, G) array_like
+        Learning rates, not negative: of all, per step, per parameter group, or both.
+    decay : float or array_like, as lr
+        Momentum decays in (0, 1].  Each is replaced by the nearest ratio n/d with d <= 65536, which differs by less
+        than 1e-9 but near 0 and 1, where it may by 1e-5.
+    steps : int, optional
+        T; needed only where no argument has an axis of steps.
+    batch_size, seed : int, optional
+        Train on shuffled mini-batches: the rows that ``minibatches(N, batch_size, T, seed)`` gives.
+    batches : (T, B) array_like of int, optional
+        Train on these rows of the training examples.  With neither, every step sees all examples.
+    l2 : float, (G,) or (P,) array_like
+        Penalty coefficients: of all parameters, of each group, or of each parameter.
+    v0 : (P,) array_like, optional
+        Initial velocity; default zero.
+    example_weights : (N,) array_like, optional
+        Weights of the training examples; default one.
+    wrt : tuple of str
+        What to differentiate by: names among "lr", "decay", "w0", "v0", "l2", "x", "y", "example_weights".
+    progress : bool
+        Show a progress bar (needs tqdm).
+
+    Returns
+    -------
+    MetaGradient
+        With ``loss``, ``w``, ``v``, ``grad.lr`` ... and ``stats``.
+
+    Raises
+    ------
+    ArgumentError
+        Before anything is computed, if an argument is at fault.
+    DivergenceError
+        If a step's gradient is not finite or the step would leave the grid.
+    ReversalError
+        If the reversal does not arrive at the start of the run bit for bit.
+    TrainingInterrupt
+        On Ctrl-C while training, with the run so far.
+
+    Notes
+    -----
+    The state is int64 with 52 fraction bits, whatever `model.dtype`, which is the precision of gradients only.
+
+    References
+    ----------
+    D. Maclaurin, D. Duvenaud, R. P. Adams, "Gradient-based Hyperparameter Optimization through Reversible Learning",
+    ICML 2015.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrev
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((200, 5))
+    >>> Y = (X.sum(axis=1) > 0).astype(int)
+    >>> model = fastrev.MLP((5, 8, 2))
+    >>> result = fastrev.meta_grad(
+    ...     model, model.init(seed=0), train=(X[:150], Y[:150]), valid=(X[150:], Y[150:]),
+    ...     lr=np.full(20, 0.5), decay=0.9, batch_size=30)
+    >>> result.grad.lr.shape, result.grad.decay.shape, result.stats.exact
+    ((20,), (), True)
+    """
+    arguments.distinct_choices("wrt", wrt, WRT)
+    if not isinstance(model, MLP):
+        raise arguments.fault("model", "be a fastrev.MLP", type(model).__name__)
+    valid_data, valid_examples = as_pair(model, "valid", valid)
+    run = run_training(
+        model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
+        l2=l2, v0=v0, example_weights=example_weights, progress=progress,
+    )  # fmt: skip
+
+    w, v = run.w, run.v
+    work = workspace_for(model, valid_examples)
+    loss = mlp_gradient.mean_loss_and_gradient(
+        model._network, w.astype(model.dtype), valid_data, valid_examples, work, work.g
+    )
+    w_bar = work.g.astype(np.float64)
+    if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
+        raise DivergenceError(
+            f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
+            "learning rate that is too high, or validation inputs on another scale than the training inputs.",
+            step=run.stats.steps, group="", run=run,
+        )  # fmt: skip
+    del work
+    grad = run.pullback(w_bar, wrt=wrt, progress=progress)
+    if not all(np.isfinite(g).all() for g in vars(grad).values() if g is not None):
+        warnings.warn(
+            "The meta-gradient overflowed on its way back through training: training is chaotic at these learning "
+            "rates. Lower lr, or train for fewer steps.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return MetaGradient(loss=float(loss), w=w, v=v, grad=grad, stats=run.stats)

@@ -1,0 +1,87 @@
+"""What the public functions return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a run took.
+
+    Attributes
+    ----------
+    steps : int
+        T, the steps made.
+    stored_bits : float
+        Information that the run held at its end so that it could be taken back.
+    bits_per_parameter_step : float
+        The same per parameter and step.  ``log2(1 / decay)`` is the least possible.
+    bytes_held : int
+        Memory of the state, its information, workspace and derivatives together.  The data are not counted.
+    exact : bool or None
+        True once the run has been taken back and found equal to its start bit for bit; None before.  Never False: a
+        reversal that does not arrive raises `ReversalError`.
+    """
+
+    steps: int
+    stored_bits: float
+    bits_per_parameter_step: float
+    bytes_held: int
+    exact: bool | None
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Derivatives of one loss, each of the shape of its argument; None where it was not asked for.
+
+    Attributes
+    ----------
+    lr, decay, l2 : float or float64 ndarray
+        By the learning rates, the momentum decays, the penalty coefficients.
+    w0, v0 : (P,) float64 ndarray
+        By the initial weights and velocity.
+    x : (N, D) float64 ndarray
+        By the training inputs.
+    y : (N, K) float64 ndarray
+        By the training targets; for targets given as integer classes, by their one-hot form.
+    example_weights : (N,) float64 ndarray
+        By the weights of the training examples.
+    """
+
+    lr: Any = None
+    decay: Any = None
+    w0: FloatArray | None = None
+    v0: FloatArray | None = None
+    l2: Any = None
+    x: FloatArray | None = None
+    y: FloatArray | None = None
+    example_weights: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """What `meta_grad` returns.
+
+    Attributes
+    ----------
+    loss : float
+        Mean loss on the validation examples after training, without penalty.
+    w, v : (P,) float64 ndarray
+        Final weights and velocity.
+    grad : Gradients
+        Derivatives of `loss`.
+    stats : Stats
+    """
+
+    loss: float
+    w: FloatArray
+    v: FloatArray
+    grad: Gradients
+    stats: Stats

@@ -1,0 +1,25 @@
+"""Scans over whole arrays that NumPy would need a temporary for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._jit import kernel
+
+
+@kernel
+def all_finite(x):
+    """Whether no element is NaN or infinite."""
+    flags = np.int64(0)
+    for p in range(x.size):
+        flags |= np.int64(0) if abs(x[p]) < np.inf else np.int64(1)
+    return flags == 0
+
+
+@kernel
+def all_equal(grid, value):
+    """Whether every element is `value`."""
+    flags = np.int64(0)
+    for p in range(grid.size):
+        flags |= np.int64(grid[p]) ^ np.int64(value)
+    return flags == 0

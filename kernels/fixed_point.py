@@ -1,0 +1,82 @@
+"""The grid: int64 with 52 fraction bits, so values in (-2048, 2048) in steps of 2**-52.
+
+int64 addition is exact and undoes exactly (modulo 2**64 even where it overflows), which float addition does not.
+Every float that moves the state is rounded to the grid first.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._jit import inlined, kernel
+from .primitives import rint, wrapping_add, wrapping_sub
+
+FRACTION_BITS = 52
+SCALE = 2.0**FRACTION_BITS
+STEP = 2.0**-FRACTION_BITS
+LIMIT = 2.0 ** (63 - FRACTION_BITS)  # magnitudes below it are on the grid
+
+OUTSIDE = np.int64(-(2**63))  # the sign bit: what the range guards or together
+
+
+@inlined
+def to_float(c):
+    """The grid value as float64: rounded to 53 significant bits, then scaled exactly."""
+    return np.float64(c) * STEP
+
+
+@inlined
+def to_grid(x):
+    """The float64 rounded to the grid, ties to even; 0 where `outside(x)`, so that no input is undefined behaviour."""
+    return np.int64(rint((x if abs(x) < LIMIT else 0.0) * SCALE))
+
+
+@inlined
+def outside(x):
+    """Sign bit set where the float is not on the grid: too large, infinite or NaN."""
+    return np.int64(0) if abs(x) < LIMIT else OUTSIDE
+
+
+@inlined
+def overflow(a, b, total):
+    """Sign bit set where ``total = a + b`` wrapped: both terms then have the other sign."""
+    return (a ^ total) & (b ^ total)
+
+
+@kernel
+def floats_to_grid(x, grid):
+    """Round a float64 array to the grid.  Returns whether every element is on it."""
+    flags = np.int64(0)
+    for p in range(x.size):
+        flags |= outside(x[p])
+        grid[p] = to_grid(x[p])
+    return flags >= 0
+
+
+@kernel
+def grid_to_floats(grid, x):
+    """The inverse of `floats_to_grid`, rounded to the type of `x`."""
+    for p in range(grid.size):
+        x[p] = to_float(grid[p])
+
+
+@kernel
+def add(grid, x):
+    """Add a float64 array, rounded to the grid.  Returns whether the sum stayed on the grid; `subtract` undoes it."""
+    flags = np.int64(0)
+    for p in range(x.size):
+        a, b = grid[p], to_grid(x[p])
+        grid[p] = wrapping_add(a, b)
+        flags |= outside(x[p]) | overflow(a, b, grid[p])
+    return flags >= 0
+
+
+@kernel
+def subtract(grid, x):
+    """Subtract a float64 array, rounded to the grid.  Returns whether the result stayed on the grid; `add` undoes it."""
+    flags = np.int64(0)
+    for p in range(x.size):
+        a, b = grid[p], to_grid(x[p])
+        grid[p] = wrapping_sub(a, b)
+        flags |= outside(x[p]) | overflow(grid[p], b, a)
+    return flags >= 0

@@ -1,0 +1,104 @@
+"""Single instructions that Numba does not offer by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+_FLOAT_BITS = {types.float64: (64, 52, 1023), types.float32: (32, 23, 127)}  # width, fraction bits, exponent bias
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c`` rounded once, whatever the optimiser does with the code around it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fma(*args)
+
+    return c(c, c, c), codegen
+
+
+@intrinsic
+def wrapping_add(typingctx: Any, a: Any, b: Any) -> Any:
+    """``a + b`` modulo 2**64.  Numba's own `+` promises LLVM that it never overflows, and LLVM builds on that."""
+    return types.int64(types.int64, types.int64), _build("add")
+
+
+@intrinsic
+def wrapping_sub(typingctx: Any, a: Any, b: Any) -> Any:
+    """``a - b`` modulo 2**64."""
+    return types.int64(types.int64, types.int64), _build("sub")
+
+
+@intrinsic
+def wrapping_mul(typingctx: Any, a: Any, b: Any) -> Any:
+    """``a * b`` modulo 2**64."""
+    return types.int64(types.int64, types.int64), _build("mul")
+
+
+def _build(instruction: str) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return getattr(builder, instruction)(*args)
+
+    return codegen
+
+
+@intrinsic
+def rint(typingctx: Any, x: Any) -> Any:
+    """`x` rounded to the nearest integer, ties to even, still a float."""
+    return x(x), _call_llvm("llvm.rint")
+
+
+@intrinsic
+def floor(typingctx: Any, x: Any) -> Any:
+    """`x` rounded down to an integer, still a float."""
+    return x(x), _call_llvm("llvm.floor")
+
+
+def _call_llvm(name: str) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.call(builder.module.declare_intrinsic(name, [args[0].type]), args)
+
+    return codegen
+
+
+@intrinsic
+def like(typingctx: Any, x: Any, value: Any) -> Any:
+    """The constant `value` in the type of `x`: a bare literal would pull float32 arithmetic up to float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.cast(builder, args[1], signature.args[1], signature.return_type)
+
+    return x(x, value), codegen
+
+
+@intrinsic
+def by_precision(typingctx: Any, x: Any, double: Any, single: Any) -> Any:
+    """The constant `double` where `x` is float64, `single` where it is float32, in the type of `x`."""
+    chosen = 1 if x == types.float64 else 2
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return context.cast(builder, args[chosen], signature.args[chosen], signature.return_type)
+
+    return x(x, double, single), codegen
+
+
+@intrinsic
+def power_of_two(typingctx: Any, k: Any) -> Any:
+    """``2**k`` for an integer-valued float `k` of normal range: the exponent field is written directly.
+
+    Adding 1.5 * 2**fraction_bits leaves `k` in the low bits of the float, which vectorises on machines that have no
+    conversion from float to int64.
+    """
+    width, fraction_bits, bias = _FLOAT_BITS[k]
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        integer = ir.IntType(width)
+        shifted = builder.fadd(args[0], ir.Constant(args[0].type, 1.5 * 2.0**fraction_bits))
+        exponent = builder.add(builder.bitcast(shifted, integer), integer(bias))
+        return builder.bitcast(builder.shl(exponent, integer(fraction_bits)), args[0].type)
+
+    return k(k), codegen

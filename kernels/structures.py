@@ -1,0 +1,100 @@
+"""What travels together through the kernels, as tuples of arrays: nothing is allocated or checked here."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Int64s = npt.NDArray[np.int64]
+Floats = npt.NDArray[Any]  # float64 or float32: the precision of the gradient's arithmetic
+
+
+class Network(NamedTuple):
+    """The shape of an MLP with L layers, P parameters, G = 2 L parameter groups W1, b1, W2, b2, ..."""
+
+    sizes: Int64s  # (L + 1,): inputs, hidden units, outputs
+    bounds: Int64s  # (G + 1,): group g holds the parameters bounds[g] <= p < bounds[g + 1]
+    activation: int  # of kernels.activations
+    loss: int  # of kernels.losses
+
+
+class Data(NamedTuple):
+    """N examples, flat and row-major."""
+
+    x: Floats  # (N D,)
+    y: Floats  # (N K,)
+    weights: Floats  # (N,), or empty: all one
+
+
+class Batch(NamedTuple):
+    """`size` consecutive examples of the arrays of a `Data`, from row `first` on."""
+
+    x: Floats
+    y: Floats
+    weights: Floats
+    first: int
+    size: int
+
+
+class State(NamedTuple):
+    """A training run between two steps: all that exact reversal needs."""
+
+    w: Int64s  # (P,) on the grid
+    v: Int64s  # (P,) on the grid
+    heads: npt.NDArray[np.uint32]  # (P,)
+    tail: npt.NDArray[np.uint16]  # (capacity,)
+    cursor: Int64s  # (2,): steps done, top of the tail; written last in a step, by the kernel, so the state is whole
+
+
+class Schedule(NamedTuple):
+    """What each step is made with.  An axis of length 1 stands for all steps, or for all groups."""
+
+    lr: npt.NDArray[np.float64]  # (T or 1, G or 1)
+    n: Int64s  # (T or 1, G or 1): decay = n / d
+    d: Int64s  # as n
+    l2: npt.NDArray[np.float64]  # (1,), (G,) or (P,)
+    rows: Int64s  # (steps of this chunk, B): examples of each step; (0, 0): all of them, in order
+    first: int  # the step of rows[0]
+
+
+class Workspace(NamedTuple):
+    """Scratch for one block of `ROWS` examples; H is the sum of all layers' outputs, widest the largest of them."""
+
+    w: Floats  # (P,): the weights of this step in the gradient's precision
+    g: Floats  # (P,)
+    x: Floats  # (ROWS D,), y (ROWS K,), weights (ROWS,): gathered examples
+    y: Floats
+    weights: Floats
+    act: Floats  # (ROWS H,): activations of every layer; of the last, its outputs z
+    slope: Floats  # (ROWS H,): derivative of the activation
+    mean: Floats  # (ROWS K,): what the outputs predict
+    delta: Floats  # (ROWS H,): dL/dz of every layer
+    across: Floats  # (largest a b,): a transposed weight matrix
+    one: Floats  # (1,): 1
+    scratch: npt.NDArray[np.float64]  # (BLOCK,)
+
+
+class Tangents(NamedTuple):
+    """Scratch of the R-operator passes: R{.} of the arrays of `Workspace`."""
+
+    u: Floats  # (P,): the direction
+    hu: Floats  # (P,): the Hessian times u
+    act: Floats  # (ROWS H,)
+    delta: Floats  # (ROWS H,)
+    bend: Floats  # (ROWS H,): phi'' / phi' R{z}
+    x: Floats  # (ROWS D,) R{dL/dX}, or empty: not wanted
+
+
+class Adjoint(NamedTuple):
+    """Derivatives of the final loss: of the current w and v, and sums over the steps undone so far."""
+
+    w: npt.NDArray[np.float64]  # (P,)
+    v: npt.NDArray[np.float64]  # (P,)
+    lr: npt.NDArray[np.float64]  # as Schedule.lr
+    decay: npt.NDArray[np.float64]  # as Schedule.n
+    l2: npt.NDArray[np.float64]  # as Schedule.l2; like those below, empty where not wanted
+    x: npt.NDArray[np.float64]  # (N D,)
+    y: npt.NDArray[np.float64]  # (N K,)
+    weights: npt.NDArray[np.float64]  # (N,)
