@@ -12,6 +12,8 @@ from fastrev.mlp import MLP as MLP
 from fastrev.results import Gradients as Gradients
 from fastrev.results import MetaGradient as MetaGradient
 from fastrev.results import Stats as Stats
+from fastrev.reversible import ReversibleArray as ReversibleArray
+from fastrev.reversible import ReversibleSGD as ReversibleSGD
 from fastrev.training import Run as Run
 from fastrev.training import train as train
 

@@ -20,7 +20,7 @@ def fault(name: str, requirement: str, received: object, remedy: str = "") -> Ar
 
 
 def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
-    """A C-contiguous array of finite real numbers; a copy only where the conversion needs one."""
+    """A C-contiguous writeable array of finite real numbers: what the kernels are compiled for.  Copied only if it must."""
     try:
         array = np.asarray(value)
     except ValueError:  # ragged nested sequences
@@ -30,7 +30,7 @@ def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64) -> n
             name, "be an array of real numbers", f"of dtype {array.dtype}", "Convert it with .astype(np.float64)."
         )
     with np.errstate(over="ignore"):  # becomes an infinity, refused below
-        converted = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+        converted = np.require(array, dtype, ["C", "A", "W"])
     if not all_finite(converted.reshape(-1)):
         where = np.argwhere(~np.isfinite(converted))[0]
         at = f" at {name}{where.tolist()}" if where.size else ""

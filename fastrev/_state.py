@@ -30,9 +30,9 @@ def to_floats(grid: Grid) -> FloatArray:
     return x
 
 
-def new_heads(size: int) -> npt.NDArray[np.uint32]:
+def new_heads(size: int) -> npt.NDArray[np.int64]:
     """Heads that hold no information yet."""
-    return np.full(size, buffer.START, np.uint32)
+    return np.full(size, buffer.START, np.int64)
 
 
 def new_state(w: Grid, v: Grid) -> State:
@@ -51,7 +51,7 @@ def make_room(tail: npt.NDArray[np.uint16], top: int, parameters: int) -> None:
         tail.resize(max(needed, tail.size + tail.size // 16) + _LEAST_WORDS, refcheck=False)
 
 
-def stored_bits(heads: npt.NDArray[np.uint32], top: int) -> float:
+def stored_bits(heads: npt.NDArray[np.int64], top: int) -> float:
     """The information held, in bits: 0 at the start."""
     return float(np.log2(heads).sum() - heads.size * np.log2(buffer.START) + 16 * top)
 

@@ -32,7 +32,7 @@ def workspace_for(model: MLP, examples: int, gather: bool = False) -> Workspace:
         delta=np.empty(rows * width, dtype),
         across=np.empty(max(a * b for a, b in zip(sizes, sizes[1:], strict=False)), dtype),
         one=np.ones(1, dtype),
-        scratch=np.empty(BLOCK),
+        scratch=np.empty(2 * BLOCK),
     )
 
 

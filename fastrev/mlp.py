@@ -200,7 +200,9 @@ class MLP:
     def loss_value(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:
         """Mean loss over the examples X (N, D), Y (N, K) or (N,) classes.  No l2 penalty."""
         data, n = as_data(self, X, Y, "X", "Y")
-        return float(mlp_gradient.mean_loss(self._network, self._parameters("w", w), data, n, workspace_for(self, n)))
+        work = workspace_for(self, n)
+        weights = self._parameters("w", w)
+        return float(mlp_gradient.mean_loss_and_gradient(self._network, weights, data, n, work, work.g))
 
     def grad(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0) -> FloatArray:
         """Gradient (P,) of ``loss_value(w, X, Y) + sum(l2 * w**2) / 2`` by w.
@@ -217,7 +219,7 @@ class MLP:
         weights, coefficients = self._parameters("w", w), penalty(self, l2)
         work = workspace_for(self, n)
         mlp_gradient.mean_loss_and_gradient(self._network, weights, data, n, work, work.g)
-        mlp_gradient.add_penalty(self._network, weights, coefficients, work.g)
+        mlp_gradient.add_penalty(self._network.bounds, weights, coefficients, work.g)
         return work.g.astype(np.float64)
 
     def hvp(
@@ -235,7 +237,7 @@ class MLP:
         tangents = tangents_for(self, work, inputs=False)
         tangents.u[:] = self._parameters("u", u)
         mlp_hvp.mean_hvp(self._network, weights, data, n, work, tangents)
-        mlp_gradient.add_penalty(self._network, tangents.u, coefficients, tangents.hu)
+        mlp_gradient.add_penalty(self._network.bounds, tangents.u, coefficients, tangents.hu)
         return tangents.hu.astype(np.float64)
 
     def _parameters(self, name: str, w: npt.ArrayLike) -> npt.NDArray[np.floating]:

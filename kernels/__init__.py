@@ -10,6 +10,6 @@ Rules that hold in every module:
   result are so a property of the source, not of the optimiser, the vector width or where a call was inlined: the
   gradient of the reverse pass is the gradient of the forward pass bit for bit, which exact reversal rests on.
 * **do and undo side by side**, mirrored line by line.
-* **Grid integers are int64, heads uint32, tail words uint16**, always cast to int64 before arithmetic: Numba turns a
+* **Grid integers and heads are int64, tail words uint16**, cast to int64 before arithmetic: Numba turns a
   mix of int64 and uint64 into float64.
 """

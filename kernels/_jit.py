@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # No fast-math, not even `contract`: see the package's docstring.  `numpy` errors, because the Python model's check of
 # every division keeps loops from vectorising.
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "boundscheck": False}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "boundscheck": False, "_nrt": False}
 
 
 def _source_stamp() -> tuple[tuple[str, int, int], ...]:

@@ -20,8 +20,9 @@ TANH, SIGMOID, RELU, SOFTPLUS, IDENTITY = range(5)
 
 
 @kernel
-def activate(kind, a, slope):
-    """On entry a holds z; on return a = phi(z) and slope = phi'(z)."""
+def activate(kind, act, slopes, start, stop):
+    """On entry a = act[start:stop] holds z; on return a = phi(z) and the slopes there are phi'(z)."""
+    a, slope = act[start:stop], slopes[start:stop]
     if kind == TANH:
         for p in range(a.size):
             y = elementary.tanh(a[p])
@@ -48,8 +49,9 @@ def activate(kind, a, slope):
 
 
 @kernel
-def tangent(kind, a, slope, r, bend):
-    """On entry r holds R{z}; on return r = R{a} = phi' R{z} and bend = phi'' / phi' R{z}."""
+def activate_tangent(kind, act, slopes, tangents, bends, start, stop):
+    """On entry r = tangents[start:stop] holds R{z}; on return r = R{a} = phi' R{z}, and bend = phi'' / phi' R{z}."""
+    a, slope, r, bend = act[start:stop], slopes[start:stop], tangents[start:stop], bends[start:stop]
     if kind == TANH:
         for p in range(a.size):
             bend[p] = -(a[p] + a[p]) * r[p]

@@ -19,10 +19,12 @@ its gradients are off by up to a percent for it.
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import losses, momentum
 from ._jit import inlined, kernel
-from .fixed_point import grid_to_floats
-from .mlp_gradient import ROWS, add_gradient, outputs_offset
+from .layers import clear
+from .mlp_gradient import ROWS, add_gradient, add_penalty, outputs_offset
 from .mlp_hvp import add_hvp
 from .primitives import like
 from .reductions import dot, dot_velocity, dot_velocity_and_gradient
@@ -31,9 +33,9 @@ from .training import (
     at_step,
     batch_size,
     example,
+    load_weights,
     restore_position,
     restore_velocity,
-    start_gradient,
     take,
 )
 
@@ -61,13 +63,9 @@ def _through_position(net, schedule, state, work, tangents, adjoint, t, group):
     """Undo w <- w + alpha v and pull back through it; choose u."""
     start, stop = net.bounds[group], net.bounds[group + 1]
     alpha, n, d = at_step(schedule, t, group)
-    dw, dv, u = adjoint.w[start:stop], adjoint.v[start:stop], tangents.u[start:stop]
-    add_at(adjoint.lr, t, group, dot_velocity(dw, state.v[start:stop], work.scratch))
+    add_at(adjoint.lr, t, group, dot_velocity(adjoint.w, state.v, start, stop, work.scratch))
     restore_position(net, schedule, state, t, group)
-    share = 1.0 - n / d
-    for p in range(dw.size):
-        dv[p] += alpha * dw[p]
-        u[p] = like(u[p], share * dv[p])
+    _pull_velocity(adjoint.w, alpha, 1.0 - n / d, adjoint.v, tangents.u, start, stop)
 
 
 @inlined
@@ -75,22 +73,36 @@ def _through_velocity(net, schedule, state, work, tangents, adjoint, t, group):
     """Pull back through v <- gamma v - (1 - gamma) g."""
     start, stop = net.bounds[group], net.bounds[group + 1]
     _, n, d = at_step(schedule, t, group)
-    dw, dv, hu = adjoint.w[start:stop], adjoint.v[start:stop], tangents.hu[start:stop]
-    v, g = state.v[start:stop], work.g[start:stop]
-    add_at(adjoint.decay, t, group, dot_velocity_and_gradient(dv, v, g, work.scratch))
-    gamma = n / d
-    for p in range(dw.size):
-        dw[p] -= hu[p]
-        dv[p] *= gamma
+    change = dot_velocity_and_gradient(adjoint.v, state.v, work.g, start, stop, work.scratch)
+    add_at(adjoint.decay, t, group, change)
+    _pull_weights(tangents.hu, n / d, adjoint.w, adjoint.v, start, stop)
+
+
+@kernel
+def _pull_velocity(dw, alpha, share, dv, u, start, stop):
+    """dv += alpha dw, and u = (1 - gamma) dv."""
+    dw_s, dv_s, u_s = dw[start:stop], dv[start:stop], u[start:stop]
+    for p in range(dw_s.size):
+        dv_s[p] += alpha * dw_s[p]
+        u_s[p] = like(u_s[p], share * dv_s[p])
+
+
+@kernel
+def _pull_weights(hu, gamma, dw, dv, start, stop):
+    """dw -= H u, and dv = gamma dv."""
+    hu_s, dw_s, dv_s = hu[start:stop], dw[start:stop], dv[start:stop]
+    for p in range(dw_s.size):
+        dw_s[p] -= hu_s[p]
+        dv_s[p] *= gamma
 
 
 @inlined
 def _differentiate(net, data, examples, schedule, state, work, tangents, adjoint, t):
     """g and H u at w_t, and all that depends on R{.} at single examples."""
-    grid_to_floats(state.w, work.w)
-    start_gradient(net, work.w, schedule.l2, work.g)
-    start_gradient(net, tangents.u, schedule.l2, tangents.hu)
-    _through_penalty(net, work.w, tangents.u, adjoint, work.scratch)
+    load_weights(net, schedule, state, work)
+    clear(tangents.hu, 0, tangents.hu.size)
+    add_penalty(net.bounds, tangents.u, schedule.l2, tangents.hu)
+    _through_penalty(net.bounds, work.w, tangents.u, adjoint.l2, work.scratch)
     size = batch_size(schedule, examples)
     for first in range(0, size, ROWS):
         batch = take(net, data, schedule, work, t, first, min(ROWS, size - first))
@@ -99,32 +111,34 @@ def _differentiate(net, data, examples, schedule, state, work, tangents, adjoint
         _through_examples(net, schedule, batch, first, 1.0 / size, work, tangents, adjoint, t)
 
 
-@inlined
-def _through_penalty(net, w, u, adjoint, scratch):
+@kernel
+def _through_penalty(bounds, w, u, dl2, scratch):
     """dl2 -= w * u, summed over what shares a coefficient."""
-    if adjoint.l2.size == w.size:
+    if dl2.size == w.size:
         for p in range(w.size):
-            adjoint.l2[p] -= like(adjoint.l2[p], w[p]) * u[p]
-    elif adjoint.l2.size:
-        for group in range(net.bounds.size - 1):
-            start, stop = net.bounds[group], net.bounds[group + 1]
-            adjoint.l2[min(group, adjoint.l2.size - 1)] -= dot(w[start:stop], u[start:stop], scratch)
+            dl2[p] -= np.float64(w[p]) * np.float64(u[p])
+    elif dl2.size:
+        for group in range(bounds.size - 1):
+            start, stop = bounds[group], bounds[group + 1]
+            dl2[min(group, dl2.size - 1)] -= dot(w[start:stop], u[start:stop], scratch)
 
 
 @inlined
 def _through_examples(net, schedule, batch, first, scale, work, tangents, adjoint, t):
     """Scatter R{dL/dx}, R{dL/dy} and R{dL/d weight}: an example drawn twice is added twice."""
     d, k = net.sizes[0], net.sizes[-1]
-    r_z = tangents.act[outputs_offset(net, batch.size) :]
+    z0 = outputs_offset(net.sizes, batch.size)
     for i in range(batch.size):
         row = example(schedule, t, first + i)
         if adjoint.x.size:
-            _subtract(adjoint.x[row * d : (row + 1) * d], tangents.x[i * d : (i + 1) * d])
+            _subtract(tangents.x, i * d, d, adjoint.x, row * d)
         if adjoint.y.size:
-            dy = adjoint.y[row * k : (row + 1) * k]
-            losses.subtract_target_tangent(net.loss, work.mean, batch, i, k, scale, r_z, dy)
+            c = scale * (batch.weights[batch.first + i] if batch.weights.size else 1.0)
+            losses.subtract_target_tangent(net.loss, work.mean, i, k, c, tangents.act, z0, adjoint.y, row * k)
         if adjoint.weights.size:
-            adjoint.weights[row] -= losses.weight_tangent(net.loss, work.mean, batch, i, k, scale, r_z)
+            adjoint.weights[row] -= losses.weight_tangent(
+                net.loss, work.mean, batch.y, batch.first + i, i, k, scale, tangents.act, z0
+            )
 
 
 @inlined
@@ -133,7 +147,9 @@ def add_at(sums, t, group, value):
     sums[min(t, sums.shape[0] - 1), min(group, sums.shape[1] - 1)] += value
 
 
-@inlined
-def _subtract(a, b):
-    for p in range(a.size):
-        a[p] -= b[p]
+@kernel
+def _subtract(b, b0, size, a, a0):
+    """a[a0:] -= b[b0:], `size` elements."""
+    a_s, b_s = a[a0 : a0 + size], b[b0 : b0 + size]
+    for p in range(size):
+        a_s[p] -= b_s[p]

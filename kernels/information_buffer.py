@@ -1,27 +1,28 @@
-"""Algorithm 3 of Maclaurin et al. (2015): exact multiplication of a grid value by a ratio n/d, streamed.
+"""Exact multiplication of a grid value by a ratio n/d: Algorithm 3 of Maclaurin et al. (2015), streamed.
 
-Multiplying c by n/d, 0 < n < d, loses c mod d.  The paper keeps it on the parameter's information buffer i, a big
-integer, from which it takes the digit modulo n that makes the result as random in its low end as c was:
+Multiplying c by n/d, 0 < n < d, maps many values to one.  What tells them apart is kept on the parameter's information
+buffer i, an integer of any size: a digit modulo n is popped from it, a digit modulo d pushed on it,
 
-    i = i d + (c mod d);    c = (c div d) n + (i mod n);    i = i div n              (1)
+    s = i mod n;   i = i div n;   c n + s = c' d + r;   i = i d + r                    (1)
 
-The buffer grows by log2(d/n) bits a step.  As a big integer it would cost more the longer the run.  Here only its low
-end, the *head*, is computed with, as in asymmetric numeral systems (Duda 2013); what a head outgrows is pushed as
-16-bit words on one stack, the *tail*, in the order of the parameters:
+and (c', i) determines (c, i): the inverse swaps n and d.  i grows by log2(d/n) bits, which is all that was lost.  As a
+big integer it would cost more the longer the run.  Here only its low end, the *head*, is computed with, as in asymmetric
+numeral systems (Duda 2013); what a head outgrows is pushed as 16-bit words on one stack, the *tail*, in the order of the
+parameters:
 
-        head of p0     head of p1   ...                     tail
-       [L ......bL)   [L ......bL)          | word | word | flag | word | ... | top >
+          head of p0            head of p1   ...              tail
+       [LOW ...... HIGH)     [LOW ...... HIGH)      | word | word | flag | word | ... | top >
 
 This differs from the paper's Algorithm 3 in:
 
-1. The head stays in [L, bL), L = b = 2**16, so a uint32 holds it.  A multiplication takes it to
-   h' = (h d + r) div n; if h' >= bL the step *spills*: it pushes h' mod b and keeps h' div b.
-2. The undo knows a spill by the head it left: h < floor(L d / n).  If n does not divide L d, then a head of exactly
-   that value can come of both; a *flag* word, 1 for a spill, then tells which, and is pushed and popped only there.
-3. n, d <= 2**16: every product stays under 2**49, and the divisions are done in float64 lanes.
+1. The pop comes before the push.  The paper pushes c mod d first and takes (c div d) n + (i mod n) for c', up to n grid
+   steps from c n/d: 2**-36 for a decay that needs a large n.  Equation (1) stays within one step of it, always.
+2. Between pop and push the head, then k, *spills* if k >= HIGH div d: it pushes k mod b and keeps k div b.  So heads stay
+   in [LOW, HIGH), LOW = D**2, HIGH = b (D**2 + D), with D = b = 2**16 the largest denominator and the words' range.
+3. The undo knows a spill by the k it left: k < LOW div n.  From there to (HIGH/b - 1) div n, k can come of both, and a
+   *flag* word, 1 for a spill, is pushed to tell which.  That is one k in 2**15, so it costs nothing.
 
-That every head stays in its interval and every undo is exact is checked over all states at a small word size
-(tests/test_information_buffer.py).
+The bounds are proved in the tests' words by going through all states at a small D = b (tests/test_information_buffer.py).
 """
 
 from __future__ import annotations
@@ -31,33 +32,34 @@ import numpy as np
 from ._jit import inlined, kernel
 from .primitives import floor, fma, wrapping_add, wrapping_mul, wrapping_sub
 
-LOW = 2**16  # L: the lowest head
-BASE = 2**16  # b: a tail word's range
-HIGH = BASE * LOW  # bL: heads are below
-START = 2**24  # a fresh head, well inside: at L itself many first steps would land on the ambiguous value
-MAX_DENOMINATOR = 2**16
-BLOCK = 512  # elements worked on at a time, so that the passes over a block meet in the L1 cache
+MAX_DENOMINATOR = 2**16  # D
+BASE = 2**16  # b: a tail word's range; at least D, so that one word is enough for a step
+LOW = MAX_DENOMINATOR**2
+HIGH = BASE * (LOW + MAX_DENOMINATOR)
+# A fresh head: far from both ends, and 2**40 over the golden ratio.  Decays that are powers of two keep a head's mantissa:
+# from 2**40 itself each 16 halvings would land on an ambiguous k, which doubled the bits of decay 1/2.
+START = 0x9E3779B97F
 WORDS_PER_STEP = 2  # what one multiplication can push for one parameter: a word and a flag
+BLOCK = 512  # elements worked on at a time, so that the passes over a block meet in the L1 cache
 
-_LANES = 16  # elements that the search for the rare spill looks at together
+_LANES = 16  # elements that the search for the rare spill looks at together (8: +5 %, 32: +12 % time)
 
 
 @kernel
 def multiply(values, heads, tail, top, n, d, start, stop, scratch):
     """Multiply ``values[start:stop]`` by n/d.  Returns the new top of the tail.
 
-    values (P,) int64; heads (P,) uint32; tail (capacity,) uint16 with room for 2 (stop - start) more words;
-    scratch (BLOCK,) float64.
+    values, heads (P,) int64; tail (capacity,) uint16 with room for 2 (stop - start) more words;
+    scratch (2 BLOCK,) float64.
     """
     if n == d:
         return top
     for low in range(start, stop, BLOCK):
         high = min(low + BLOCK, stop)
-        i = scratch[: high - low]
-        _load(heads[low:high], i)
-        _exchange_digits(values[low:high], i, d, n)
-        top = _spill(i, tail, top, n, d)
-        _store(i, heads[low:high])
+        k, digits = scratch[: high - low], scratch[BLOCK : BLOCK + high - low]
+        _pop(heads[low:high], n, k, digits)
+        top = _spill(k, tail, top, n, d)
+        _scale_and_push(values[low:high], digits, n, d, k, heads[low:high])
     return top
 
 
@@ -69,45 +71,40 @@ def divide(values, heads, tail, top, n, d, start, stop, scratch):
     for block in range((stop - start - 1) // BLOCK, -1, -1):
         low = start + block * BLOCK
         high = min(low + BLOCK, stop)
-        i = scratch[: high - low]
-        _load(heads[low:high], i)
-        top = _refill(i, tail, top, n, d)
+        k, digits = scratch[: high - low], scratch[BLOCK : BLOCK + high - low]
+        _pop(heads[low:high], d, k, digits)
+        top = _refill(k, tail, top, n, d)
         if top < 0:
             return top
-        _exchange_digits(values[low:high], i, n, d)
-        _store(i, heads[low:high])
+        _scale_and_push(values[low:high], digits, d, n, k, heads[low:high])
     return top
 
 
 @inlined
-def _load(heads, i):
-    for k in range(i.size):
-        i[k] = np.int64(heads[k])
+def _pop(heads, m, k, digits):
+    """k, digit = divmod(head, m)."""
+    by_m = 1.0 / m
+    for p in range(heads.size):
+        k[p], digits[p] = _divide_small(np.float64(heads[p]), np.float64(m), by_m)
 
 
 @inlined
-def _store(i, heads):
-    for k in range(i.size):
-        heads[k] = np.uint32(np.int64(i[k]))
+def _scale_and_push(values, digits, n, d, k, heads):
+    """c, r = divmod(c n + digit, d);  head = k d + r.
 
-
-@inlined
-def _exchange_digits(values, i, pushed, popped):
-    """Equation (1) for a block: push ``c mod pushed`` on i, pop a digit modulo `popped`.  Its inverse swaps the two.
-
-    i holds heads as float64: below 2**49 all of this is exact there.
+    With c = q d + e this is q n + (e n + digit) div d, which needs no more than 64 bits.
     """
-    by_pushed, by_popped = 1.0 / pushed, 1.0 / popped
-    base, digits = np.float64(pushed), np.float64(popped)
-    for k in range(values.size):
-        c = values[k]
-        # c has 63 bits, float64 53: a first quotient that is up to 2**10 / pushed off leaves a small exact rest
-        quotient = np.int64(np.float64(c) * by_pushed)
-        rest = wrapping_sub(c, wrapping_mul(quotient, pushed))
-        more, digit = _divide_small(np.float64(rest), base, by_pushed)
-        i[k], taken = _divide_small(fma(i[k], base, digit), digits, by_popped)
-        quotient = wrapping_add(quotient, np.int64(more))
-        values[k] = wrapping_add(wrapping_mul(quotient, popped), np.int64(taken))
+    by_d = 1.0 / d
+    numerator, denominator = np.float64(n), np.float64(d)
+    for p in range(values.size):
+        c = values[p]
+        # c has 63 bits, float64 53: a first quotient up to 2**10 / d off leaves a small rest, which is exact
+        q = np.int64(np.float64(c) * by_d)
+        rest = wrapping_sub(c, wrapping_mul(q, d))
+        more, e = _divide_small(np.float64(rest), denominator, by_d)
+        scaled, r = _divide_small(fma(e, numerator, digits[p]), denominator, by_d)
+        values[p] = wrapping_add(wrapping_mul(wrapping_add(q, np.int64(more)), n), np.int64(scaled))
+        heads[p] = np.int64(fma(k[p], denominator, r))
 
 
 @inlined
@@ -124,41 +121,41 @@ def _divide_small(x, m, by_m):
 
 
 @inlined
-def _spill(h, tail, top, n, d):
-    """Bring heads back under bL, in ascending order; push what they spill."""
-    boundary, ambiguous = _boundary(n, d)
-    for first in range(0, h.size, _LANES):
-        lanes = h[first : first + _LANES]
+def _spill(k, tail, top, n, d):
+    """Shorten what would outgrow its head, in ascending order."""
+    too_large, least, ambiguous = np.float64(HIGH // d), *_boundaries(n)
+    for first in range(0, k.size, _LANES):
+        lanes = k[first : first + _LANES]
         rare = np.int64(0)
-        for k in range(lanes.size):
-            rare |= np.int64((lanes[k] >= HIGH) | (lanes[k] == boundary))
+        for p in range(lanes.size):
+            rare |= np.int64((lanes[p] >= too_large) | (lanes[p] <= ambiguous))
         if rare:
-            for k in range(first, min(first + _LANES, h.size)):
-                spilled = h[k] >= HIGH
+            for p in range(lanes.size):
+                spilled = lanes[p] >= too_large
                 if spilled:
-                    head = np.int64(h[k])
-                    tail[top] = np.uint16(head % BASE)
+                    whole = np.int64(lanes[p])
+                    tail[top] = np.uint16(whole % BASE)
                     top += 1
-                    h[k] = head // BASE
-                if ambiguous and h[k] == boundary:
+                    lanes[p] = whole // BASE
+                if least <= lanes[p] <= ambiguous:
                     tail[top] = np.uint16(spilled)
                     top += 1
     return top
 
 
 @inlined
-def _refill(h, tail, top, n, d):
+def _refill(k, tail, top, n, d):
     """Undo `_spill`, in descending order.  Returns -1 where the tail had no word left."""
-    boundary, ambiguous = _boundary(n, d)
-    for first in range((h.size - 1) // _LANES * _LANES, -1, -_LANES):
-        lanes = h[first : first + _LANES]
+    least, ambiguous = _boundaries(n)
+    for first in range((k.size - 1) // _LANES * _LANES, -1, -_LANES):
+        lanes = k[first : first + _LANES]
         rare = np.int64(0)
-        for k in range(lanes.size):
-            rare |= np.int64(lanes[k] <= boundary)
+        for p in range(lanes.size):
+            rare |= np.int64(lanes[p] <= ambiguous)
         if rare:
-            for k in range(min(first + _LANES, h.size) - 1, first - 1, -1):
-                spilled = h[k] < boundary
-                if ambiguous and h[k] == boundary:
+            for p in range(lanes.size - 1, -1, -1):
+                spilled = lanes[p] < least
+                if least <= lanes[p] <= ambiguous:
                     top -= 1
                     if top < 0:
                         return top
@@ -167,26 +164,26 @@ def _refill(h, tail, top, n, d):
                     top -= 1
                     if top < 0:
                         return top
-                    h[k] = h[k] * BASE + np.int64(tail[top])
+                    lanes[p] = lanes[p] * BASE + np.int64(tail[top])
     return top
 
 
 @inlined
-def _boundary(n, d):
-    """floor(L d / n), below which a head has spilled, and whether a head of just that value may have."""
-    return np.float64(LOW * d // n), LOW * d % n != 0
+def _boundaries(n):
+    """The least k that may not have spilled, and the largest that may have."""
+    return np.float64(LOW // n), np.float64((HIGH // BASE - 1) // n)
 
 
 @kernel
 def words_to_divide(heads, tail, top, n, d):
     """How many words `divide` would pop, without popping them; -1 if the tail holds fewer."""
-    boundary, ambiguous = _boundary(n, d)
+    least, ambiguous = _boundaries(n)
     needed = 0
     if n != d:
         for p in range(heads.size - 1, -1, -1):
-            head = np.float64(np.int64(heads[p]))
-            spilled = head < boundary
-            if ambiguous and head == boundary:
+            k = np.float64(heads[p] // d)
+            spilled = k < least
+            if least <= k <= ambiguous:
                 needed += 1
                 if needed > top:
                     return -1

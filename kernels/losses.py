@@ -6,6 +6,8 @@
     | logistic      | sum_k softplus(z_k) - y_k z_k          | sigmoid(z) | 1         |
 
 In all three dloss/dz = s m - y, which is why they share one room.  c = scale * example weight multiplies each row.
+
+Rows i of a block of outputs, from z0 on in `z`, belong to rows ``first + i`` of the targets y; `weights` may be empty.
 """
 
 from __future__ import annotations
@@ -20,18 +22,19 @@ CROSS_ENTROPY, SQUARED_ERROR, LOGISTIC = range(3)
 
 
 @kernel
-def predict(loss, z, rows, k, mean):
-    """mean (rows, k) of the outputs z."""
+def predict(loss, outputs, z0, rows, k, mean):
+    """mean (rows, k) of the outputs."""
+    z = outputs[z0 : z0 + rows * k]
     if loss == CROSS_ENTROPY:
         for i in range(rows):
-            z_i, m_i = z[i * k : (i + 1) * k], mean[i * k : (i + 1) * k]
+            z_i, m_i = _row(z, i, k), _row(mean, i, k)
             top = _largest(z_i)
             for j in range(k):
                 m_i[j] = z_i[j] - top
         for p in range(rows * k):  # one loop over all rows: ten classes a row would not fill the vectors
             mean[p] = elementary.exp_negative(mean[p])
         for i in range(rows):
-            m_i = mean[i * k : (i + 1) * k]
+            m_i = _row(mean, i, k)
             total = like(m_i[0], 0.0)
             for j in range(k):
                 total += m_i[j]
@@ -47,62 +50,63 @@ def predict(loss, z, rows, k, mean):
 
 
 @kernel
-def cotangent(loss, mean, batch, k, scale, delta):
-    """delta = dL/dz = c (s m - y), for every row of the batch."""
-    for i in range(batch.size):
-        y, m, out = _row(batch.y, batch.first + i, k), _row(mean, i, k), _row(delta, i, k)
-        c = weight(batch, i, scale)
-        s = _mass(loss, y)
+def cotangent(loss, mean, y, weights, first, rows, k, scale, deltas, z0):
+    """delta = dL/dz = c (s m - y), into ``deltas[z0:]``."""
+    delta = deltas[z0 : z0 + rows * k]
+    for i in range(rows):
+        y_i, m_i, delta_i = _row(y, first + i, k), _row(mean, i, k), _row(delta, i, k)
+        c = _weight(weights, first + i, like(y_i[0], scale))
+        s = _mass(loss, y_i)
         for j in range(k):
-            out[j] = c * (s * m[j] - y[j])
+            delta_i[j] = c * (s * m_i[j] - y_i[j])
 
 
 @kernel
-def tangent(loss, mean, batch, k, scale, r_z, r_delta):
-    """r_delta = R{dL/dz} = c s R{m}."""
-    for i in range(batch.size):
-        y, m = _row(batch.y, batch.first + i, k), _row(mean, i, k)
-        r, out = _row(r_z, i, k), _row(r_delta, i, k)
-        cs = weight(batch, i, scale) * _mass(loss, y)
+def tangent(loss, mean, y, weights, first, rows, k, scale, tangents, r_deltas, z0):
+    """R{delta} = c s R{m}, into ``r_deltas[z0:]``, from R{z} in ``tangents[z0:]``."""
+    r_z, r_delta = tangents[z0 : z0 + rows * k], r_deltas[z0 : z0 + rows * k]
+    for i in range(rows):
+        y_i, m_i, r_i, out_i = _row(y, first + i, k), _row(mean, i, k), _row(r_z, i, k), _row(r_delta, i, k)
+        cs = _weight(weights, first + i, like(y_i[0], scale)) * _mass(loss, y_i)
         if loss == CROSS_ENTROPY:
-            centre = _dot(m, r)
+            centre = _dot(m_i, r_i)
             for j in range(k):
-                out[j] = cs * m[j] * (r[j] - centre)
+                out_i[j] = cs * m_i[j] * (r_i[j] - centre)
         elif loss == LOGISTIC:
             for j in range(k):
-                out[j] = cs * m[j] * (like(m[j], 1.0) - m[j]) * r[j]
+                out_i[j] = cs * m_i[j] * (like(cs, 1.0) - m_i[j]) * r_i[j]
         else:
             for j in range(k):
-                out[j] = cs * r[j]
+                out_i[j] = cs * r_i[j]
 
 
-@inlined
-def subtract_target_tangent(loss, mean, batch, i, k, scale, r_z, dy):
-    """dy -= R{dL/dy} of row i, which is -c R{log softmax(z)}, else -c R{z}."""
-    m, r = _row(mean, i, k), _row(r_z, i, k)
-    c = weight(batch, i, scale)
-    centre = _dot(m, r) if loss == CROSS_ENTROPY else like(c, 0.0)
+@kernel
+def subtract_target_tangent(loss, mean, i, k, c, tangents, z0, dy, dy0):
+    """``dy[dy0:]`` -= R{dL/dy} for row i of a block, whose c is given: -c R{log softmax(z)}, else -c R{z}."""
+    m_i, r_i, dy_i = _row(mean, i, k), _row(tangents[z0:], i, k), dy[dy0 : dy0 + k]
+    centre = _dot(m_i, r_i) if loss == CROSS_ENTROPY else like(m_i[0], 0.0)
     for j in range(k):
-        dy[j] -= c * (centre - r[j])
+        dy_i[j] -= c * (centre - r_i[j])
 
 
-@inlined
-def weight_tangent(loss, mean, batch, i, k, scale, r_z):
-    """R{dL/d(example weight)} of row i: scale (s m - y) . R{z}."""
-    y, m, r = _row(batch.y, batch.first + i, k), _row(mean, i, k), _row(r_z, i, k)
-    s = _mass(loss, y)
+@kernel
+def weight_tangent(loss, mean, y, row, i, k, scale, tangents, z0):
+    """R{dL/d(example weight)} for the target in row `row` of y, at row i of a block: scale (s m - y) . R{z}."""
+    y_i, m_i, r_i = _row(y, row, k), _row(mean, i, k), _row(tangents[z0:], i, k)
+    s = _mass(loss, y_i)
     total = like(s, 0.0)
     for j in range(k):
-        total += (s * m[j] - y[j]) * r[j]
+        total += (s * m_i[j] - y_i[j]) * r_i[j]
     return like(total, scale) * total
 
 
 @kernel
-def total_loss(loss, z, batch, k):
-    """The losses of the batch, weighted and summed in float64."""
-    total = 0.0
-    for i in range(batch.size):
-        y, z_i = _row(batch.y, batch.first + i, k), _row(z, i, k)
+def total(loss, outputs, z0, y, weights, first, rows, k):
+    """The sum of weight * loss over a block, in float64."""
+    z = outputs[z0 : z0 + rows * k]
+    sum_of_losses = 0.0
+    for i in range(rows):
+        y_i, z_i = _row(y, first + i, k), _row(z, i, k)
         value = 0.0
         if loss == CROSS_ENTROPY:
             top = _largest(z_i)
@@ -111,22 +115,21 @@ def total_loss(loss, z, batch, k):
                 sum_exp += elementary.exp_negative(z_i[j] - top)
             log_sum_exp = np.float64(top) + np.log(sum_exp)
             for j in range(k):
-                value += y[j] * (log_sum_exp - z_i[j])
+                value += y_i[j] * (log_sum_exp - z_i[j])
         elif loss == LOGISTIC:
             for j in range(k):
-                value += elementary.softplus(z_i[j]) - y[j] * z_i[j]
+                value += elementary.softplus(z_i[j]) - y_i[j] * z_i[j]
         else:
             for j in range(k):
-                value += 0.5 * (z_i[j] - y[j]) * (z_i[j] - y[j])
-        total += value * weight(batch, i, 1.0)
-    return total
+                value += 0.5 * (z_i[j] - y_i[j]) * (z_i[j] - y_i[j])
+        sum_of_losses += value * _weight(weights, first + i, 1.0)
+    return sum_of_losses
 
 
 @inlined
-def weight(batch, i, scale):
-    """c = scale * example weight of row i, in the precision of the data."""
-    one = like(batch.y[0], scale)
-    return one * batch.weights[batch.first + i] if batch.weights.size else one
+def _weight(weights, row, scale):
+    """c = scale * weight of an example."""
+    return scale * weights[row] if weights.size else scale
 
 
 @inlined

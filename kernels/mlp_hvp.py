@@ -12,11 +12,12 @@ likewise for the targets and the example weights.
 
 from __future__ import annotations
 
-from . import activations, losses
+from . import losses
 from ._jit import inlined, kernel
-from .mlp_gradient import ROWS, add_gradient, consecutive, fill, fill_rows, outputs_offset
-from .primitives import fma
-from .products import product, transpose
+from .activations import activate_tangent
+from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply_and_bend
+from .mlp_gradient import ROWS, add_gradient, consecutive, outputs_offset
+from .products import product
 
 
 @inlined
@@ -26,77 +27,57 @@ def add_hvp(net, w, batch, scale, work, tangents):
     Fills ``tangents.x`` with R{dL/dX} unless it is empty.
     """
     _forward(net, w, batch, work, tangents)
-    out = outputs_offset(net, batch.size)
-    losses.tangent(net.loss, work.mean, batch, net.sizes[-1], scale, tangents.act[out:], tangents.delta[out:])
+    k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
+    losses.tangent(
+        net.loss, work.mean, batch.y, batch.weights, batch.first, batch.size, k, scale, tangents.act, tangents.delta, z0
+    )
     _backward(net, w, batch, work, tangents)
+
+
+@inlined
+def _forward(net, w, batch, work, tangents):
+    rows, a, b = batch.size, net.sizes[0], net.sizes[1]
+    affine(batch.x, batch.first * a, rows, a, tangents.u, 0, b, tangents.act, 0)
+    p, q = (a + 1) * b, 0
+    for layer in range(1, net.sizes.size - 1):
+        a, b = net.sizes[layer], net.sizes[layer + 1]
+        above = q + rows * a
+        activate_tangent(net.activation, work.act, work.slope, tangents.act, tangents.bend, q, above)
+        affine(work.act, q, rows, a, tangents.u, p, b, tangents.act, above)
+        product(tangents.act, q, a, 1, w, p, rows, b, a, tangents.act, above)
+        p += (a + 1) * b
+        q = above
+
+
+@inlined
+def _backward(net, w, batch, work, tangents):
+    rows, u, hu = batch.size, tangents.u, tangents.hu
+    p, q = w.size, outputs_offset(net.sizes, rows)
+    for layer in range(net.sizes.size - 2, 0, -1):
+        a, b = net.sizes[layer], net.sizes[layer + 1]
+        p -= (a + 1) * b
+        below = q - rows * a
+        add_parameter_gradient(work.act, below, rows, a, tangents.delta, q, b, work.one, hu, p)
+        product(tangents.act, below, 1, a, work.delta, q, a, b, rows, hu, p)
+        clear(tangents.delta, below, q)
+        add_through_weights(tangents.delta, q, rows, b, w, p, a, work.across, tangents.delta, below)
+        add_through_weights(work.delta, q, rows, b, u, p, a, work.across, tangents.delta, below)
+        multiply_and_bend(tangents.delta, work.slope, work.delta, tangents.bend, below, q)
+        q = below
+    a, b = net.sizes[0], net.sizes[1]
+    add_parameter_gradient(batch.x, batch.first * a, rows, a, tangents.delta, 0, b, work.one, hu, 0)
+    if tangents.x.size:
+        clear(tangents.x, 0, rows * a)
+        add_through_weights(tangents.delta, 0, rows, b, w, 0, a, work.across, tangents.x, 0)
+        add_through_weights(work.delta, 0, rows, b, u, 0, a, work.across, tangents.x, 0)
 
 
 @kernel
 def mean_hvp(net, w, data, examples, work, tangents):
     """hu = H u for the mean of weight * loss over the first `examples` of the data."""
-    fill(tangents.hu, 0.0)
+    clear(work.g, 0, work.g.size)
+    clear(tangents.hu, 0, tangents.hu.size)
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
         add_gradient(net, w, batch, 1.0 / examples, work, work.g)
         add_hvp(net, w, batch, 1.0 / examples, work, tangents)
-
-
-@inlined
-def _forward(net, w, batch, work, tangents):
-    layers = net.sizes.size - 1
-    u = tangents.u
-    p = q = 0
-    below, below0 = batch.x, batch.first * net.sizes[0]
-    for layer in range(layers):
-        a, b = net.sizes[layer], net.sizes[layer + 1]
-        fill_rows(tangents.act, q, batch.size, u, p + a * b, b)
-        product(below, below0, a, 1, u, p, batch.size, b, a, tangents.act, q)
-        if layer > 0:
-            product(tangents.act, below0, a, 1, w, p, batch.size, b, a, tangents.act, q)
-        if layer < layers - 1:
-            end = q + batch.size * b
-            activations.tangent(
-                net.activation, work.act[q:end], work.slope[q:end], tangents.act[q:end], tangents.bend[q:end]
-            )
-        below, below0 = work.act, q
-        p += (a + 1) * b
-        q += batch.size * b
-
-
-@inlined
-def _backward(net, w, batch, work, tangents):
-    u, hu = tangents.u, tangents.hu
-    p, q = w.size, outputs_offset(net, batch.size)
-    for layer in range(net.sizes.size - 2, -1, -1):
-        a, b = net.sizes[layer], net.sizes[layer + 1]
-        p -= (a + 1) * b
-        if layer > 0:
-            below = q - batch.size * a
-            product(work.act, below, 1, a, tangents.delta, q, a, b, batch.size, hu, p)
-            product(tangents.act, below, 1, a, work.delta, q, a, b, batch.size, hu, p)
-            _through_weights(w, u, p, a, b, batch.size, work, tangents, q, tangents.delta, below)
-            _bend(tangents.delta[below:q], work.slope[below:q], work.delta[below:q], tangents.bend[below:q])
-        else:
-            below = 0
-            product(batch.x, batch.first * a, 1, a, tangents.delta, q, a, b, batch.size, hu, p)
-            if tangents.x.size:
-                _through_weights(w, u, p, a, b, batch.size, work, tangents, q, tangents.x, 0)
-        product(work.one, 0, 0, 0, tangents.delta, q, 1, b, batch.size, hu, p + a * b)
-        q = below
-
-
-@inlined
-def _through_weights(w, u, p, a, b, rows, work, tangents, q, r, r0):
-    """r (rows, a) = R{delta} W^T + delta U^T."""
-    fill(r[r0 : r0 + rows * a], 0.0)
-    transpose(w, p, a, b, work.across)
-    product(tangents.delta, q, b, 1, work.across, 0, rows, a, b, r, r0)
-    transpose(u, p, a, b, work.across)
-    product(work.delta, q, b, 1, work.across, 0, rows, a, b, r, r0)
-
-
-@inlined
-def _bend(r, slope, delta, bend):
-    """r <- r * slope + delta * bend."""
-    for p in range(r.size):
-        r[p] = fma(delta[p], bend[p], r[p] * slope[p])

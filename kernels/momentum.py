@@ -45,6 +45,12 @@ def undo_position(w, v, alpha, start, stop):
 
 
 @kernel
+def redo_position(w, v, alpha, start, stop):
+    """Takes `undo_position` back."""
+    _move(w[start:stop], v[start:stop], alpha)
+
+
+@kernel
 def undo_velocity(v, heads, tail, top, g, n, d, start, stop, scratch):
     """The second half.  Returns the new top of the tail, or -1 if a word was missing."""
     _kick_back(v[start:stop], g[start:stop], 1.0 - n / d)

@@ -26,11 +26,12 @@ def dot(a, b, scratch):
 
 
 @kernel
-def dot_velocity(a, v, scratch):
-    """a . v for a velocity on the grid."""
+def dot_velocity(a, v, start, stop, scratch):
+    """a . v over a group, for a velocity on the grid."""
     total = 0.0
-    for low in range(0, a.size, BLOCK):
-        a_k, v_k = a[low : low + BLOCK], v[low : low + BLOCK]
+    for low in range(start, stop, BLOCK):
+        high = min(low + BLOCK, stop)
+        a_k, v_k = a[low:high], v[low:high]
         for k in range(a_k.size):
             scratch[k] = a_k[k] * to_float(v_k[k])
         total += _fold(scratch, a_k.size)
@@ -38,11 +39,12 @@ def dot_velocity(a, v, scratch):
 
 
 @kernel
-def dot_velocity_and_gradient(a, v, g, scratch):
-    """a . (v + g) for a velocity on the grid."""
+def dot_velocity_and_gradient(a, v, g, start, stop, scratch):
+    """a . (v + g) over a group, for a velocity on the grid."""
     total = 0.0
-    for low in range(0, a.size, BLOCK):
-        a_k, v_k, g_k = a[low : low + BLOCK], v[low : low + BLOCK], g[low : low + BLOCK]
+    for low in range(start, stop, BLOCK):
+        high = min(low + BLOCK, stop)
+        a_k, v_k, g_k = a[low:high], v[low:high], g[low:high]
         for k in range(a_k.size):
             scratch[k] = a_k[k] * (to_float(v_k[k]) + np.float64(g_k[k]))
         total += _fold(scratch, a_k.size)

@@ -43,7 +43,7 @@ class State(NamedTuple):
 
     w: Int64s  # (P,) on the grid
     v: Int64s  # (P,) on the grid
-    heads: npt.NDArray[np.uint32]  # (P,)
+    heads: Int64s  # (P,)
     tail: npt.NDArray[np.uint16]  # (capacity,)
     cursor: Int64s  # (2,): steps done, top of the tail; written last in a step, by the kernel, so the state is whole
 
@@ -73,7 +73,7 @@ class Workspace(NamedTuple):
     delta: Floats  # (ROWS H,): dL/dz of every layer
     across: Floats  # (largest a b,): a transposed weight matrix
     one: Floats  # (1,): 1
-    scratch: npt.NDArray[np.float64]  # (BLOCK,)
+    scratch: npt.NDArray[np.float64]  # (2 BLOCK,)
 
 
 class Tangents(NamedTuple):

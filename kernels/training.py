@@ -8,7 +8,8 @@ from . import information_buffer as buffer
 from . import momentum
 from ._jit import inlined, kernel
 from .fixed_point import grid_to_floats
-from .mlp_gradient import ROWS, add_gradient, add_penalty, consecutive, copy, fill
+from .layers import clear, copy
+from .mlp_gradient import ROWS, add_gradient, add_penalty
 from .structures import Batch
 
 # Why a loop returned, beside momentum.FINE, NOT_FINITE and OFF_GRID
@@ -89,8 +90,7 @@ def at_step(schedule, t, group):
 @inlined
 def step_gradient(net, data, examples, schedule, state, work, t):
     """``work.w`` = the weights of step t, ``work.g`` = the gradient there."""
-    grid_to_floats(state.w, work.w)
-    start_gradient(net, work.w, schedule.l2, work.g)
+    load_weights(net, schedule, state, work)
     size = batch_size(schedule, examples)
     for first in range(0, size, ROWS):
         batch = take(net, data, schedule, work, t, first, min(ROWS, size - first))
@@ -98,10 +98,11 @@ def step_gradient(net, data, examples, schedule, state, work, t):
 
 
 @inlined
-def start_gradient(net, w, l2, g):
-    """g = l2 * w."""
-    fill(g, 0.0)
-    add_penalty(net, w, l2, g)
+def load_weights(net, schedule, state, work):
+    """The weights to floats, and the gradient of their penalty."""
+    grid_to_floats(state.w, work.w)
+    clear(work.g, 0, work.g.size)
+    add_penalty(net.bounds, work.w, schedule.l2, work.g)
 
 
 @inlined
@@ -112,16 +113,23 @@ def batch_size(schedule, examples):
 @inlined
 def take(net, data, schedule, work, t, first, size):
     """`size` examples of step t's batch from position `first` on; gathered, unless the batch is all of the data."""
-    if schedule.rows.size == 0:
-        return consecutive(data, first, size)
-    d, k = net.sizes[0], net.sizes[-1]
-    for i in range(size):
-        row = schedule.rows[t - schedule.first, first + i]
-        copy(data.x[row * d : (row + 1) * d], work.x[i * d : (i + 1) * d])
-        copy(data.y[row * k : (row + 1) * k], work.y[i * k : (i + 1) * k])
+    x, y, weights, start = data.x, data.y, data.weights, first
+    if schedule.rows.size:
+        step = t - schedule.first
+        _gather(data.x, schedule.rows, step, first, size, net.sizes[0], work.x)
+        _gather(data.y, schedule.rows, step, first, size, net.sizes[-1], work.y)
         if data.weights.size:
-            work.weights[i] = data.weights[row]
-    return Batch(work.x, work.y, work.weights[: size if data.weights.size else 0], 0, size)
+            _gather(data.weights, schedule.rows, step, first, size, 1, work.weights)
+            weights = work.weights
+        x, y, start = work.x, work.y, 0
+    return Batch(x, y, weights, start, size)
+
+
+@kernel
+def _gather(source, rows, step, first, size, width, out):
+    for i in range(size):
+        row = rows[step, first + i]
+        copy(source[row * width : (row + 1) * width], out[i * width : (i + 1) * width])
 
 
 @inlined

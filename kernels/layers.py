@@ -1,0 +1,64 @@
+"""One affine layer Z = A W + 1 b^T, and what the passes through it need; W (a, b) and b (b,) lie in w from p on.
+
+All matrices have `rows` rows and lie in flat arrays from an offset on.
+"""
+
+from __future__ import annotations
+
+from ._jit import inlined, kernel
+from .primitives import fma, like
+from .products import product, transpose
+
+
+@kernel
+def affine(below, below0, rows, a, w, p, b, z, z0):
+    """Z = A W + 1 b^T for A (rows, a) and Z (rows, b)."""
+    bias = w[p + a * b : p + (a + 1) * b]
+    for i in range(rows):
+        copy(bias, z[z0 + i * b : z0 + (i + 1) * b])
+    product(below, below0, a, 1, w, p, rows, b, a, z, z0)
+
+
+@kernel
+def add_parameter_gradient(below, below0, rows, a, delta, delta0, b, one, g, p):
+    """dW += A^T delta and db += 1^T delta."""
+    product(below, below0, 1, a, delta, delta0, a, b, rows, g, p)
+    product(one, 0, 0, 0, delta, delta0, 1, b, rows, g, p + a * b)
+
+
+@kernel
+def add_through_weights(delta, delta0, rows, b, w, p, a, across, out, out0):
+    """out (rows, a) += delta W^T; `across` is scratch for W^T."""
+    transpose(w, p, a, b, across)
+    product(delta, delta0, b, 1, across, 0, rows, a, b, out, out0)
+
+
+@kernel
+def multiply(a, b, start, stop):
+    """a *= b, element by element."""
+    a_s, b_s = a[start:stop], b[start:stop]
+    for p in range(a_s.size):
+        a_s[p] *= b_s[p]
+
+
+@kernel
+def multiply_and_bend(r, slope, delta, bend, start, stop):
+    """r <- r * slope + delta * bend, element by element."""
+    r_s, slope_s, delta_s, bend_s = r[start:stop], slope[start:stop], delta[start:stop], bend[start:stop]
+    for p in range(r_s.size):
+        r_s[p] = fma(delta_s[p], bend_s[p], r_s[p] * slope_s[p])
+
+
+@kernel
+def clear(a, start, stop):
+    """a = 0."""
+    part = a[start:stop]
+    for p in range(part.size):
+        part[p] = like(part[p], 0.0)
+
+
+@inlined
+def copy(a, b):
+    """b = a, element by element.  (Numba's assignment to a slice compiles for a second, every time.)"""
+    for p in range(a.size):
+        b[p] = a[p]
