@@ -5,17 +5,16 @@ All matrices have `rows` rows and lie in flat arrays from an offset on.
 
 from __future__ import annotations
 
-from ._jit import inlined, kernel
-from .primitives import fma, like
+from ._jit import kernel
+from .primitives import copy_elements, fma, like
 from .products import product, transpose
 
 
 @kernel
 def affine(below, below0, rows, a, w, p, b, z, z0):
     """Z = A W + 1 b^T for A (rows, a) and Z (rows, b)."""
-    bias = w[p + a * b : p + (a + 1) * b]
     for i in range(rows):
-        copy(bias, z[z0 + i * b : z0 + (i + 1) * b])
+        copy_elements(w, p + a * b, z, z0 + i * b, b)
     product(below, below0, a, 1, w, p, rows, b, a, z, z0)
 
 
@@ -56,9 +55,3 @@ def clear(a, start, stop):
     for p in range(part.size):
         part[p] = like(part[p], 0.0)
 
-
-@inlined
-def copy(a, b):
-    """b = a, element by element.  (Numba's assignment to a slice compiles for a second, every time.)"""
-    for p in range(a.size):
-        b[p] = a[p]

@@ -16,8 +16,8 @@ from __future__ import annotations
 from . import losses
 from ._jit import inlined, kernel
 from .activations import activate
-from .layers import add_parameter_gradient, add_through_weights, affine, clear, copy, multiply
-from .primitives import like
+from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply
+from .primitives import copy_elements, like
 from .structures import Batch
 
 ROWS = 256
@@ -105,7 +105,7 @@ def outputs(net, w, data, examples, work, z):
         batch = consecutive(data, first, min(ROWS, examples - first))
         forward(net, w, batch, work)
         z0 = outputs_offset(net.sizes, batch.size)
-        copy(work.act[z0 : z0 + batch.size * k], z[first * k : (first + batch.size) * k])
+        copy_elements(work.act, z0, z, first * k, batch.size * k)
 
 
 @inlined

@@ -8,8 +8,9 @@ from . import information_buffer as buffer
 from . import momentum
 from ._jit import inlined, kernel
 from .fixed_point import grid_to_floats
-from .layers import clear, copy
+from .layers import clear
 from .mlp_gradient import ROWS, add_gradient, add_penalty
+from .primitives import copy_elements
 from .structures import Batch
 
 # Why a loop returned, beside momentum.FINE, NOT_FINITE and OFF_GRID
@@ -128,8 +129,7 @@ def take(net, data, schedule, work, t, first, size):
 @kernel
 def _gather(source, rows, step, first, size, width, out):
     for i in range(size):
-        row = rows[step, first + i]
-        copy(source[row * width : (row + 1) * width], out[i * width : (i + 1) * width])
+        copy_elements(source, rows[step, first + i] * width, out, i * width, width)
 
 
 @inlined
