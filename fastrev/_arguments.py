@@ -20,7 +20,7 @@ def fault(name: str, requirement: str, received: object, remedy: str = "") -> Ar
 
 
 def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
-    """A C-contiguous writeable array of finite real numbers: what the kernels are compiled for.  Copied only if it must."""
+    """A C-contiguous writeable array of finite real numbers, as kernels are compiled for; a copy only if need be."""
     try:
         array = np.asarray(value)
     except ValueError:  # ragged nested sequences

@@ -19,7 +19,8 @@ def as_pair(model: MLP, name: str, pair: Any, example_weights: npt.ArrayLike | N
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         what = f"{len(pair)} items" if isinstance(pair, tuple | list) else type(pair).__name__
         raise arguments.fault(name, "be a pair (X, Y) of inputs and targets", what)
-    return as_data(model, *pair, f"{name}[0]", f"{name}[1]", example_weights)
+    X, Y = pair
+    return as_data(model, X, Y, f"{name}[0]", f"{name}[1]", example_weights)
 
 
 def as_data(

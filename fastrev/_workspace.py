@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,7 @@ def workspace_for(model: MLP, examples: int, gather: bool = False) -> Workspace:
         slope=np.empty(rows * (width - k), dtype),
         mean=np.empty(rows * k, dtype),
         delta=np.empty(rows * width, dtype),
-        across=np.empty(max(a * b for a, b in zip(sizes, sizes[1:], strict=False)), dtype),
+        across=np.empty(max(a * b for a, b in pairwise(sizes)), dtype),
         one=np.ones(1, dtype),
         scratch=np.empty(2 * BLOCK),
     )

@@ -15,8 +15,15 @@ Rows = npt.NDArray[np.int64]
 class Batches(Protocol):
     """A plan of batches over `examples` rows of data."""
 
-    size: int  # examples in a batch
-    steps: int | None  # T, if the plan fixes it
+    @property
+    def size(self) -> int:
+        """Examples in a batch."""
+        ...
+
+    @property
+    def steps(self) -> int | None:
+        """T, if the plan fixes it."""
+        ...
 
     def rows(self, begin: int, end: int) -> Rows:
         """Row indices (end - begin, size) of the steps begin <= t < end; (0, 0) for all rows in order."""
@@ -26,17 +33,20 @@ class Batches(Protocol):
 class FullBatch:
     """All examples at every step."""
 
-    steps = None
+    steps: int | None = None
 
     def __init__(self, examples: int) -> None:
         self.size = examples
 
     def rows(self, begin: int, end: int) -> Rows:
+        """No indices: all rows."""
         return np.empty((0, 0), np.int64)
 
 
 class GivenBatches:
     """Row indices (T, B) from the user."""
+
+    steps: int | None
 
     def __init__(self, batches: npt.ArrayLike, examples: int) -> None:
         table = np.asarray(batches)
@@ -55,13 +65,14 @@ class GivenBatches:
         self.steps, self.size = table.shape
 
     def rows(self, begin: int, end: int) -> Rows:
+        """A slice of the table."""
         return np.ascontiguousarray(self._table[begin:end], np.int64)
 
 
 class ShuffledBatches:
     """Epochs of shuffled mini-batches, without replacement; what does not fill a batch is left out of its epoch."""
 
-    steps = None
+    steps: int | None = None
 
     def __init__(self, examples: int, batch_size: int, seed: int) -> None:
         self.size = arguments.whole("batch_size", batch_size, 1)
@@ -75,6 +86,7 @@ class ShuffledBatches:
         self._per_epoch = examples // self.size
 
     def rows(self, begin: int, end: int) -> Rows:
+        """The batches of some steps, from as many epochs as they touch."""
         first, last = begin // self._per_epoch, -(-end // self._per_epoch)
         epochs = np.concatenate([self._epoch(epoch) for epoch in range(first, last)])
         skipped = begin - first * self._per_epoch

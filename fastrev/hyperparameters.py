@@ -1,4 +1,4 @@
-"""Learning rates, decays and penalties: every accepted shape to a table, and the table's derivative back to the shape.
+"""Learning rates, decays and penalties: every accepted shape to a table.
 
 A table has shape (T or 1, G or 1); an axis of length 1 stands for all steps, or for all groups.  Nothing is expanded, so
 a derivative summed into a table has the argument's shape already.
@@ -65,7 +65,7 @@ def decays(decay: npt.ArrayLike, groups: int) -> Table:
 
 
 def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """n and d of every decay, each in the table's shape: the best rational with d <= 2**16."""
+    """Numerator n and denominator d of every decay, each in the table's shape: the best rational with d <= 2**16."""
     n, d = np.empty((2, decay.values.size), np.int64)
     best_ratios(decay.values.reshape(-1), n, d)
     return n.reshape(decay.values.shape), d.reshape(decay.values.shape)

@@ -102,9 +102,7 @@ class MLP:
         )
 
     def __repr__(self) -> str:
-        return (
-            f"MLP({self.sizes}, activation={self.activation!r}, loss={self.loss!r}, dtype=numpy.{self.dtype.name})"
-        )
+        return f"MLP({self.sizes}, activation={self.activation!r}, loss={self.loss!r}, dtype=numpy.{self.dtype.name})"
 
     def init(self, seed: int = 0, scale: float | Sequence[float] | FloatArray | None = None) -> FloatArray:
         """Random parameters: standard normal, times a scale per group.
@@ -139,7 +137,8 @@ class MLP:
             if (scales < 0).any():
                 raise arguments.fault("scale", "not be negative", f"{scales.min():g}")
         noise = np.random.default_rng(seed).standard_normal(self.num_params)
-        return noise * np.repeat(np.broadcast_to(scales, len(self.groups)), np.diff(self._network.bounds))
+        scaled: FloatArray = noise * np.repeat(np.broadcast_to(scales, len(self.groups)), np.diff(self._network.bounds))
+        return scaled
 
     def unflatten(self, w: npt.ArrayLike) -> dict[str, FloatArray]:
         """The parameter groups as views of a flat (P,) vector: W's of shape (inputs, outputs), b's (outputs,)."""
@@ -182,7 +181,8 @@ class MLP:
         """
         z = self.outputs(w, X)
         if self.loss == "cross_entropy":
-            return z.argmax(axis=1)
+            classes: npt.NDArray[np.int64] = z.argmax(axis=1)
+            return classes
         return (z > 0).astype(np.int64) if self.loss == "logistic" else z
 
     def accuracy(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:

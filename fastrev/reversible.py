@@ -28,9 +28,9 @@ class ReversibleArray:
 
     Notes
     -----
-    ``add`` and ``sub`` undo each other, ``mul`` and ``div`` do: called in the opposite order with the same arguments they
-    bring every bit back.  What a multiplication by n/d would lose, log2(d/n) bits an element, is kept (Maclaurin et al.
-    2015, Algorithm 3).
+    ``sub`` undoes ``add`` and ``div`` undoes ``mul``: called in the opposite order with the same arguments they bring
+    every bit back.  What a multiplication by n/d would lose, log2(d/n) bits an element, is kept (Maclaurin et al. 2015,
+    Algorithm 3).
 
     Examples
     --------
@@ -238,9 +238,7 @@ class ReversibleSGD:
         except BaseException:
             momentum.redo_position(state.w, state.v, lr, 0, size)
             raise
-        top = momentum.undo_velocity(
-            state.v, state.heads, state.tail, top, gradient, n, d, 0, size, self._scratch
-        )
+        top = momentum.undo_velocity(state.v, state.heads, state.tail, top, gradient, n, d, 0, size, self._scratch)
         state.cursor[:] = state.cursor[0] - 1, top
 
     def _gradient(self, g: npt.ArrayLike | Gradient) -> FloatArray:
@@ -267,8 +265,9 @@ def _ratio(n: int, d: int) -> tuple[int, int]:
         )  # fmt: skip
     if n > d:
         raise arguments.fault(
-            "n", f"be at most d = {d}", f"{n}", "A growing ratio has no stored digits to take; div(d, n) undoes mul(d, n)."
-        )
+            "n", f"be at most d = {d}", f"{n}",
+            "A growing ratio has no stored digits to take up; div(n, d) is for undoing mul(n, d).",
+        )  # fmt: skip
     return n, d
 
 

@@ -137,7 +137,7 @@ class Run:
             weights=np.zeros(problem.examples if "example_weights" in wrt else 0),
         )
 
-        def retreat(schedule: Schedule, stop: int) -> int:
+        def retreat(schedule: Schedule, stop: int) -> Any:
             return adjoint_kernels.retreat(
                 model._network, data, problem.examples, schedule, self._state, self._work, tangents, adjoint, stop
             )
@@ -158,7 +158,7 @@ class Run:
         """
         problem = self._problem
 
-        def rewind(schedule: Schedule, stop: int) -> int:
+        def rewind(schedule: Schedule, stop: int) -> Any:
             return training_kernels.rewind(
                 problem.model._network, problem.data, problem.examples, schedule, self._state, self._work, stop
             )
@@ -180,7 +180,7 @@ class Run:
                 elif reason != momentum.FINE:
                     raise self._divergence(reason, list(problem.model.groups)[group])
 
-    def _take_back(self, undo: Callable[[Schedule, int], int], progress: bool, more_bytes: int) -> None:
+    def _take_back(self, undo: Callable[[Schedule, int], Any], progress: bool, more_bytes: int) -> None:
         """Undo all steps in chunks by `undo`, then hold the state against the start."""
         problem, state = self._problem, self._state
         if self._end is None:

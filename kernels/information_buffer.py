@@ -123,7 +123,8 @@ def _divide_small(x, m, by_m):
 @inlined
 def _spill(k, tail, top, n, d):
     """Shorten what would outgrow its head, in ascending order."""
-    too_large, least, ambiguous = np.float64(HIGH // d), *_boundaries(n)
+    too_large = np.float64(HIGH // d)
+    least, ambiguous = _boundaries(n)
     for first in range(0, k.size, _LANES):
         lanes = k[first : first + _LANES]
         rare = np.int64(0)

@@ -54,4 +54,3 @@ def clear(a, start, stop):
     part = a[start:stop]
     for p in range(part.size):
         part[p] = like(part[p], 0.0)
-

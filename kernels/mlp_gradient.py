@@ -29,9 +29,7 @@ def add_gradient(net, w, batch, scale, work, g):
     forward(net, w, batch, work)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
     losses.predict(net.loss, work.act, z0, batch.size, k, work.mean)
-    losses.cotangent(
-        net.loss, work.mean, batch.y, batch.weights, batch.first, batch.size, k, scale, work.delta, z0
-    )
+    losses.cotangent(net.loss, work.mean, batch.y, batch.weights, batch.first, batch.size, k, scale, work.delta, z0)
     _backward(net, w, batch, work, g)
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+
+from ._jit import primitive
 
 _FLOAT_BITS = {types.float64: (64, 52, 1023), types.float32: (32, 23, 127)}  # width, fraction bits, exponent bias
 
 
-@intrinsic
+@primitive
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c`` rounded once, whatever the optimiser does with the code around it."""
 
@@ -21,19 +22,19 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return c(c, c, c), codegen
 
 
-@intrinsic
+@primitive
 def wrapping_add(typingctx: Any, a: Any, b: Any) -> Any:
     """``a + b`` modulo 2**64.  Numba's own `+` promises LLVM that it never overflows, and LLVM builds on that."""
     return types.int64(types.int64, types.int64), _build("add")
 
 
-@intrinsic
+@primitive
 def wrapping_sub(typingctx: Any, a: Any, b: Any) -> Any:
     """``a - b`` modulo 2**64."""
     return types.int64(types.int64, types.int64), _build("sub")
 
 
-@intrinsic
+@primitive
 def wrapping_mul(typingctx: Any, a: Any, b: Any) -> Any:
     """``a * b`` modulo 2**64."""
     return types.int64(types.int64, types.int64), _build("mul")
@@ -46,13 +47,13 @@ def _build(instruction: str) -> Any:
     return codegen
 
 
-@intrinsic
+@primitive
 def rint(typingctx: Any, x: Any) -> Any:
     """`x` rounded to the nearest integer, ties to even, still a float."""
     return x(x), _call_llvm("llvm.rint")
 
 
-@intrinsic
+@primitive
 def floor(typingctx: Any, x: Any) -> Any:
     """`x` rounded down to an integer, still a float."""
     return x(x), _call_llvm("llvm.floor")
@@ -65,7 +66,7 @@ def _call_llvm(name: str) -> Any:
     return codegen
 
 
-@intrinsic
+@primitive
 def like(typingctx: Any, x: Any, value: Any) -> Any:
     """The constant `value` in the type of `x`: a bare literal would pull float32 arithmetic up to float64."""
 
@@ -75,7 +76,7 @@ def like(typingctx: Any, x: Any, value: Any) -> Any:
     return x(x, value), codegen
 
 
-@intrinsic
+@primitive
 def by_precision(typingctx: Any, x: Any, double: Any, single: Any) -> Any:
     """The constant `double` where `x` is float64, `single` where it is float32, in the type of `x`."""
     chosen = 1 if x == types.float64 else 2
@@ -86,7 +87,7 @@ def by_precision(typingctx: Any, x: Any, double: Any, single: Any) -> Any:
     return x(x, double, single), codegen
 
 
-@intrinsic
+@primitive
 def power_of_two(typingctx: Any, k: Any) -> Any:
     """``2**k`` for an integer-valued float `k` of normal range: the exponent field is written directly.
 
@@ -104,7 +105,7 @@ def power_of_two(typingctx: Any, k: Any) -> Any:
     return k(k), codegen
 
 
-@intrinsic
+@primitive
 def copy_elements(typingctx: Any, source: Any, source0: Any, out: Any, out0: Any, count: Any) -> Any:
     """``out[out0 : out0 + count] = source[source0 : source0 + count]`` for arrays of one dtype, as one memcpy.
 
@@ -117,9 +118,7 @@ def copy_elements(typingctx: Any, source: Any, source0: Any, out: Any, out0: Any
         source_data = context.make_array(signature.args[0])(context, builder, source).data
         out_data = context.make_array(signature.args[2])(context, builder, out).data
         size = context.get_abi_sizeof(out_data.type.pointee)
-        cgutils.raw_memcpy(
-            builder, builder.gep(out_data, [out0]), builder.gep(source_data, [source0]), count, size
-        )
+        cgutils.raw_memcpy(builder, builder.gep(out_data, [out0]), builder.gep(source_data, [source0]), count, size)
         return context.get_dummy_value()
 
     return types.void(source, types.intp, out, types.intp, types.intp), codegen

@@ -27,9 +27,8 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from ._jit import kernel
+from ._jit import kernel, primitive
 
 _AVX512 = bool(llvm.get_host_cpu_features().get("avx512f"))
 
@@ -70,7 +69,7 @@ def transpose(a, a0, m, n, b):
 def _tile(rows: int, columns: int, masked: bool) -> Any:
     """C += A B on a tile of `rows` rows and `columns` vectors; with `masked`, only `width` elements of the last."""
 
-    @intrinsic
+    @primitive
     def tile(typingctx, a, a0, a_row, a_column, b, b0, n, depth, width, c, c0):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             a, a0, a_row, a_column, b, b0, n, depth, width, c, c0 = args
@@ -87,7 +86,9 @@ def _tile(rows: int, columns: int, masked: bool) -> Any:
                     slot = cgutils.alloca_once_value(builder, vectors.load(pc, at))  # LLVM makes it a register
                     accumulators.append((r, j, at, slot))
             with _each(builder, depth) as k:
-                b_k = [vectors.load(pb, builder.add(builder.mul(k, n), _I64(j * vectors.lanes))) for j in range(columns)]
+                b_k = [
+                    vectors.load(pb, builder.add(builder.mul(k, n), _I64(j * vectors.lanes))) for j in range(columns)
+                ]
                 a_k = [
                     vectors.splat(pa, builder.add(builder.mul(k, a_column), builder.mul(_I64(r), a_row)))
                     for r in range(rows)
@@ -127,7 +128,9 @@ class _Vectors:
     def load(self, base: Any, at: Any) -> Any:
         address = self._address(base, at)
         if self.mask is not None:
-            return self._call("masked.load", self.type, address, _I32(self.bytes), self.mask, ir.Constant(self.type, None))
+            return self._call(
+                "masked.load", self.type, address, _I32(self.bytes), self.mask, ir.Constant(self.type, None)
+            )
         value = self.builder.load(address)
         value.align = self.bytes
         return value

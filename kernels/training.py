@@ -59,9 +59,7 @@ def rewind(net, data, examples, schedule, state, work, stop):
 def _step_group(net, schedule, state, work, t, group, top):
     start, stop = net.bounds[group], net.bounds[group + 1]
     alpha, n, d = at_step(schedule, t, group)
-    return momentum.step(
-        state.w, state.v, state.heads, state.tail, top, work.g, alpha, n, d, start, stop, work.scratch
-    )
+    return momentum.step(state.w, state.v, state.heads, state.tail, top, work.g, alpha, n, d, start, stop, work.scratch)
 
 
 @inlined
@@ -75,9 +73,7 @@ def restore_position(net, schedule, state, t, group):
 def restore_velocity(net, schedule, state, work, t, group, top):
     start, stop = net.bounds[group], net.bounds[group + 1]
     _, n, d = at_step(schedule, t, group)
-    return momentum.undo_velocity(
-        state.v, state.heads, state.tail, top, work.g, n, d, start, stop, work.scratch
-    )
+    return momentum.undo_velocity(state.v, state.heads, state.tail, top, work.g, n, d, start, stop, work.scratch)
 
 
 @inlined

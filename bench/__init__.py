@@ -1,0 +1,1 @@
+"""pytest-benchmark suites, and the peers that fastrev is held against."""
