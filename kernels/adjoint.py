@@ -26,7 +26,7 @@ from ._jit import inlined, kernel
 from .layers import clear
 from .mlp_gradient import ROWS, add_gradient, add_penalty, outputs_offset
 from .mlp_hvp import add_hvp
-from .primitives import like
+from .primitives import ZERO, like
 from .reductions import dot, dot_velocity, dot_velocity_and_gradient
 from .training import (
     TAIL_EMPTY,
@@ -100,7 +100,7 @@ def _pull_weights(hu, gamma, dw, dv, start, stop):
 def _differentiate(net, data, examples, schedule, state, work, tangents, adjoint, t):
     """g and H u at w_t, and all that depends on R{.} at single examples."""
     load_weights(net, schedule, state, work)
-    clear(tangents.hu, 0, tangents.hu.size)
+    clear(tangents.hu, ZERO, tangents.hu.size)
     add_penalty(net.bounds, tangents.u, schedule.l2, tangents.hu)
     _through_penalty(net.bounds, work.w, tangents.u, adjoint.l2, work.scratch)
     size = batch_size(schedule, examples)

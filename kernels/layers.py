@@ -6,7 +6,7 @@ All matrices have `rows` rows and lie in flat arrays from an offset on.
 from __future__ import annotations
 
 from ._jit import kernel
-from .primitives import copy_elements, fma, like
+from .primitives import ONE, ZERO, copy_elements, fma, like
 from .products import product, transpose
 
 
@@ -15,21 +15,21 @@ def affine(below, below0, rows, a, w, p, b, z, z0):
     """Z = A W + 1 b^T for A (rows, a) and Z (rows, b)."""
     for i in range(rows):
         copy_elements(w, p + a * b, z, z0 + i * b, b)
-    product(below, below0, a, 1, w, p, rows, b, a, z, z0)
+    product(below, below0, a, ONE, w, p, rows, b, a, z, z0)
 
 
 @kernel
 def add_parameter_gradient(below, below0, rows, a, delta, delta0, b, one, g, p):
     """dW += A^T delta and db += 1^T delta."""
-    product(below, below0, 1, a, delta, delta0, a, b, rows, g, p)
-    product(one, 0, 0, 0, delta, delta0, 1, b, rows, g, p + a * b)
+    product(below, below0, ONE, a, delta, delta0, a, b, rows, g, p)
+    product(one, ZERO, ZERO, ZERO, delta, delta0, ONE, b, rows, g, p + a * b)
 
 
 @kernel
 def add_through_weights(delta, delta0, rows, b, w, p, a, across, out, out0):
     """out (rows, a) += delta W^T; `across` is scratch for W^T."""
     transpose(w, p, a, b, across)
-    product(delta, delta0, b, 1, across, 0, rows, a, b, out, out0)
+    product(delta, delta0, b, ONE, across, ZERO, rows, a, b, out, out0)
 
 
 @kernel

@@ -17,7 +17,7 @@ from . import losses
 from ._jit import inlined, kernel
 from .activations import activate
 from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply
-from .primitives import copy_elements, like
+from .primitives import ZERO, copy_elements, like
 from .structures import Batch
 
 ROWS = 256
@@ -37,8 +37,8 @@ def add_gradient(net, w, batch, scale, work, g):
 def forward(net, w, batch, work):
     """Activations and slopes of every hidden layer, and the outputs, into `work`."""
     rows, a, b = batch.size, net.sizes[0], net.sizes[1]
-    affine(batch.x, batch.first * a, rows, a, w, 0, b, work.act, 0)
-    p, q = (a + 1) * b, 0
+    affine(batch.x, batch.first * a, rows, a, w, ZERO, b, work.act, ZERO)
+    p, q = (a + 1) * b, ZERO
     for layer in range(1, net.sizes.size - 1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         above = q + rows * a
@@ -62,7 +62,7 @@ def _backward(net, w, batch, work, g):
         multiply(work.delta, work.slope, below, q)
         q = below
     a, b = net.sizes[0], net.sizes[1]
-    add_parameter_gradient(batch.x, batch.first * a, rows, a, work.delta, 0, b, work.one, g, 0)
+    add_parameter_gradient(batch.x, batch.first * a, rows, a, work.delta, ZERO, b, work.one, g, ZERO)
 
 
 @kernel
@@ -85,7 +85,7 @@ def add_penalty(bounds, w, l2, g):
 @kernel
 def mean_loss_and_gradient(net, w, data, examples, work, g):
     """The mean of weight * loss over the first `examples` of the data, and its gradient in g."""
-    clear(g, 0, g.size)
+    clear(g, ZERO, g.size)
     total, k = 0.0, net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
@@ -114,7 +114,7 @@ def consecutive(data, first, size):
 @inlined
 def outputs_offset(sizes, rows):
     """Where the last layer's rows begin in the activation arrays."""
-    hidden = 0
+    hidden = ZERO
     for layer in range(1, sizes.size - 1):
         hidden += sizes[layer]
     return rows * hidden

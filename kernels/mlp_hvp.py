@@ -17,6 +17,7 @@ from ._jit import inlined, kernel
 from .activations import activate_tangent
 from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply_and_bend
 from .mlp_gradient import ROWS, add_gradient, consecutive, outputs_offset
+from .primitives import ONE, ZERO
 from .products import product
 
 
@@ -37,14 +38,14 @@ def add_hvp(net, w, batch, scale, work, tangents):
 @inlined
 def _forward(net, w, batch, work, tangents):
     rows, a, b = batch.size, net.sizes[0], net.sizes[1]
-    affine(batch.x, batch.first * a, rows, a, tangents.u, 0, b, tangents.act, 0)
-    p, q = (a + 1) * b, 0
+    affine(batch.x, batch.first * a, rows, a, tangents.u, ZERO, b, tangents.act, ZERO)
+    p, q = (a + 1) * b, ZERO
     for layer in range(1, net.sizes.size - 1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         above = q + rows * a
         activate_tangent(net.activation, work.act, work.slope, tangents.act, tangents.bend, q, above)
         affine(work.act, q, rows, a, tangents.u, p, b, tangents.act, above)
-        product(tangents.act, q, a, 1, w, p, rows, b, a, tangents.act, above)
+        product(tangents.act, q, a, ONE, w, p, rows, b, a, tangents.act, above)
         p += (a + 1) * b
         q = above
 
@@ -58,25 +59,25 @@ def _backward(net, w, batch, work, tangents):
         p -= (a + 1) * b
         below = q - rows * a
         add_parameter_gradient(work.act, below, rows, a, tangents.delta, q, b, work.one, hu, p)
-        product(tangents.act, below, 1, a, work.delta, q, a, b, rows, hu, p)
+        product(tangents.act, below, ONE, a, work.delta, q, a, b, rows, hu, p)
         clear(tangents.delta, below, q)
         add_through_weights(tangents.delta, q, rows, b, w, p, a, work.across, tangents.delta, below)
         add_through_weights(work.delta, q, rows, b, u, p, a, work.across, tangents.delta, below)
         multiply_and_bend(tangents.delta, work.slope, work.delta, tangents.bend, below, q)
         q = below
     a, b = net.sizes[0], net.sizes[1]
-    add_parameter_gradient(batch.x, batch.first * a, rows, a, tangents.delta, 0, b, work.one, hu, 0)
+    add_parameter_gradient(batch.x, batch.first * a, rows, a, tangents.delta, ZERO, b, work.one, hu, ZERO)
     if tangents.x.size:
-        clear(tangents.x, 0, rows * a)
-        add_through_weights(tangents.delta, 0, rows, b, w, 0, a, work.across, tangents.x, 0)
-        add_through_weights(work.delta, 0, rows, b, u, 0, a, work.across, tangents.x, 0)
+        clear(tangents.x, ZERO, rows * a)
+        add_through_weights(tangents.delta, ZERO, rows, b, w, ZERO, a, work.across, tangents.x, ZERO)
+        add_through_weights(work.delta, ZERO, rows, b, u, ZERO, a, work.across, tangents.x, ZERO)
 
 
 @kernel
 def mean_hvp(net, w, data, examples, work, tangents):
     """hu = H u for the mean of weight * loss over the first `examples` of the data."""
-    clear(work.g, 0, work.g.size)
-    clear(tangents.hu, 0, tangents.hu.size)
+    clear(work.g, ZERO, work.g.size)
+    clear(tangents.hu, ZERO, tangents.hu.size)
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
         add_gradient(net, w, batch, 1.0 / examples, work, work.g)

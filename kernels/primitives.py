@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
 from ._jit import primitive
+
+# Zero and one as arguments of kernels: Numba compiles a kernel once more for every pattern of literal arguments
+ZERO, ONE = np.int64(0), np.int64(1)
 
 _FLOAT_BITS = {types.float64: (64, 52, 1023), types.float32: (32, 23, 127)}  # width, fraction bits, exponent bias
 

@@ -10,7 +10,7 @@ from ._jit import inlined, kernel
 from .fixed_point import grid_to_floats
 from .layers import clear
 from .mlp_gradient import ROWS, add_gradient, add_penalty
-from .primitives import copy_elements
+from .primitives import ONE, ZERO, copy_elements
 from .structures import Batch
 
 # Why a loop returned, beside momentum.FINE, NOT_FINITE and OFF_GRID
@@ -98,7 +98,7 @@ def step_gradient(net, data, examples, schedule, state, work, t):
 def load_weights(net, schedule, state, work):
     """The weights to floats, and the gradient of their penalty."""
     grid_to_floats(state.w, work.w)
-    clear(work.g, 0, work.g.size)
+    clear(work.g, ZERO, work.g.size)
     add_penalty(net.bounds, work.w, schedule.l2, work.g)
 
 
@@ -116,9 +116,9 @@ def take(net, data, schedule, work, t, first, size):
         _gather(data.x, schedule.rows, step, first, size, net.sizes[0], work.x)
         _gather(data.y, schedule.rows, step, first, size, net.sizes[-1], work.y)
         if data.weights.size:
-            _gather(data.weights, schedule.rows, step, first, size, 1, work.weights)
+            _gather(data.weights, schedule.rows, step, first, size, ONE, work.weights)
             weights = work.weights
-        x, y, start = work.x, work.y, 0
+        x, y, start = work.x, work.y, ZERO
     return Batch(x, y, weights, start, size)
 
 
