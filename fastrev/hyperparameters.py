@@ -1,7 +1,7 @@
 """Learning rates, decays and penalties: every accepted shape to a table.
 
-A table has shape (T or 1, G or 1); an axis of length 1 stands for all steps, or for all groups.  Nothing is expanded, so
-a derivative summed into a table has the argument's shape already.
+A table has shape (T or 1, G or 1); an axis of length 1 stands for all steps, or for all groups.  Nothing is expanded,
+so a derivative summed into a table has the argument's shape already.
 """
 
 from __future__ import annotations

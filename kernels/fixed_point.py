@@ -62,7 +62,7 @@ def grid_to_floats(grid, x):
 
 @kernel
 def add(grid, x):
-    """Add a float64 array, rounded to the grid.  Returns whether the sum stayed on the grid; `subtract` undoes it."""
+    """Add a float64 array, rounded to the grid.  Returns whether the sum stayed on it; `subtract` undoes it."""
     flags = np.int64(0)
     for p in range(x.size):
         a, b = grid[p], to_grid(x[p])
@@ -73,7 +73,7 @@ def add(grid, x):
 
 @kernel
 def subtract(grid, x):
-    """Subtract a float64 array, rounded to the grid.  Returns whether the result stayed on the grid; `add` undoes it."""
+    """Subtract a float64 array, rounded to the grid.  Returns whether the result stayed on it; `add` undoes it."""
     flags = np.int64(0)
     for p in range(x.size):
         a, b = grid[p], to_grid(x[p])

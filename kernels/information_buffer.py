@@ -6,9 +6,9 @@ buffer i, an integer of any size: a digit modulo n is popped from it, a digit mo
     s = i mod n;   i = i div n;   c n + s = c' d + r;   i = i d + r                    (1)
 
 and (c', i) determines (c, i): the inverse swaps n and d.  i grows by log2(d/n) bits, which is all that was lost.  As a
-big integer it would cost more the longer the run.  Here only its low end, the *head*, is computed with, as in asymmetric
-numeral systems (Duda 2013); what a head outgrows is pushed as 16-bit words on one stack, the *tail*, in the order of the
-parameters:
+big integer it would cost more the longer the run.  Here only its low end, the *head*, is computed with, as in
+asymmetric numeral systems (Duda 2013); what a head outgrows is pushed as 16-bit words on one stack, the *tail*, in the
+order of the parameters:
 
           head of p0            head of p1   ...              tail
        [LOW ...... HIGH)     [LOW ...... HIGH)      | word | word | flag | word | ... | top >
@@ -17,12 +17,17 @@ This differs from the paper's Algorithm 3 in:
 
 1. The pop comes before the push.  The paper pushes c mod d first and takes (c div d) n + (i mod n) for c', up to n grid
    steps from c n/d: 2**-36 for a decay that needs a large n.  Equation (1) stays within one step of it, always.
-2. Between pop and push the head, then k, *spills* if k >= HIGH div d: it pushes k mod b and keeps k div b.  So heads stay
-   in [LOW, HIGH), LOW = D**2, HIGH = b (D**2 + D), with D = b = 2**16 the largest denominator and the words' range.
+2. Between pop and push the head, then k, *spills* if k >= HIGH div d: it pushes k mod b and keeps k div b.  So heads
+   stay in [LOW, HIGH), where LOW = D**2 and HIGH = b (D**2 + D), D = 2**16 is the largest denominator, b = 2**16 the
+   range of a word.
 3. The undo knows a spill by the k it left: k < LOW div n.  From there to (HIGH/b - 1) div n, k can come of both, and a
-   *flag* word, 1 for a spill, is pushed to tell which.  That is one k in 2**15, so it costs nothing.
+   *flag* word, 1 for a spill, is pushed to tell which.  One step in 2**18 needs it.
 
-The bounds are proved in the tests' words by going through all states at a small D = b (tests/test_information_buffer.py).
+tests/test_information_buffer.py goes through all states at a small D = b.
+
+Heads stay in their interval.  Without a spill k >= LOW div n, and (LOW div n) d >= LOW since LOW >= (n - 1) d / (d - n)
+for n < d <= D; and k d + r < (HIGH div d) d <= HIGH.  With one, (HIGH/b) div d <= k div b <= (HIGH/b - 1) div n, so the
+head is above HIGH/b - d >= LOW, and below HIGH: for n = 1 at most (HIGH/b) d - 1, for n > 1 not half of it.
 """
 
 from __future__ import annotations
@@ -36,8 +41,8 @@ MAX_DENOMINATOR = 2**16  # D
 BASE = 2**16  # b: a tail word's range; at least D, so that one word is enough for a step
 LOW = MAX_DENOMINATOR**2
 HIGH = BASE * (LOW + MAX_DENOMINATOR)
-# A fresh head: far from both ends, and 2**40 over the golden ratio.  Decays that are powers of two keep a head's mantissa:
-# from 2**40 itself each 16 halvings would land on an ambiguous k, which doubled the bits of decay 1/2.
+# A fresh head: far from both ends, and 2**40 over the golden ratio.  Decays that are powers of two keep a head's
+# mantissa: from 2**40 itself every 16th halving would land on an ambiguous k, which doubled the bits of decay 1/2.
 START = 0x9E3779B97F
 WORDS_PER_STEP = 2  # what one multiplication can push for one parameter: a word and a flag
 BLOCK = 512  # elements worked on at a time, so that the passes over a block meet in the L1 cache

@@ -3,9 +3,9 @@
     A_0 = X,   Z_l = A_{l-1} W_l + b_l,   A_l = phi(Z_l) for l < L,   delta_L = dL/dZ_L
     dL/dW_l = A_{l-1}^T delta_l,   dL/db_l = 1^T delta_l,   delta_{l-1} = (delta_l W_l^T) * phi'(Z_{l-1})
 
-Examples pass in blocks of `ROWS`, each adding to the gradient: the workspace does not grow with the batch, and a block's
-activations stay in the cache.  Layers are walked with two running offsets: p into the parameters, and q into the
-activation arrays, where the rows of a layer lie behind those of the layers before it.
+Examples pass in blocks of `ROWS`, each adding to the gradient: the workspace does not grow with the batch, and a
+block's activations stay in the cache.  Layers are walked with two running offsets: p into the parameters, and q into
+the activation arrays, where the rows of a layer lie behind those of the layers before it.
 
 The walks are inlined into the loops that call them, the work is done by kernels on flat arrays: a kernel that takes the
 tuples of structures.py compiles for seconds, and again in everything that calls it.

@@ -1,0 +1,140 @@
+"""``python -m fastrev``: the paper's experiments on real data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastrev import FastrevError, __version__
+from fastrev._arguments import fault
+from fastrev.demo import distill, schedule
+from fastrev.demo.datasets import Dataset, load
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.  Returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except FastrevError as error:
+        print(f"fastrev: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fastrev: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fastrev", description="Exact meta-gradients through training, on real data."
+    )
+    parser.add_argument("--version", action="version", version=f"fastrev {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    add = _command(commands, "schedule", _schedule, "learn a schedule of learning rates and momentum decays")
+    add("--steps", type=_count, default=100, help="training steps, T")
+    add("--meta-steps", type=_count, default=200, help="updates of the schedule")
+    add("--sizes", type=_sizes, metavar="D,...,K", help="layer sizes from inputs to classes; 64,32,10 for digits")
+    add("--batch-size", type=_count, default=50, help="examples in a training step")
+    add("--lr", type=_positive, default=0.1, help="learning rate of every step and group to begin with")
+    add("--decay", type=_share, default=0.9, help="momentum decay of every step and group to begin with")
+    add("--meta-lr", type=_positive, default=0.04, help="Adam's rate on log lr and logit decay")
+
+    add = _command(commands, "distill", _distill, "learn a training set of one image a class")
+    add("--steps", type=_count, default=40, help="training steps, T")
+    add("--meta-steps", type=_count, default=300, help="updates of the images")
+    add("--lr", type=_positive, default=1.0, help="learning rate of the network")
+    add("--meta-lr", type=_positive, default=0.05, help="Adam's rate on the pixels")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[Any], None], purpose: str) -> Callable[..., Any]:
+    """Add a command with the options that all have.  Returns its `add_argument`."""
+    command = commands.add_parser(
+        name,
+        help=purpose,
+        description=purpose.capitalize() + ".",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    command.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help="folder of MNIST-style IDX files, gzipped or not, in place of scikit-learn's digits",
+    )  # fmt: skip
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", default=Path(f"fastrev-{name}"), help="folder for the results"
+    )
+    command.add_argument("--seed", type=_seed, default=0, help="of the split, the initial weights and the batches")
+    return command.add_argument  # type: ignore[no-any-return]
+
+
+def _schedule(options: Any) -> None:
+    data = load(options.data, options.seed)
+    hidden = (32,) if data.inputs <= 64 else (50, 50, 50)  # the paper's network for MNIST
+    sizes = options.sizes or (data.inputs, *hidden, data.classes)
+    _check_sizes(sizes, data)
+    settings = schedule.Settings(
+        sizes, options.steps, options.meta_steps, options.batch_size, options.lr, options.decay, options.meta_lr,
+        options.seed,
+    )  # fmt: skip
+    schedule.run(settings, data, options.out)
+
+
+def _distill(options: Any) -> None:
+    settings = distill.Settings(options.steps, options.meta_steps, options.lr, options.meta_lr, options.seed)
+    distill.run(settings, load(options.data, options.seed), options.out)
+
+
+def _check_sizes(sizes: tuple[int, ...], data: Dataset) -> None:
+    if sizes[0] != data.inputs or sizes[-1] < data.classes:
+        raise fault(
+            "--sizes", f"begin with the data's {data.inputs} inputs and end with its {data.classes} classes",
+            ",".join(map(str, sizes)), f"Pass {data.inputs},...,{data.classes}.",
+        )  # fmt: skip
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = tuple(map(_count, text.split(",")))
+    if len(sizes) < 2:
+        raise argparse.ArgumentTypeError(f"must hold at least two layer sizes, such as 64,32,10, not {text!r}")
+    return sizes
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, minimum: int) -> int:
+    if not text.strip().isdecimal() or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, not {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    return _number(text, "a number above 0", lambda x: 0 < x < float("inf"))
+
+
+def _share(text: str) -> float:
+    return _number(text, "a number between 0 and 1, both excluded", lambda x: 0 < x < 1)
+
+
+def _number(text: str, requirement: str, holds: Callable[[float], bool]) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not holds(number):
+        raise argparse.ArgumentTypeError(f"must be {requirement}, not {text!r}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
