@@ -53,7 +53,8 @@ def make_room(tail: npt.NDArray[np.uint16], top: int, parameters: int) -> None:
 
 def stored_bits(heads: npt.NDArray[np.int64], top: int) -> float:
     """The information held, in bits: 0 at the start."""
-    return float(np.log2(heads).sum() - heads.size * np.log2(buffer.START) + 16 * top)
+    in_heads = np.log2(np.maximum(heads, 1)).sum()  # a damaged head may be negative; the reversal will say so
+    return float(in_heads - heads.size * np.log2(buffer.START) + 16 * top)
 
 
 def faults(state: State, w: Grid, v: Grid | None) -> list[str]:

@@ -115,6 +115,7 @@ class Run:
         D. Maclaurin, D. Duvenaud, R. P. Adams, "Gradient-based Hyperparameter Optimization through Reversible
         Learning", ICML 2015, Algorithm 2.
         """
+        self._require_unconsumed()
         if self._adjoint_lost:
             raise ReversalError(
                 f"An earlier pullback stopped with {self._state.cursor[0]} steps to go; its derivatives are lost. "
@@ -156,6 +157,7 @@ class Run:
         ReversalError
             If the run does not arrive at its start bit for bit, or was consumed before.
         """
+        self._require_unconsumed()
         problem = self._problem
 
         def rewind(schedule: Schedule, stop: int) -> Any:
@@ -164,6 +166,10 @@ class Run:
             )
 
         self._take_back(rewind, progress, 0)
+
+    def _require_unconsumed(self) -> None:
+        if self.stats.exact:
+            raise ReversalError("The run was consumed: it has been taken back to its start already. Train again.")
 
     def _advance(self, progress: bool) -> None:
         problem, state = self._problem, self._state
@@ -186,8 +192,6 @@ class Run:
         if self._end is None:
             stats = self.stats
             self._end = (self.w, self.v, replace(stats, bytes_held=stats.bytes_held + more_bytes))
-        elif self._end[2].exact:
-            raise ReversalError("The run was consumed: it has been taken back to its start already. Train again.")
         with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
             while (left := int(state.cursor[0])) > 0:
                 stop = max(left - self._chunk, 0)

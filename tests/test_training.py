@@ -1,0 +1,272 @@
+"""Training and its reversal: exact, checked, and whole at every moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastrev
+from fastrev.kernels import adjoint, mlp_gradient
+from fastrev.kernels import training as kernels
+from tests import naive
+from tests.cases import digits_like, random_case, relative_error
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), single=st.booleans(), whole=st.booleans())
+def test_whole_trainings_reverse_exactly(seed, single, whole):
+    case = random_case(seed, batch=None if whole else 4, dtype=np.float32 if single else np.float64)
+    run = case.train()
+    assert run.stats.exact is None
+    run.rewind()
+    assert run.stats.exact
+    again = case.train()
+    again.pullback(np.ones(case.model.num_params))
+    assert again.stats.exact
+
+
+def test_training_is_sgd_with_momentum():
+    case = random_case(9)
+    a = case.arguments
+    w, v = naive.final_state(
+        case.w0, a["v0"], a["lr"], naive.snap(a["decay"]), a["l2"], *a["train"], a["example_weights"],
+        batches=a["batches"], sizes=case.model.sizes, activation=case.model.activation, loss=case.model.loss,
+    )  # fmt: skip
+    run = case.train()
+    assert relative_error(run.w, w) < 1e-12
+    assert relative_error(run.v, v) < 1e-12
+
+
+def test_pullback_of_any_loss():
+    import autograd
+
+    case = random_case(14)
+    a = case.arguments
+    rng = np.random.default_rng(0)
+    w_bar, v_bar = rng.standard_normal((2, case.model.num_params))
+
+    def inner_product(w0):
+        w, v = naive.final_state(
+            w0, a["v0"], a["lr"], naive.snap(a["decay"]), a["l2"], *a["train"], a["example_weights"],
+            batches=a["batches"], sizes=case.model.sizes, activation=case.model.activation, loss=case.model.loss,
+        )  # fmt: skip
+        return (w_bar * w).sum() + (v_bar * v).sum()
+
+    grad = case.train().pullback(w_bar, v_bar, wrt=("w0",))
+    assert relative_error(grad.w0, autograd.grad(inner_product)(case.w0)) < 1e-9
+
+
+def test_stats_tell_the_information_stored():
+    case = digits_like(steps=3000)
+    run = case.train()
+    assert run.stats.steps == 3000
+    assert run.stats.bits_per_parameter_step == pytest.approx(np.log2(10 / 9), rel=1e-4)
+    size = case.model.num_params
+    assert run.stats.bytes_held < 3000 * size * np.log2(10 / 9) / 8 + 200 * size + 100_000
+    grad_bytes = run.stats.bytes_held
+    run.pullback(run.w)
+    assert run.stats.bytes_held > grad_bytes
+    assert run.stats.exact
+
+
+def test_a_hundred_thousand_steps():
+    model = fastrev.MLP((2, 2))
+    rng = np.random.default_rng(0)
+    train = rng.standard_normal((8, 2)), rng.integers(2, size=8)
+    run = fastrev.train(model, model.init(0), train=train, lr=0.01, decay=0.97, steps=100_000)
+    bits = np.log2(1 / 0.97)
+    assert run.stats.bits_per_parameter_step == pytest.approx(bits, rel=1e-4)
+    run.rewind()
+    assert run.stats.exact
+
+
+@pytest.mark.parametrize("name", ["w", "v", "heads", "tail"])
+@pytest.mark.parametrize("bit", [0, 7, 14])
+@pytest.mark.parametrize("undo", ["rewind", "pullback"])
+def test_one_wrong_bit_is_an_error(name, bit, undo):
+    case = digits_like(steps=400)
+    run = case.train()
+    array = getattr(run._state, name)
+    position = int(run._state.cursor[1]) - 1 if name == "tail" else 3
+    array[position] ^= array.dtype.type(1 << bit)
+    with pytest.raises(fastrev.ReversalError, match="did not arrive at the start of the run: "):
+        run.rewind() if undo == "rewind" else run.pullback(run.w)
+    assert not run.stats.exact
+
+
+@pytest.mark.parametrize("bit", [31, 47, 62, 63])
+@pytest.mark.parametrize("name", ["w", "v", "heads"])
+def test_one_wrong_high_bit_is_an_error(name, bit):
+    run = digits_like(steps=100).train()
+    getattr(run._state, name)[5] ^= np.int64(-(2**63)) if bit == 63 else np.int64(1 << bit)
+    with pytest.raises(fastrev.ReversalError):
+        run.rewind()
+
+
+def test_missing_information_is_an_error():
+    run = digits_like(steps=400).train()
+    run._state.cursor[1] -= 20
+    with pytest.raises(fastrev.ReversalError):
+        run.rewind()
+
+
+def test_data_changed_between_the_passes_is_an_error():
+    case = digits_like()
+    run = case.train()
+    case.arguments["train"][0][:] += 1e-9
+    with pytest.raises(fastrev.ReversalError, match="the training data or another array of the run were written to"):
+        run.pullback(run.w)
+
+
+def test_a_run_is_consumed():
+    run = digits_like().train()
+    w, v = run.w, run.v
+    run.pullback(run.w)
+    assert np.array_equal(run.w, w)  # what it arrived at stays known
+    assert np.array_equal(run.v, v)
+    for again in (run.rewind, lambda: run.pullback(run.w)):
+        with pytest.raises(fastrev.ReversalError, match="Train again"):
+            again()
+
+
+def test_the_form_of_the_input_changes_no_bit():
+    case = digits_like(train=None, valid=None, batch_size=None, batches=np.arange(60).reshape(6, 10) % 40, steps=None)
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 3, (40, 4)).astype(np.float64), rng.integers(0, 3, 40)
+
+    def result(x, y, w0=case.w0, **changes):
+        case.w0 = w0
+        return case.meta_grad(train=(x, y), valid=(x, y), **changes)
+
+    plain = result(x, y)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.float64, offset=1).reshape(x.shape)
+    assert not unaligned.flags.aligned
+    forms = [np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2], read_only, unaligned, x.astype(np.int8), x.tolist()]
+    for form in (*forms, x.astype(np.float32), x[::-1][::-1], x.astype(">f8")):
+        other = result(form, y)
+        assert other.loss == plain.loss
+        assert all(np.array_equal(getattr(other.grad, name), getattr(plain.grad, name)) for name in ("lr", "w0", "x"))
+    assert result(x, y.astype(np.uint8), batches=case.arguments["batches"].astype(np.int16)).loss == plain.loss
+
+
+def test_other_sizes_compile_nothing():
+    for dtype in (np.float64, np.float32):
+        digits_like(dtype=dtype).meta_grad()
+    compiled = [kernels.advance, kernels.rewind, adjoint.retreat, mlp_gradient.mean_loss_and_gradient]
+    before = [len(kernel.signatures) for kernel in compiled[:1] + compiled[2:]]
+    for seed in range(12):
+        random_case(seed).meta_grad()
+        random_case(seed, examples=20, batch=None, dtype=np.float32).meta_grad()
+    assert [len(kernel.signatures) for kernel in compiled[:1] + compiled[2:]] == before
+    assert all(len(kernel.signatures) <= 2 for kernel in compiled)  # float64 and float32
+
+
+def steep(dtype=np.float64, scale=100.0, **changes):
+    """Training that diverges."""
+    model = fastrev.MLP((3, 4, 2), "identity", "squared_error", dtype)
+    rng = np.random.default_rng(0)
+    x = (scale * rng.standard_normal((20, 3))).astype(dtype)
+    arguments = {"train": (x, rng.standard_normal((20, 2))), "lr": 0.5, "decay": 0.9, "steps": 100} | changes
+    return model, model.init(0), arguments
+
+
+def test_a_step_off_the_grid_is_refused():
+    model, w0, arguments = steep()
+    with pytest.raises(
+        fastrev.DivergenceError, match=r"Step \d+ of 100 .*leave the grid.*group '[Wb][12]'.*lr = 0.5"
+    ) as info:
+        fastrev.train(model, w0, **arguments)
+    error = info.value
+    assert error.group in model.groups
+    assert error.run.stats.steps == error.step > 0
+    assert np.abs(error.run.w).max() < 2048
+    error.run.rewind()
+    assert error.run.stats.exact
+
+
+def test_a_refused_run_can_be_differentiated():
+    model, w0, arguments = steep()
+    with pytest.raises(fastrev.DivergenceError) as info:
+        fastrev.train(model, w0, **arguments)
+    steps = info.value.step
+    same = fastrev.train(model, w0, **(arguments | {"steps": steps}))
+    assert np.array_equal(info.value.run.w, same.w)
+    assert np.array_equal(info.value.run.pullback(w0).w0, same.pullback(w0).w0)
+
+
+def test_a_gradient_that_is_not_finite_is_refused():
+    model, w0, arguments = steep(np.float32, 1e25)
+    with pytest.raises(
+        fastrev.DivergenceError, match="Step 0 of 100 was refused: the gradient holds NaN or infinite"
+    ) as info:
+        fastrev.train(model, w0, **arguments)
+    info.value.run.rewind()
+
+
+def test_a_validation_loss_that_is_not_finite_is_refused():
+    model, w0, arguments = steep(np.float32, 1.0, lr=1e-3)
+    valid = np.full((1, 3), 1e30), np.zeros((1, 2))
+    with pytest.raises(
+        fastrev.DivergenceError, match="validation loss after training is .* its gradient is not finite"
+    ):
+        fastrev.meta_grad(model, w0, valid=valid, **arguments)
+
+
+def interrupt_after(seconds: float) -> None:
+    threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+
+def long_run():
+    return digits_like(steps=5_000_000, lr=0.01, decay=0.999)
+
+
+def test_ctrl_c_leaves_a_whole_run():
+    case = long_run()
+    digits_like().meta_grad()  # compiled
+    start = time.monotonic()
+    interrupt_after(0.5)
+    with pytest.raises(fastrev.TrainingInterrupt, match="interrupted after") as info:
+        case.train()
+    assert time.monotonic() - start < 3  # it asks for a second; the rest is for a busy machine
+    run = info.value.run
+    assert 0 < run.stats.steps < 5_000_000
+    run.rewind()
+    assert run.stats.exact
+
+
+def test_ctrl_c_on_the_way_back():
+    case = digits_like(steps=200_000, lr=0.01, decay=0.999)
+    run = case.train()
+    interrupt_after(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        run.pullback(run.w)
+    left = int(run._state.cursor[0])
+    assert 0 < left < 200_000
+    with pytest.raises(fastrev.ReversalError, match=f"stopped with {left} steps to go"):
+        run.pullback(run.w)
+    run.rewind()
+    assert run.stats.exact
+
+
+def test_progress_is_shown(capsys):
+    digits_like().meta_grad(progress=True)
+    printed = capsys.readouterr().err
+    assert "training: 100%" in printed
+    assert "reversing: 100%" in printed
+
+
+def test_golden_trajectory():
+    """Training is IEEE arithmetic with every fma written out: the same integers on every machine."""
+    run = digits_like(steps=50).train()
+    assert run._state.w[:3].tolist() == [-0x14EB102B9BB40, -0x24527DD3AC78D, 0x5A5FDEA6A225D]
+    assert run._state.v[-2:].tolist() == [-0x1068B2CCD74B, -0x761969561D7]
+    run.rewind()
