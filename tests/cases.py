@@ -73,15 +73,8 @@ def digits_like(steps: int = 20, dtype: type = np.float64, **changes: Any) -> Ca
     x = rng.random((60, 4))
     y = (x @ rng.standard_normal((4, 3))).argmax(axis=1)
     model = fastrev.MLP((4, 5, 3), dtype=dtype)
-    arguments = {
-        "train": (x[:40], y[:40]),
-        "valid": (x[40:], y[40:]),
-        "lr": 0.3,
-        "decay": 0.9,
-        "steps": steps,
-        "l2": 0.0,
-    }
-    return Case(model, model.init(0), arguments | {"batch_size": 8} | changes)
+    data = {"train": (x[:40], y[:40]), "valid": (x[40:], y[40:]), "batch_size": 8}
+    return Case(model, model.init(0), data | {"lr": 0.3, "decay": 0.9, "steps": steps, "l2": 0.0} | changes)
 
 
 def relative_error(a: Any, b: Any) -> float:

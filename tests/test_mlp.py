@@ -33,7 +33,7 @@ def objective(model, x, y, l2):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient_and_hessian_vector_product(depth, activation, loss):
-    model, w, x, y = problem((4, 5, 3, 6)[: depth + 1] + (3,), activation, loss)
+    model, w, x, y = problem((*(4, 5, 3, 6)[: depth + 1], 3), activation, loss)
     rng = np.random.default_rng(1)
     u = rng.standard_normal(w.size)
     l2 = [0.1, rng.random(len(model.groups)), rng.random(w.size)][depth % 3]
