@@ -53,8 +53,8 @@ def make_room(tail: npt.NDArray[np.uint16], top: int, parameters: int) -> None:
 
 def stored_bits(heads: npt.NDArray[np.int64], top: int) -> float:
     """The information held, in bits: 0 at the start."""
-    in_heads = np.log2(np.maximum(heads, 1)).sum()  # a damaged head may be negative; the reversal will say so
-    return float(in_heads - heads.size * np.log2(buffer.START) + 16 * top)
+    in_heads = np.log2(np.maximum(heads, 1) / buffer.START).sum()  # a damaged head may be negative; undoing will tell
+    return float(in_heads + 16 * top)
 
 
 def faults(state: State, w: Grid, v: Grid | None) -> list[str]:

@@ -50,6 +50,7 @@ class ReversibleArray:
         self._heads = _state.new_heads(self._flat.size)
         self._tail = np.empty(0, np.uint16)
         self._top = 0
+        self._multiplications = 0  # made and not undone
         self._scratch = np.empty(2 * buffer.BLOCK)
 
     def __repr__(self) -> str:
@@ -83,9 +84,8 @@ class ReversibleArray:
         """Multiply by the ratio n/d, 1 <= n <= d <= 65536; each result is within one grid step of the exact one."""
         n, d = _ratio(n, d)
         _state.make_room(self._tail, self._top, self._flat.size)
-        self._top = buffer.multiply(
-            self._flat, self._heads, self._tail, self._top, n, d, 0, self._flat.size, self._scratch
-        )
+        self._multiply(n, d)
+        self._multiplications += 1
 
     def div(self, n: int, d: int) -> None:
         """Undo ``mul(n, d)``.
@@ -93,16 +93,32 @@ class ReversibleArray:
         Raises
         ------
         ReversalError
-            If the information that multiplications have left does not suffice: there was no such ``mul`` to undo.
+            If there is no multiplication left to undo, or not the information for this one.  Nothing has changed then.
         """
         n, d = _ratio(n, d)
-        if np.abs(self.value).max(initial=0.0) * d / n >= fixed_point.LIMIT:
-            raise _leaves_grid("d", "quotient")
-        if buffer.words_to_divide(self._heads, self._tail, self._top, n, d) < 0:
+        enough = buffer.words_to_divide(self._heads, self._tail, self._top, n, d) >= 0
+        if self._multiplications == 0 or not enough:
             raise ReversalError(
-                f"div({n}, {d}) needs more information than is stored: it undoes mul({n}, {d}), and no such call is "
-                "left to undo. The array is unchanged."
+                f"div({n}, {d}) undoes mul({n}, {d}), and there is none left to undo ({self._multiplications} "
+                "multiplications have been made and not undone). The array is unchanged."
             )
+        # An undo stays on the grid.  A division that undoes nothing may leave it, and then wraps: far past the range
+        # float64 sees it, close to it the sign changes.
+        if np.abs(self.value).max(initial=0.0) * d / n > fixed_point.LIMIT * (1 + 1e-9):
+            raise _leaves_grid("d", "quotient")
+        negative = self._flat < 0
+        self._divide(n, d)
+        if not np.array_equal(negative, self._flat < 0):
+            self._multiply(n, d)
+            raise _leaves_grid("d", "quotient")
+        self._multiplications -= 1
+
+    def _multiply(self, n: int, d: int) -> None:
+        self._top = buffer.multiply(
+            self._flat, self._heads, self._tail, self._top, n, d, 0, self._flat.size, self._scratch
+        )
+
+    def _divide(self, n: int, d: int) -> None:
         self._top = buffer.divide(
             self._flat, self._heads, self._tail, self._top, n, d, 0, self._flat.size, self._scratch
         )

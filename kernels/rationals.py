@@ -12,9 +12,9 @@ from .information_buffer import MAX_DENOMINATOR
 def best_ratios(gamma, n, d):
     """n/d closest to each gamma in [2**-16, 1] with d <= 2**16.
 
-    The continued fraction of ``fractions.Fraction.limit_denominator`` in int64, with gamma rounded to 62 fraction bits:
-    two ratios lie at least 2**-32 apart, so the rounding decides nothing.  400 times as fast, which a learned schedule
-    with its own decay for every step and group needs.
+    The continued fraction of ``fractions.Fraction.limit_denominator`` in int64, with gamma rounded to 62 fraction bits;
+    it takes the other of two ratios only where gamma is as near to both to 2**-61.  A hundred times as fast, which a
+    learned schedule with a decay of its own for every step and group needs.
     """
     for k in range(gamma.size):
         p0, q0, p1, q1 = 0, 1, 1, 0

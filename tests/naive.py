@@ -11,6 +11,7 @@ References
 .. [1] D. Maclaurin, D. Duvenaud, R. P. Adams, "Gradient-based Hyperparameter Optimization through Reversible
    Learning", ICML 2015, arXiv:1502.03492.
 .. [2] J. Duda, "Asymmetric numeral systems", 2013, arXiv:1311.2540.
+
 """
 
 from __future__ import annotations
@@ -29,10 +30,9 @@ from autograd.extend import defvjp, primitive
 from autograd.scipy.special import logsumexp
 
 FRACTION_BITS = 52
-MAX_DENOMINATOR = 2**16
-LOW = 2**16  # heads of the streaming buffer are in [LOW, BASE * LOW)
-BASE = 2**16  # words of its tail are in [0, BASE)
-START = 2**24  # a fresh head, and the fresh information of a big-integer buffer
+MAX_DENOMINATOR = 2**16  # D
+BASE = 2**16  # b: words of a streaming buffer's tail are in [0, b)
+START = 0x9E3779B97F  # a fresh head, and the fresh information of a big-integer buffer
 
 # An array or a number that autograd may be tracing.
 Array = Any
@@ -45,12 +45,12 @@ Floats = npt.NDArray[np.float64]
 
 
 def to_grid(x: float, fraction_bits: int = FRACTION_BITS) -> int:
-    """The float in units of ``2**-fraction_bits``, rounded half to even."""
+    """Round the float to units of ``2**-fraction_bits``, half to even."""
     return round(Fraction(float(x)) * (1 << fraction_bits))
 
 
 def from_grid(c: int, fraction_bits: int = FRACTION_BITS) -> float:
-    """The nearest float64 to the integer, then scaled exactly."""
+    """Round the integer to the nearest float64, then scale exactly."""
     return math.ldexp(float(c), -fraction_bits)
 
 
@@ -60,118 +60,155 @@ def decay_ratio(gamma: float) -> tuple[int, int]:
     return ratio.numerator, ratio.denominator
 
 
-def exchange_digits(c: int, i: int, pushed: int, popped: int) -> tuple[int, int]:
-    """Push ``c mod pushed`` on i and pop a digit modulo `popped` from it; swapping the two undoes it.
+def exchange_digits(c: int, i: int, n: int, d: int) -> tuple[int, int]:
+    """Multiply c by n/d as published: push ``c mod d`` on i, then pop a digit modulo n from it.
 
-    [1]_, Algorithm 3.  Floor division, also of negative c.
+    [1]_, Algorithm 3.  Swapping n and d undoes it.  The result is up to n off from ``c n / d``.  Floor division, also
+    of negative c.
     """
-    i = i * pushed + c % pushed
-    c = c // pushed * popped + i % popped
-    i = i // popped
+    i = i * d + c % d
+    c = c // d * n + i % n
+    i = i // n
     return c, i
 
 
+def rescale(c: int, i: int, n: int, d: int) -> tuple[int, int]:
+    """Multiply c by n/d: pop a digit modulo n from i, let it decide the rounding, push the remainder modulo d.
+
+    Swapping n and d undoes it.  The result is less than 1 off from ``c n / d``.
+    """
+    i, s = divmod(i, n)
+    c, r = divmod(c * n + s, d)
+    return c, i * d + r
+
+
 class BigIntegerBuffer:
-    """Multiplication by n/d that loses nothing, as published: [1]_, Algorithm 3.
+    """Multiplication by n/d that loses nothing: one integer of any size for each value.
 
     Parameters
     ----------
     values : (P,) ints
         Grid integers of any size.
+    step : function
+        `exchange_digits`, the published Algorithm 3 of [1]_, or `rescale`.
     start : int
         The information that each parameter begins with.
+
     """
 
-    def __init__(self, values: Sequence[int], start: int = START) -> None:
+    def __init__(
+        self,
+        values: Sequence[int],
+        step: Callable[[int, int, int, int], tuple[int, int]] = exchange_digits,
+        start: int = START,
+    ) -> None:
         self.values = [int(c) for c in values]
+        self.step = step
         self.start = start
         self.information = [start] * len(self.values)
 
     def multiply(self, n: int, d: int) -> None:
         """Multiply every value by n/d."""
-        n, d = int(n), int(d)
         for p in range(len(self.values)):
-            self.values[p], self.information[p] = exchange_digits(self.values[p], self.information[p], d, n)
+            self.values[p], self.information[p] = self.step(self.values[p], self.information[p], int(n), int(d))
 
     def divide(self, n: int, d: int) -> None:
         """Undo `multiply`."""
-        n, d = int(n), int(d)
-        for p in range(len(self.values)):
-            self.values[p], self.information[p] = exchange_digits(self.values[p], self.information[p], n, d)
+        self.multiply(d, n)
 
     def information_bits(self) -> float:
-        """What has been stored since the start."""
+        """Count the bits stored since the start."""
         return sum(math.log2(i) - math.log2(self.start) for i in self.information)
 
 
 class StreamingBuffer:
-    """The same with bounded integers: each parameter keeps a head, all of them spill words to one tail.
+    """`rescale` with bounded integers: each parameter keeps a head, all of them spill words to one tail.
 
-    As in a streaming asymmetric numeral system [2]_, a head that grows to bL or more pushes its low word.
-    The undo tells from the head that was left: below floor(L d / n) it had spilled, above it had not.  A head
-    of just that value had not if n divides L d; otherwise it may have, and a flag word, 1 for a spill, tells.
+    As in a streaming asymmetric numeral system [2]_, what is large enough pushes its low word: here the head between
+    pop and push, k, if the head might otherwise leave [L, H), L = D**2, H = b (D**2 + D).  The undo tells from the k
+    that was left: below ``L div n`` it had spilled, above ``(H/b - 1) div n`` it had not, and from one to the other a
+    flag word, 1 for a spill, lies on top.
 
     Parameters
     ----------
     values : (P,) ints
         Grid integers of any size.
-    low, base, start : int
-        L, b and the first head of every parameter.  Ratios n/d need d/n <= b.
+    max_denominator, base, start : int
+        D, b >= D, and the first head of every parameter.
+
     """
 
-    def __init__(self, values: Sequence[int], low: int = LOW, base: int = BASE, start: int = START) -> None:
+    def __init__(
+        self,
+        values: Sequence[int],
+        max_denominator: int = MAX_DENOMINATOR,
+        base: int = BASE,
+        start: int = START,
+    ) -> None:
+        assert base >= max_denominator
         self.values = [int(c) for c in values]
-        self.low, self.base, self.start = low, base, start
+        self.max_denominator, self.base, self.start = max_denominator, base, start
+        self.low = max_denominator**2
+        self.high = base * (max_denominator**2 + max_denominator)
         self.heads = [start] * len(self.values)
         self.tail: list[int] = []
         self._check_heads()
 
     def multiply(self, n: int, d: int, start: int = 0, stop: int | None = None) -> None:
         """Multiply ``values[start:stop]`` by n/d, in ascending order."""
-        n, d = int(n), int(d)
-        assert 0 < n <= d <= n * self.base
+        n, d = self._ratio(n, d)
         if n == d:
             return
         for p in range(len(self.values))[start:stop]:
-            self.values[p], h = exchange_digits(self.values[p], self.heads[p], d, n)
-            spilled = h >= self.base * self.low
-            if spilled:
-                self.tail.append(h % self.base)
-                h = h // self.base
-            if self.is_ambiguous(h, n, d):
-                self.tail.append(1 if spilled else 0)
-            self.heads[p] = h
+            k, s = divmod(self.heads[p], n)
+            k = self._spill(k, n, d)
+            self.values[p], r = divmod(self.values[p] * n + s, d)
+            self.heads[p] = k * d + r
         self._check_heads()
 
     def divide(self, n: int, d: int, start: int = 0, stop: int | None = None) -> None:
         """Undo `multiply`, in descending order.  Raises IndexError where the tail has no word left."""
-        n, d = int(n), int(d)
-        assert 0 < n <= d <= n * self.base
+        n, d = self._ratio(n, d)
         if n == d:
             return
         for p in reversed(range(len(self.values))[start:stop]):
-            h = self.heads[p]
-            if self.is_ambiguous(h, n, d):
-                spilled = self.tail.pop() == 1
-            else:
-                spilled = h < self.low * d // n
-            if spilled:
-                h = h * self.base + self.tail.pop()
-            self.values[p], self.heads[p] = exchange_digits(self.values[p], h, n, d)
+            k, r = divmod(self.heads[p], d)
+            k = self._refill(k, n)
+            self.values[p], s = divmod(self.values[p] * d + r, n)
+            self.heads[p] = k * n + s
         self._check_heads()
 
-    def is_ambiguous(self, head: int, n: int, d: int) -> bool:
-        """Whether a multiplication by n/d can have left this head both with a spill and without."""
-        return head == self.low * d // n and self.low * d % n != 0
+    def _spill(self, k: int, n: int, d: int) -> int:
+        spilled = k >= self.high // d
+        if spilled:
+            k, word = divmod(k, self.base)
+            self.tail.append(word)
+        if self.is_ambiguous(k, n):
+            self.tail.append(1 if spilled else 0)
+        return k
+
+    def _refill(self, k: int, n: int) -> int:
+        spilled = self.tail.pop() != 0 if self.is_ambiguous(k, n) else k < self.low // n
+        if spilled:
+            k = k * self.base + self.tail.pop()
+        return k
+
+    def is_ambiguous(self, k: int, n: int) -> bool:
+        """Whether a multiplication by n/d can have left this k both with a spill and without."""
+        return self.low // n <= k <= (self.high // self.base - 1) // n
 
     def information_bits(self, word_bits: float | None = None) -> float:
-        """What has been stored since the start; a word, flags too, counts ``log2(base)`` by default."""
+        """Count the bits stored since the start; a word, flags too, has ``log2(base)`` by default."""
         if word_bits is None:
             word_bits = math.log2(self.base)
         return word_bits * len(self.tail) + sum(math.log2(h) - math.log2(self.start) for h in self.heads)
 
+    def _ratio(self, n: int, d: int) -> tuple[int, int]:
+        assert 0 < n <= d <= self.max_denominator
+        return int(n), int(d)
+
     def _check_heads(self) -> None:
-        assert all(self.low <= h < self.base * self.low for h in self.heads), self.heads
+        assert all(self.low <= h < self.high for h in self.heads), self.heads
 
 
 class NaiveSGD:
@@ -179,8 +216,7 @@ class NaiveSGD:
 
         v <- (n/d) v - (1 - n/d) g        w <- w + lr v        with the new v
 
-    Undone exactly is not rounded well: a product with n/d is up to n grid units off, since its low digit is
-    what the information buffer held.
+    A product with n/d is rounded up or down by what the information buffer held, so it is less than one grid unit off.
 
     Parameters
     ----------
@@ -196,6 +232,7 @@ class NaiveSGD:
         Grid integers.
     buffer : StreamingBuffer
         Holds v.
+
     """
 
     def __init__(
@@ -229,13 +266,13 @@ class NaiveSGD:
         self.undo_velocity(g, n, d)
 
     def undo_position(self, lr: Any) -> None:
-        """The first half of `unstep`: w is then where the step's gradient was taken."""
+        """Do the first half of `unstep`: w is then where the step's gradient was taken."""
         for (start, stop), alpha, _, _ in reversed(self._by_group(lr, 1, 1)):
             for p in range(start, stop):
                 self.w[p] -= to_grid(alpha * from_grid(self.v[p]))
 
     def undo_velocity(self, g: Sequence[float], n: Any, d: Any) -> None:
-        """The second half of `unstep`."""
+        """Do the second half of `unstep`."""
         for (start, stop), _, n_, d_ in reversed(self._by_group(0.0, n, d)):
             for p in range(start, stop):
                 self.v[p] += to_grid((1.0 - n_ / d_) * float(g[p]))
@@ -311,7 +348,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def outputs(w: Array, x: Array, sizes: Sequence[int], activation: str = "tanh") -> Array:
-    """The network's outputs (N, K) for x (N, D); the last layer has no activation."""
+    """Compute the outputs (N, K) for x (N, D); the last layer has no activation."""
     *hidden, (last_weights, last_biases) = unflatten(w, sizes)
     for weights, biases in hidden:
         x = ACTIVATIONS[activation](anp.dot(x, weights) + biases)
@@ -319,7 +356,7 @@ def outputs(w: Array, x: Array, sizes: Sequence[int], activation: str = "tanh") 
 
 
 def example_losses(z: Array, y: Array, loss: str = "cross_entropy") -> Array:
-    """The loss (N,) of every example for outputs z and targets y, both (N, K).
+    """Compute the loss (N,) of every example for outputs z and targets y, both (N, K).
 
     Rows of y need not sum to 1 for "cross_entropy".
     """
@@ -344,7 +381,7 @@ def objective(
     activation: str = "tanh",
     loss: str = "cross_entropy",
 ) -> Array:
-    """What training descends on: mean(c * losses) + 1/2 sum(l2 * w**2).
+    """Compute what training descends on: mean(c * losses) + 1/2 sum(l2 * w**2).
 
     w, l2 (P,); x (N, D); y (N, K); c (N,), the weights of the examples.
     """
@@ -353,14 +390,14 @@ def objective(
 
 
 def by_step_and_group(value: Array, steps: int, groups: int) -> Array:
-    """A scalar, (T,), (T, 1), (1, G) or (T, G) as (T, G)."""
+    """Expand a scalar, (T,), (T, 1), (1, G) or (T, G) to (T, G)."""
     if anp.ndim(value) == 1:
         value = anp.reshape(value, (-1, 1))
     return value * np.ones((steps, groups))
 
 
 def by_parameter(value: Array, sizes: Sequence[int]) -> Array:
-    """A scalar, (G,) or (P,) as (P,)."""
+    """Expand a scalar, (G,) or (P,) to (P,)."""
     widths = group_widths(sizes)
     if anp.shape(value) == (len(widths),):
         return value[np.repeat(np.arange(len(widths)), widths)]
@@ -383,20 +420,27 @@ def final_state(
     activation: str = "tanh",
     loss: str = "cross_entropy",
 ) -> tuple[Array, Array]:
-    """The weights and the velocity after the whole training, in plain float64.
+    """Train in plain float64: the weights and the velocity after the last step.
 
         v <- decay v - (1 - decay) g        w <- w + lr v        with the new v
 
     Parameters
     ----------
     w0, v0 : (P,)
+        The start.
     lr, decay : scalar, (T,), (T, 1), (1, G) or (T, G)
         A decay is used as it is: pass it through `snap` to compare with exact arithmetic.
     l2 : scalar, (G,) or (P,)
+        Coefficients of the penalty.
     x, y, c : (N, D), (N, K), (N,)
         c are the weights of the examples.
     batches : T arrays of row indices, optional
         All rows at each of `steps` steps if not given.
+    steps : int, optional
+        T.
+    sizes, activation, loss : as in `objective`
+        The network.
+
     """
     if batches is None:
         assert steps is not None
@@ -434,7 +478,7 @@ def meta_loss(
     activation: str = "tanh",
     loss: str = "cross_entropy",
 ) -> Array:
-    """The validation loss of the weights of `final_state`: no penalty, every example of weight 1."""
+    """Compute the validation loss of the weights of `final_state`: no penalty, every example of weight 1."""
     w, _ = final_state(
         w0, v0, lr, decay, l2, x, y, c,
         batches=batches, steps=steps, sizes=sizes, activation=activation, loss=loss,
@@ -464,7 +508,7 @@ def meta_gradient(
     loss: str = "cross_entropy",
     wrt: Sequence[str] = ("lr", "decay", "w0", "v0", "l2", "x", "y", "example_weights"),
 ) -> tuple[float, dict[str, Floats]]:
-    """The validation loss and its gradients, each in the shape of its argument.
+    """Differentiate the validation loss; each gradient has the shape of its argument.
 
     For the parameters see `final_state`.  v0 None is zero velocity, c None weighs every example 1.
     """

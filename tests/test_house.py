@@ -1,0 +1,140 @@
+"""The rules of the house: who imports whom, what an import costs, how kernels are compiled and cached."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from numba.core.dispatcher import Dispatcher
+
+import fastrev
+from fastrev.kernels import _jit, reductions
+
+PACKAGE = Path(fastrev.__file__).parent
+KERNELS = sorted((PACKAGE / "kernels").glob("*.py"))
+KERNEL_MODULES = [f"fastrev.kernels.{file.stem}" for file in KERNELS if file.stem != "__init__"]
+ALLOWED = sys.stdlib_module_names | {"numpy", "numba", "llvmlite"}
+
+
+def run_python(script: str, path: Path) -> str:
+    """Run a script in a fresh interpreter that finds the package in `path`; any warning is an error."""
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment["PYTHONPATH"] = str(path)
+    command = [sys.executable, "-W", "error", "-c", script]
+    done = subprocess.run(command, env=environment, cwd=path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def dispatchers() -> Iterator[tuple[str, Dispatcher]]:
+    for name in KERNEL_MODULES:
+        for attribute, value in vars(importlib.import_module(name)).items():
+            if isinstance(value, Dispatcher):
+                yield f"{name}.{attribute}", value
+
+
+# ---- imports -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", KERNELS, ids=lambda file: file.name)
+def test_kernels_import_only_each_other_and_the_compiler(file: Path) -> None:
+    """The API depends on the kernels, never the other way."""
+    stems = {each.stem for each in KERNELS}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules = [str(node.module)]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 1, ast.unparse(node)
+            siblings = [node.module] if node.module else [alias.name for alias in node.names]
+            assert set(siblings) <= stems, ast.unparse(node)
+            continue
+        else:
+            continue
+        assert {module.partition(".")[0] for module in modules} <= ALLOWED, ast.unparse(node)
+
+
+def test_kernels_are_reached_by_one_import_path() -> None:
+    if not (PACKAGE.parent / "pyproject.toml").exists():
+        pytest.skip("not a checkout")
+    assert (PACKAGE / "kernels").is_symlink()
+    assert (PACKAGE / "kernels").readlink() == Path("..", "kernels")
+    assert "kernels" not in sys.modules
+
+
+def test_an_import_is_light_and_compiles_nothing() -> None:
+    script = """
+import sys
+import numba, numpy                                    # which may import what they like
+from numba.core import event
+before = set(sys.modules)
+with event.install_recorder("numba:compile") as recorder:
+    import fastrev
+print(sorted({name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))
+print(sorted({"matplotlib", "sklearn", "tqdm", "pytest", "autograd", "jax", "hypothesis"} & set(sys.modules)))
+from numba.core.dispatcher import Dispatcher
+compiled = [
+    f"{name}.{attribute}"
+    for name, module in list(sys.modules.items()) if name.startswith("fastrev")
+    for attribute, value in vars(module).items() if isinstance(value, Dispatcher) and value.signatures
+]
+print(compiled, len(recorder.buffer))
+"""
+    third_party, unwanted, compiled = run_python(script, PACKAGE.parent).splitlines()
+    assert set(ast.literal_eval(third_party)) <= {"fastrev", "numba", "llvmlite", "numpy"}
+    assert unwanted == "[]"
+    assert compiled == "[] 0"
+
+
+# ---- compilation ---------------------------------------------------------------------------------------------
+
+
+def test_no_kernel_is_compiled_with_fast_math() -> None:
+    """Not even contraction: the bits of a result are a property of the source."""
+    found = dict(dispatchers())
+    assert len(found) > 50
+    for name, dispatcher in found.items():
+        assert dispatcher.targetoptions["fastmath"] is False, name
+        assert dispatcher.targetoptions["error_model"] == "numpy", name
+        assert not dispatcher.targetoptions.get("parallel"), name
+
+
+def test_compiled_code_holds_no_fast_math_instruction() -> None:
+    compiled = numba.njit(reductions.dot_velocity.py_func, **_jit._OPTIONS)  # anew: a cache keeps no readable code
+    compiled(np.ones(9), np.ones(9, np.int64), 0, 9, np.ones(512))
+    (code,) = compiled.inspect_llvm().values()
+    instructions = re.findall(r"\bf(?:add|sub|mul|div|cmp|neg) .*", code)
+    assert len(instructions) > 3
+    flags = re.compile(r"\b(?:fast|reassoc|contract|nnan|ninf|nsz|arcp|afn)\b")
+    assert not [each for each in instructions if flags.search(each)]
+
+
+def test_editing_a_callee_invalidates_cached_callers(tmp_path: Path) -> None:
+    """`reductions.dot_velocity` inlines `to_float` of another file; Numba by itself would not see that change."""
+    shutil.copytree(PACKAGE, tmp_path / "fastrev", ignore=shutil.ignore_patterns("__pycache__"))
+    callee = tmp_path / "fastrev" / "kernels" / "fixed_point.py"
+    script = """
+import numpy as np
+from fastrev.kernels.reductions import dot_velocity
+total = dot_velocity(np.ones(3), np.full(3, 2**52), 0, 3, np.empty(512))
+print(total, sum(dot_velocity.stats.cache_hits.values()), sum(dot_velocity.stats.cache_misses.values()))
+"""
+    assert run_python(script, tmp_path).split() == ["3.0", "0", "1"]
+    assert run_python(script, tmp_path).split() == ["3.0", "1", "0"]
+    source = callee.read_text(encoding="utf-8")
+    assert source.count("STEP = 2.0**-FRACTION_BITS") == 1
+    edited = source.replace("STEP = 2.0**-FRACTION_BITS", "STEP = 4.0 * 2.0**-FRACTION_BITS")
+    callee.write_text(edited, encoding="utf-8")
+    assert run_python(script, tmp_path).split() == ["12.0", "0", "1"]
+    assert run_python(script, tmp_path).split() == ["12.0", "1", "0"]
