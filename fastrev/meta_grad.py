@@ -58,8 +58,8 @@ def meta_grad(
     lr : float or (T,), (T, 1), (1, G), (T, G) array_like
         Learning rates, not negative: of all, per step, per parameter group, or both.
     decay : float or array_like, as lr
-        Momentum decays in (0, 1].  Each is replaced by the nearest ratio n/d with d <= 65536, which differs by less
-        than 1e-9 but near 0 and 1, where it may by 1e-5.
+        Momentum decays in (0, 1].  Each is replaced by the nearest ratio n/d with d <= 65536, which differs by about
+        1e-9, near 0 and 1 by up to 1e-5.
     steps : int, optional
         T; needed only where no argument has an axis of steps.
     batch_size, seed : int, optional

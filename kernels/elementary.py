@@ -66,8 +66,7 @@ def log1p_unit(x):
     """log(1 + x) for 0 <= x <= 1, as 2 artanh(z) with z = x / (2 + x) <= 1/3."""
     z = x / (x + like(x, 2.0))
     s = z * z
-    p = like(x, 1 / 33)
-    p = fma(p, s, like(x, 1 / 31))
+    p = like(x, 1 / 31)
     p = fma(p, s, like(x, 1 / 29))
     p = fma(p, s, like(x, 1 / 27))
     p = fma(p, s, like(x, 1 / 25))
@@ -91,7 +90,7 @@ def tanh(x):
     a = abs(x)
     a = like(x, 22.0) if a > like(x, 22.0) else a  # 1 to the last bit from there on
     t = expm1_negative(-a - a)
-    y = -t / (t + like(x, 2.0))
+    y = abs(t) / (t + like(x, 2.0))
     return -y if x < like(x, 0.0) else y
 
 

@@ -21,7 +21,7 @@ This differs from the paper's Algorithm 3 in:
    stay in [LOW, HIGH), where LOW = D**2 and HIGH = b (D**2 + D), D = 2**16 is the largest denominator, b = 2**16 the
    range of a word.
 3. The undo knows a spill by the k it left: k < LOW div n.  From there to (HIGH/b - 1) div n, k can come of both, and a
-   *flag* word, 1 for a spill, is pushed to tell which.  One step in 2**18 needs it.
+   *flag* word, 1 for a spill, is pushed to tell which.  One step in half a million needs it.
 
 tests/test_information_buffer.py goes through all states at a small D = b.
 
@@ -88,9 +88,9 @@ def divide(values, heads, tail, top, n, d, start, stop, scratch):
 @inlined
 def _pop(heads, m, k, digits):
     """k, digit = divmod(head, m)."""
-    by_m = 1.0 / m
+    divisor, by_m = np.float64(m), _reciprocal(m)
     for p in range(heads.size):
-        k[p], digits[p] = _divide_small(np.float64(heads[p]), np.float64(m), by_m)
+        k[p], digits[p] = _divmod(np.float64(heads[p]), divisor, by_m)
 
 
 @inlined
@@ -99,30 +99,34 @@ def _scale_and_push(values, digits, n, d, k, heads):
 
     With c = q d + e this is q n + (e n + digit) div d, which needs no more than 64 bits.
     """
-    by_d = 1.0 / d
-    numerator, denominator = np.float64(n), np.float64(d)
+    numerator, denominator, by_d = np.float64(n), np.float64(d), _reciprocal(d)
+    # c has 63 bits, float64 53: a first quotient is off by up to 6 * 2**10 / d, so it is taken that much and more too low
+    slack = 2**13 // d + 2
     for p in range(values.size):
         c = values[p]
-        # c has 63 bits, float64 53: a first quotient up to 2**10 / d off leaves a small rest, which is exact
-        q = np.int64(np.float64(c) * by_d)
-        rest = wrapping_sub(c, wrapping_mul(q, d))
-        more, e = _divide_small(np.float64(rest), denominator, by_d)
-        scaled, r = _divide_small(fma(e, numerator, digits[p]), denominator, by_d)
+        q = np.int64(np.float64(c) * by_d) - slack
+        rest = wrapping_sub(c, wrapping_mul(q, d))  # from 0 to 2**18
+        more, e = _divmod(np.float64(rest), denominator, by_d)
+        scaled, r = _divmod(fma(e, numerator, digits[p]), denominator, by_d)
         values[p] = wrapping_add(wrapping_mul(wrapping_add(q, np.int64(more)), n), np.int64(scaled))
         heads[p] = np.int64(fma(k[p], denominator, r))
 
 
 @inlined
-def _divide_small(x, m, by_m):
-    """``divmod(x, m)`` for an integer-valued float64 |x| < 2**52: the rounded reciprocal is at most one off."""
+def _divmod(x, m, by_m):
+    """``divmod(x, m)`` for an integer-valued float64 0 <= x < 2**50, with ``by_m = _reciprocal(m)``.
+
+    The reciprocal is above 1/m, so the product is not below a whole x / m; it is above it by at most 5 * 2**-53 x / m,
+    which is less than 1/m and so does not reach the next whole number.
+    """
     q = floor(x * by_m)
-    r = fma(-q, m, x)
-    low, high = r < 0.0, r >= m
-    q = q - 1.0 if low else q
-    r = r + m if low else r
-    q = q + 1.0 if high else q
-    r = r - m if high else r
-    return q, r
+    return q, fma(-q, m, x)
+
+
+@inlined
+def _reciprocal(m):
+    """A float64 above 1/m, by at most 2**-51 of it."""
+    return (1.0 / m) * (1.0 + 2.0**-52)
 
 
 @inlined

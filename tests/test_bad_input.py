@@ -50,6 +50,7 @@ BAD_ARGUMENTS = [
     ("decay", -0.5, ["'decay'", "(0, 1]", "-0.5"]),
     ("decay", 1.01, ["'decay'", "(0, 1]", "1.01"]),
     ("decay", 1e-6, ["'decay'", "2**-16", "1e-06"]),
+    ("decay", [0.5] * 19 + [0.999995], ["'decay'", "at most 65535/65536", "0.999995", "0.99998"]),
     ("decay", NAN, ["'decay'", "finite", "nan"]),
     ("decay", np.full(30, 0.5), ["'decay'", "20 steps", "30"]),
     ("decay", np.full((20, 2), 0.5), ["'decay'", "(20, 2)"]),
