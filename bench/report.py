@@ -62,8 +62,8 @@ def table() -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in ("numba", "numpy", "jax"))
     lines += [
         "",
-        f"Time of a whole meta-gradient by w0, v0, lr (T, G) and decay (T, G), and how many times as long jitted JAX takes "
-        f"for the same. Medians of {ROUNDS} interleaved runs on {processor()}, {packages}, Python "
+        "Time of a whole meta-gradient by w0, v0, lr (T, G) and decay (T, G), and how many times as long jitted JAX "
+        f"takes for the same. Medians of {ROUNDS} interleaved runs on {processor()}, {packages}, Python "
         f"{platform.python_version()}, {datetime.date.today():%Y-%m-%d}.",
     ]
     return "\n".join(lines)

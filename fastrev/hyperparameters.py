@@ -68,7 +68,7 @@ def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Numerator n and denominator d of every decay, each in the table's shape: the best rational with d <= 2**16."""
     n, d = np.empty((2, decay.values.size), np.int64)
     best_ratios(decay.values.reshape(-1), n, d)
-    lost = decay.values[(n == d).reshape(decay.values.shape) & (decay.values < 1)]
+    lost = decay.values[(n == d).reshape(decay.values.shape) & (decay.values < 1 - 1e-9)]
     if lost.size:
         raise arguments.fault(
             "decay", "be 1 or at most 65535/65536, the largest ratio below 1 of the exact arithmetic", f"{lost[0]:.8g}",

@@ -100,7 +100,7 @@ def _scale_and_push(values, digits, n, d, k, heads):
     With c = q d + e this is q n + (e n + digit) div d, which needs no more than 64 bits.
     """
     numerator, denominator, by_d = np.float64(n), np.float64(d), _reciprocal(d)
-    # c has 63 bits, float64 53: a first quotient is off by up to 6 * 2**10 / d, so it is taken that much and more too low
+    # c has 63 bits, float64 53: a first quotient is off by up to 6 * 2**10 / d, so it is taken more than that too low
     slack = 2**13 // d + 2
     for p in range(values.size):
         c = values[p]

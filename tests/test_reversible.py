@@ -27,7 +27,9 @@ ratios = st.one_of(
     st.sampled_from([(1, 1), (1, 2), (9, 10), (99, 100), (1, 65536), (65535, 65536)]),
     st.integers(1, 65536).flatmap(lambda d: st.tuples(st.integers(1, d), st.just(d))),
 )
-decays = st.one_of(st.sampled_from([1.0, 0.9, 0.5, 2.0**-16]), st.floats(2.0**-16, 1.0))
+decays = st.one_of(
+    st.sampled_from([1.0, 0.9, 0.5, 2.0**-16, np.nextafter(1.0, 0.0)]), st.floats(2.0**-16, 65535 / 65536)
+)
 
 
 def array_state(a: ReversibleArray) -> dict[str, Any]:
