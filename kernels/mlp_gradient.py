@@ -6,9 +6,6 @@
 Examples pass in blocks of `ROWS`, each adding to the gradient: the workspace does not grow with the batch, and a
 block's activations stay in the cache.  Layers are walked with two running offsets: p into the parameters, and q into
 the activation arrays, where the rows of a layer lie behind those of the layers before it.
-
-The walks are inlined into the loops that call them, the work is done by kernels on flat arrays: a kernel that takes the
-tuples of structures.py compiles for seconds, and again in everything that calls it.
 """
 
 from __future__ import annotations
