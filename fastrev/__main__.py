@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastrev import FastrevError, __version__
+from fastrev import DivergenceError, FastrevError, __version__
 from fastrev._arguments import fault
 from fastrev.demo import distill, schedule
 from fastrev.demo.datasets import Dataset, load
@@ -19,6 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
+    except DivergenceError as error:
+        print(f"fastrev: {error}", file=sys.stderr)
+        print("fastrev: pass a smaller --lr, or a smaller --meta-lr if it came after some meta-steps", file=sys.stderr)
+        return 2
     except FastrevError as error:
         print(f"fastrev: {error}", file=sys.stderr)
         return 2
@@ -38,7 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     add = _command(commands, "schedule", _schedule, "learn a schedule of learning rates and momentum decays")
     add("--steps", type=_count, default=100, help="training steps, T")
     add("--meta-steps", type=_count, default=200, help="updates of the schedule")
-    add("--sizes", type=_sizes, metavar="D,...,K", help="layer sizes from inputs to classes; 64,32,10 for digits")
+    add(
+        "--sizes", type=_sizes, metavar="D,...,K",
+        help="layer sizes from inputs to classes (default: 64,32,10 for digits, 784,50,50,50,10 for MNIST)",
+    )  # fmt: skip
     add("--batch-size", type=_count, default=50, help="examples in a training step")
     add("--lr", type=_positive, default=0.1, help="learning rate of every step and group to begin with")
     add("--decay", type=_share, default=0.9, help="momentum decay of every step and group to begin with")
@@ -52,13 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Ends every explanation with the default, where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _command(commands: Any, name: str, run: Callable[[Any], None], purpose: str) -> Callable[..., Any]:
     """Add a command with the options that all have.  Returns its `add_argument`."""
     command = commands.add_parser(
         name,
         help=purpose,
         description=purpose.capitalize() + ".",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Defaults,
     )
     command.set_defaults(run=run)
     command.add_argument(

@@ -202,7 +202,9 @@ def test_sizes_must_fit_the_data(capsys):
 
 def test_divergence_ends_with_advice(tmp_path, capsys):
     assert main(["schedule", "--lr", "1e6", "--steps", "20", "--out", str(tmp_path)]) == 2
-    assert "lower lr" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "lower lr" in error
+    assert "a smaller --lr, or a smaller --meta-lr" in error
 
 
 @pytest.mark.parametrize("command", [[], ["schedule"], ["distill"]])
@@ -215,6 +217,7 @@ def test_help_explains(command, capsys):
         ["--steps", "--meta-steps", "--data", "--seed", "--out", "default: "] if command else ["schedule", "distill"]
     )
     assert all(each in text for each in expected)
+    assert "None" not in text
 
 
 def test_a_missing_extra_is_named(monkeypatch, tmp_path, capsys):
