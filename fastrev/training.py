@@ -55,7 +55,7 @@ class Run:
         self._state = _state.new_state(problem.w0.copy(), v0)
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
         self._adjoint_lost = False
-        work_per_step = 6.0 * size * min(problem.batches.size, 1 << 20) + 100.0 * size
+        work_per_step = 6.0 * size * problem.batches.size + 100.0 * size
         self._chunk = int(np.clip(_CHUNK_WORK / work_per_step, 1, _CHUNK_STEPS))
 
     @property
