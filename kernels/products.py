@@ -6,7 +6,7 @@ Every element of C is one chain of fused multiply-adds over k in ascending order
 
 so its bits depend on nothing but that formula: not on tiling, vector width, alignment, thread count or machine.  BLAS
 promises none of this.  Nor would it be faster at the sizes of this library (GFLOP/s, float64, one core of a Zen 5,
-bench/bench_products.py measures them again):
+bench/test_products.py measures them again):
 
     | (M, K, N)       | this | OpenBLAS, AVX-512 | OpenBLAS, AVX2 |
     | 200, 784, 50    |   92 |                60 |             45 |
