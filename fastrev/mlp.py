@@ -13,7 +13,7 @@ from fastrev._examples import as_data, as_inputs
 from fastrev._workspace import tangents_for, workspace_for
 from fastrev.hyperparameters import penalty
 from fastrev.kernels import activations, losses, mlp_gradient, mlp_hvp
-from fastrev.kernels.structures import Network
+from fastrev.kernels.structures import Data, Network
 
 _ACTIVATIONS = {
     "tanh": activations.TANH,
@@ -167,9 +167,7 @@ class MLP:
     def outputs(self, w: npt.ArrayLike, X: npt.ArrayLike) -> FloatArray:
         """Outputs z (N, K) of the last layer for inputs X (N, D): logits, or fitted values."""
         data, n = as_inputs(self, X, "X")
-        z = np.empty(n * self.sizes[-1], self.dtype)
-        mlp_gradient.outputs(self._network, self._parameters("w", w), data, n, workspace_for(self, n), z)
-        return z.reshape(n, self.sizes[-1]).astype(np.float64)
+        return self._outputs(w, data, n).reshape(n, self.sizes[-1]).astype(np.float64)
 
     def predict(self, w: npt.ArrayLike, X: npt.ArrayLike) -> npt.NDArray[np.int64] | FloatArray:
         """Predictions for inputs X (N, D).
@@ -200,9 +198,9 @@ class MLP:
     def loss_value(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:
         """Mean loss over the examples X (N, D), Y (N, K) or (N,) classes.  No l2 penalty."""
         data, n = as_data(self, X, Y, "X", "Y")
-        work = workspace_for(self, n)
-        weights = self._parameters("w", w)
-        return float(mlp_gradient.mean_loss_and_gradient(self._network, weights, data, n, work, work.g))
+        z = self._outputs(w, data, n)
+        total = losses.total(self._network.loss, z, 0, data.y, data.weights, 0, n, self.sizes[-1])
+        return float(total / n)
 
     def grad(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0) -> FloatArray:
         """Gradient (P,) of ``loss_value(w, X, Y) + sum(l2 * w**2) / 2`` by w.
@@ -239,6 +237,12 @@ class MLP:
         mlp_hvp.mean_hvp(self._network, weights, data, n, work, tangents)
         mlp_gradient.add_penalty(self._network.bounds, tangents.u, coefficients, tangents.hu)
         return tangents.hu.astype(np.float64)
+
+    def _outputs(self, w: npt.ArrayLike, data: Data, n: int) -> npt.NDArray[np.floating]:
+        """Flat outputs (N K,) in the model's dtype."""
+        z = np.empty(n * self.sizes[-1], self.dtype)
+        mlp_gradient.outputs(self._network, self._parameters("w", w), data, n, workspace_for(self, n), z)
+        return z
 
     def _parameters(self, name: str, w: npt.ArrayLike) -> npt.NDArray[np.floating]:
         flat = arguments.parameters(name, w, self.num_params)
