@@ -7,44 +7,74 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastrev.kernels import handover
 from fastrev.kernels.information_buffer import BLOCK
 from fastrev.kernels.mlp_gradient import ROWS
-from fastrev.kernels.structures import Tangents, Workspace
+from fastrev.kernels.structures import Record, Tangents, Workspace
 
 if TYPE_CHECKING:
     from fastrev.mlp import MLP
 
+_RING_BYTES = 2**18  # small steps are handed over several at a time, within the L2 cache
 
-def workspace_for(model: MLP, examples: int, gather: bool = False) -> Workspace:
-    """For batches of up to `examples` rows, which with `gather` are copied together from anywhere in the data."""
+
+def record_for(model: MLP, examples: int) -> Record:
+    """For batches of up to `examples` rows, with nobody to read it."""
+    return _record(model, examples, slots=1)
+
+
+def ring_for(model: MLP, examples: int) -> Record:
+    """The same for a reader: room for two steps or more."""
+    one = _record(model, examples, slots=1)
+    return _record(model, examples, slots=int(np.clip(_RING_BYTES // record_bytes(one), 2, 16)))
+
+
+def record_bytes(record: Record) -> int:
+    return sum(array.nbytes for array in record)
+
+
+def _record(model: MLP, examples: int, slots: int) -> Record:
     rows = min(ROWS, examples)
-    gathered = rows if gather else 0
     sizes, dtype = model.sizes, model.dtype
     width, k = sum(sizes[1:]), sizes[-1]
+    progress = np.zeros(handover.PROGRESS, np.int64)
+    if slots == 1:
+        progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = np.iinfo(np.int64).max
+    return Record(
+        w=np.empty((slots, model.num_params), dtype),
+        v=np.empty((slots, model.num_params)),
+        g=np.empty((slots, model.num_params), dtype),
+        act=np.empty((slots, rows * width), dtype),
+        mean=np.empty((slots, rows * k), dtype),
+        delta=np.empty((slots, rows * width), dtype),
+        progress=progress,
+    )
+
+
+def workspace_for(model: MLP, gathered: int = 0, inputs: bool = False) -> Workspace:
+    """For one thread; with room for `gathered` rows from anywhere in the data, and for derivatives by the `inputs`."""
+    layers = list(pairwise(model.sizes))[0 if inputs else 1 :]
+    gathered = min(ROWS, gathered)
     return Workspace(
-        w=np.empty(model.num_params, dtype),
-        g=np.empty(model.num_params, dtype),
-        x=np.empty(gathered * sizes[0], dtype),
-        y=np.empty(gathered * k, dtype),
-        weights=np.empty(gathered, dtype),
-        act=np.empty(rows * width, dtype),
-        slope=np.empty(rows * (width - k), dtype),
-        mean=np.empty(rows * k, dtype),
-        delta=np.empty(rows * width, dtype),
-        across=np.empty(max(a * b for a, b in pairwise(sizes)), dtype),
-        one=np.ones(1, dtype),
+        x=np.empty(gathered * model.sizes[0], model.dtype),
+        y=np.empty(gathered * model.sizes[-1], model.dtype),
+        weights=np.empty(gathered, model.dtype),
+        across=np.empty(max((a * b for a, b in layers), default=0), model.dtype),
+        one=np.ones(1, model.dtype),
         scratch=np.empty(2 * BLOCK),
     )
 
 
-def tangents_for(model: MLP, work: Workspace, inputs: bool) -> Tangents:
-    """To go with a workspace; with `inputs`, for derivatives by the inputs as well."""
-    rows = work.mean.size // model.sizes[-1]
+def tangents_for(model: MLP, examples: int, inputs: bool) -> Tangents:
+    """Scratch of the R-operator passes over batches of up to `examples` rows."""
+    rows = min(ROWS, examples)
+    sizes, dtype = model.sizes, model.dtype
+    width, k = sum(sizes[1:]), sizes[-1]
     return Tangents(
-        u=np.empty(model.num_params, model.dtype),
-        hu=np.empty(model.num_params, model.dtype),
-        act=np.empty_like(work.act),
-        delta=np.empty_like(work.act),
-        bend=np.empty_like(work.slope),
-        x=np.empty(rows * model.sizes[0] if inputs else 0, model.dtype),
+        u=np.empty(model.num_params, dtype),
+        hu=np.empty(model.num_params, dtype),
+        act=np.empty(rows * width, dtype),
+        delta=np.empty(rows * width, dtype),
+        bend=np.empty(rows * (width - k), dtype),
+        x=np.empty(rows * sizes[0] if inputs else 0, dtype),
     )

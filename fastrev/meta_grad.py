@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastrev import _arguments as arguments
 from fastrev._examples import as_pair
-from fastrev._workspace import workspace_for
+from fastrev._workspace import record_for, workspace_for
 from fastrev.errors import DivergenceError
 from fastrev.kernels import mlp_gradient
 from fastrev.mlp import MLP
@@ -125,18 +125,17 @@ def meta_grad(
     )  # fmt: skip
 
     w, v = run.w, run.v
-    work = workspace_for(model, valid_examples)
+    w_bar = np.empty(model.num_params, model.dtype)
     loss = mlp_gradient.mean_loss_and_gradient(
-        model._network, w.astype(model.dtype), valid_data, valid_examples, work, work.g
-    )
-    w_bar = work.g.astype(np.float64)
+        model._network, w.astype(model.dtype), valid_data, valid_examples,
+        record_for(model, valid_examples), workspace_for(model), w_bar,
+    )  # fmt: skip
     if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
         raise DivergenceError(
             f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
             "learning rate that is too high, or validation inputs on another scale than the training inputs.",
             step=run.stats.steps, group="", run=run,
         )  # fmt: skip
-    del work
     grad = run.pullback(w_bar, wrt=wrt, progress=progress)
     if not all(np.isfinite(g).all() for g in vars(grad).values() if g is not None):
         warnings.warn(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastrev import _arguments as arguments
 from fastrev._examples import as_data, as_inputs
-from fastrev._workspace import tangents_for, workspace_for
+from fastrev._workspace import record_for, tangents_for, workspace_for
 from fastrev.hyperparameters import penalty
 from fastrev.kernels import activations, losses, mlp_gradient, mlp_hvp
 from fastrev.kernels.structures import Data, Network
@@ -215,10 +215,12 @@ class MLP:
         """
         data, n = as_data(self, X, Y, "X", "Y")
         weights, coefficients = self._parameters("w", w), penalty(self, l2)
-        work = workspace_for(self, n)
-        mlp_gradient.mean_loss_and_gradient(self._network, weights, data, n, work, work.g)
-        mlp_gradient.add_penalty(self._network.bounds, weights, coefficients, work.g)
-        return work.g.astype(np.float64)
+        g = np.empty(self.num_params, self.dtype)
+        mlp_gradient.mean_loss_and_gradient(
+            self._network, weights, data, n, record_for(self, n), workspace_for(self), g
+        )
+        mlp_gradient.add_penalty(self._network.bounds, weights, coefficients, g)
+        return g.astype(np.float64)
 
     def hvp(
         self, w: npt.ArrayLike, u: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0
@@ -231,17 +233,16 @@ class MLP:
         """
         data, n = as_data(self, X, Y, "X", "Y")
         weights, coefficients = self._parameters("w", w), penalty(self, l2)
-        work = workspace_for(self, n)
-        tangents = tangents_for(self, work, inputs=False)
+        tangents = tangents_for(self, n, inputs=False)
         tangents.u[:] = self._parameters("u", u)
-        mlp_hvp.mean_hvp(self._network, weights, data, n, work, tangents)
+        mlp_hvp.mean_hvp(self._network, weights, data, n, record_for(self, n), workspace_for(self), tangents)
         mlp_gradient.add_penalty(self._network.bounds, tangents.u, coefficients, tangents.hu)
         return tangents.hu.astype(np.float64)
 
     def _outputs(self, w: npt.ArrayLike, data: Data, n: int) -> npt.NDArray[np.floating]:
         """Flat outputs (N K,) in the model's dtype."""
         z = np.empty(n * self.sizes[-1], self.dtype)
-        mlp_gradient.outputs(self._network, self._parameters("w", w), data, n, workspace_for(self, n), z)
+        mlp_gradient.outputs(self._network, self._parameters("w", w), data, n, record_for(self, n), z)
         return z
 
     def _parameters(self, name: str, w: npt.ArrayLike) -> npt.NDArray[np.floating]:

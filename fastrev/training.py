@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -13,11 +14,11 @@ from fastrev import _arguments as arguments
 from fastrev import _state
 from fastrev._extras import progress_bar
 from fastrev._problem import Problem, prepare
-from fastrev._workspace import tangents_for, workspace_for
+from fastrev._workspace import record_for, ring_for, tangents_for, workspace_for
 from fastrev.batches import FullBatch
 from fastrev.errors import DivergenceError, ReversalError, TrainingInterrupt
 from fastrev.kernels import adjoint as adjoint_kernels
-from fastrev.kernels import momentum
+from fastrev.kernels import handover, momentum
 from fastrev.kernels import training as training_kernels
 from fastrev.kernels.structures import Adjoint, Schedule
 from fastrev.mlp import MLP
@@ -48,9 +49,9 @@ class Run:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         size = problem.model.num_params
-        self._work = workspace_for(
-            problem.model, problem.batches.size, gather=not isinstance(problem.batches, FullBatch)
-        )
+        self._gathered = 0 if isinstance(problem.batches, FullBatch) else problem.batches.size
+        self._work = workspace_for(problem.model, self._gathered)
+        self._record = record_for(problem.model, problem.batches.size)
         v0 = np.zeros(size, np.int64) if problem.v0 is None else problem.v0.copy()
         self._state = _state.new_state(problem.w0.copy(), v0)
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
@@ -76,7 +77,7 @@ class Run:
             steps=done,
             stored_bits=bits,
             bits_per_parameter_step=bits / (self._state.w.size * max(done, 1)),
-            bytes_held=_bytes(self._problem.w0, self._problem.v0, *self._state, *self._work),
+            bytes_held=_bytes(self._problem.w0, self._problem.v0, *self._state, *self._record, *self._work),
             exact=None,
         )
 
@@ -124,7 +125,8 @@ class Run:
         problem = self._problem
         model, data = problem.model, problem.data
         wrt = arguments.distinct_choices("wrt", wrt, WRT)
-        tangents = tangents_for(model, self._work, inputs="x" in wrt)
+        tangents = tangents_for(model, problem.batches.size, inputs="x" in wrt)
+        work = workspace_for(model, self._gathered, inputs="x" in wrt)
         adjoint = Adjoint(
             w=arguments.parameters("w_bar", w_bar, model.num_params).copy(),
             v=np.zeros(model.num_params)
@@ -137,14 +139,31 @@ class Run:
             y=np.zeros(data.y.size if "y" in wrt else 0),
             weights=np.zeros(problem.examples if "example_weights" in wrt else 0),
         )
+        self._record = record = ring_for(model, problem.batches.size)
+        abandoned = record.progress[handover.ABANDONED :]
 
-        def retreat(schedule: Schedule, stop: int) -> Any:
-            return adjoint_kernels.retreat(
-                model._network, data, problem.examples, schedule, self._state, self._work, tangents, adjoint, stop
-            )
+        def pull(schedule: Schedule, done: int, stop: int) -> None:
+            try:
+                adjoint_kernels.pull(
+                    model._network, data, problem.examples, schedule, record, work, tangents, adjoint, done, stop
+                )
+            except BaseException:
+                abandoned[0] = True
+                raise
+
+        def undo(schedule: Schedule, done: int, stop: int) -> int:
+            record.progress[:] = 0
+            pulled = thread.submit(pull, schedule, done, stop)
+            try:
+                reason = self._travel(schedule, stop)[0]
+            finally:
+                abandoned[0] = self._state.cursor[0] != stop
+            pulled.result()
+            return reason
 
         self._adjoint_lost = True
-        self._take_back(retreat, progress, _bytes(*tangents, *adjoint))
+        with ThreadPoolExecutor(1, "fastrev-pullback") as thread:
+            self._take_back(undo, progress, _bytes(*work, *tangents, *adjoint))
         return _gradients(problem, adjoint, wrt)
 
     def rewind(self, *, progress: bool = False) -> None:
@@ -158,14 +177,8 @@ class Run:
             If the run does not arrive at its start bit for bit, or was consumed before.
         """
         self._require_unconsumed()
-        problem = self._problem
-
-        def rewind(schedule: Schedule, stop: int) -> Any:
-            return training_kernels.rewind(
-                problem.model._network, problem.data, problem.examples, schedule, self._state, self._work, stop
-            )
-
-        self._take_back(rewind, progress, 0)
+        self._record = record_for(self._problem.model, self._problem.batches.size)
+        self._take_back(lambda schedule, _, stop: self._travel(schedule, stop)[0], progress, 0)
 
     def _require_unconsumed(self) -> None:
         if self.stats.exact:
@@ -176,17 +189,29 @@ class Run:
         with progress_bar(progress, problem.steps, "training") as tick:
             while (done := int(state.cursor[0])) < problem.steps:
                 stop = min(done + self._chunk, problem.steps)
-                reason, group = training_kernels.advance(
-                    problem.model._network, problem.data, problem.examples, problem.schedule_of(done, stop),
-                    state, self._work, stop,
-                )  # fmt: skip
+                reason, group = self._travel(problem.schedule_of(done, stop), stop)
                 tick(int(state.cursor[0]) - done)
                 if reason == training_kernels.TAIL_FULL:
                     _state.make_room(state.tail, int(state.cursor[1]), state.w.size)
                 elif reason != momentum.FINE:
                     raise self._divergence(reason, list(problem.model.groups)[group])
 
-    def _take_back(self, undo: Callable[[Schedule, int], Any], progress: bool, more_bytes: int) -> None:
+    def _travel(self, schedule: Schedule, stop: int) -> tuple[int, int]:
+        """Make or undo steps until `stop` are done.  Returns why it ended and, of a refused step, the group."""
+        problem = self._problem
+        reason, group = training_kernels.travel(
+            problem.model._network,
+            problem.data,
+            problem.examples,
+            schedule,
+            self._state,
+            self._record,
+            self._work,
+            stop,
+        )
+        return reason, group
+
+    def _take_back(self, undo: Callable[[Schedule, int, int], int], progress: bool, more_bytes: int) -> None:
         """Undo all steps in chunks by `undo`, then hold the state against the start."""
         problem, state = self._problem, self._state
         if self._end is None:
@@ -195,7 +220,7 @@ class Run:
         with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
             while (left := int(state.cursor[0])) > 0:
                 stop = max(left - self._chunk, 0)
-                reason = undo(problem.schedule_of(stop, left), stop)
+                reason = undo(problem.schedule_of(stop, left), left, stop)
                 tick(left - int(state.cursor[0]))
                 if reason != momentum.FINE:
                     raise _no_arrival([f"the stored information ran out at step {state.cursor[0] - 1}"])

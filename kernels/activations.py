@@ -1,13 +1,13 @@
-"""Activation functions phi with what the two passes need of their derivatives, one pass over memory each.
+"""Activation functions phi with what the passes need of their derivatives.
 
-Both derivatives follow from phi and phi' alone, so z is not kept:
+Both derivatives follow from a = phi(z), so z is not kept:
 
-    |          | phi'            | phi'' / phi'  |
-    | tanh     | 1 - a**2        | -2 a          |
-    | sigmoid  | a (1 - a)       | 1 - 2 a       |
-    | relu     | 1 if z > 0      | 0             |
-    | softplus | sigmoid(z)      | 1 - phi'      |
-    | identity | 1               | 0             |
+    |          | phi'        | phi'' / phi'  |
+    | tanh     | 1 - a**2    | -2 a          |
+    | sigmoid  | a (1 - a)   | 1 - 2 a       |
+    | relu     | 1 if a > 0  | 0             |
+    | softplus | 1 - exp(-a) | exp(-a)       |
+    | identity | 1           | 0             |
 """
 
 from __future__ import annotations
@@ -20,38 +20,45 @@ TANH, SIGMOID, RELU, SOFTPLUS, IDENTITY = range(5)
 
 
 @kernel
-def activate(kind, act, slopes, start, stop):
-    """On entry a = act[start:stop] holds z; on return a = phi(z) and the slopes there are phi'(z)."""
-    a, slope = act[start:stop], slopes[start:stop]
+def activate(kind, act, start, stop):
+    """a = phi(z), for z in act[start:stop]."""
+    a = act[start:stop]
     if kind == TANH:
         for p in range(a.size):
-            y = elementary.tanh(a[p])
-            a[p] = y
-            slope[p] = fma(-y, y, like(y, 1.0))
+            a[p] = elementary.tanh(a[p])
     elif kind == SIGMOID:
         for p in range(a.size):
-            y = elementary.sigmoid(a[p])
-            a[p] = y
-            slope[p] = fma(-y, y, y)
+            a[p] = elementary.sigmoid(a[p])
     elif kind == RELU:
         for p in range(a.size):
-            z = a[p]
-            a[p] = z if z > like(z, 0.0) else like(z, 0.0)
-            slope[p] = like(z, 1.0) if z > like(z, 0.0) else like(z, 0.0)
+            a[p] = a[p] if a[p] > like(a[p], 0.0) else like(a[p], 0.0)
     elif kind == SOFTPLUS:
         for p in range(a.size):
-            z = a[p]
-            a[p] = elementary.softplus(z)
-            slope[p] = elementary.sigmoid(z)
-    else:
-        for p in range(a.size):
-            slope[p] = like(a[p], 1.0)
+            a[p] = elementary.softplus(a[p])
 
 
 @kernel
-def activate_tangent(kind, act, slopes, tangents, bends, start, stop):
+def through_slope(kind, act, cotangents, start, stop):
+    """x *= phi', for x in cotangents[start:stop] and a in act[start:stop]."""
+    a, x = act[start:stop], cotangents[start:stop]
+    if kind == TANH:
+        for p in range(a.size):
+            x[p] *= fma(-a[p], a[p], like(a[p], 1.0))
+    elif kind == SIGMOID:
+        for p in range(a.size):
+            x[p] *= fma(-a[p], a[p], a[p])
+    elif kind == RELU:
+        for p in range(a.size):
+            x[p] *= like(a[p], 1.0) if a[p] > like(a[p], 0.0) else like(a[p], 0.0)
+    elif kind == SOFTPLUS:
+        for p in range(a.size):
+            x[p] *= -elementary.expm1_negative(-a[p])
+
+
+@kernel
+def tangent(kind, act, tangents, bends, start, stop):
     """On entry r = tangents[start:stop] holds R{z}; on return r = R{a} = phi' R{z}, and bend = phi'' / phi' R{z}."""
-    a, slope, r, bend = act[start:stop], slopes[start:stop], tangents[start:stop], bends[start:stop]
+    a, r, bend = act[start:stop], tangents[start:stop], bends[start:stop]
     if kind == TANH:
         for p in range(a.size):
             bend[p] = -(a[p] + a[p]) * r[p]
@@ -60,9 +67,8 @@ def activate_tangent(kind, act, slopes, tangents, bends, start, stop):
             bend[p] = (like(a[p], 1.0) - (a[p] + a[p])) * r[p]
     elif kind == SOFTPLUS:
         for p in range(a.size):
-            bend[p] = (like(a[p], 1.0) - slope[p]) * r[p]
+            bend[p] = (like(a[p], 1.0) + elementary.expm1_negative(-a[p])) * r[p]
     else:
         for p in range(a.size):
             bend[p] = like(a[p], 0.0)
-    for p in range(a.size):
-        r[p] *= slope[p]
+    through_slope(kind, act, tangents, start, stop)

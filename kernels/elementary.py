@@ -55,8 +55,8 @@ def exp_negative(x):
 
 @inlined
 def expm1_negative(x):
-    """exp(x) - 1 for -87 <= x <= 0, to full relative accuracy at 0."""
-    k, r = _reduce(x)
+    """exp(x) - 1 for x <= 0, to full relative accuracy at 0."""
+    k, r = _reduce(like(x, -87.0) if x < like(x, -87.0) else x)  # -1 to the last bit from -44 on
     scale = power_of_two(k)
     return fma(scale, _expm1_polynomial(r), scale - like(x, 1.0))
 
@@ -88,7 +88,6 @@ def log1p_unit(x):
 def tanh(x):
     """tanh(x) = -t / (t + 2) with t = expm1(-2 |x|), and the sign of x."""
     a = abs(x)
-    a = like(x, 22.0) if a > like(x, 22.0) else a  # 1 to the last bit from there on
     t = expm1_negative(-a - a)
     y = abs(t) / (t + like(x, 2.0))
     return -y if x < like(x, 0.0) else y

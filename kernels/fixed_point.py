@@ -61,6 +61,13 @@ def grid_to_floats(grid, x):
 
 
 @kernel
+def add_grid(x, grid):
+    """x += the grid values, in the type of `x`."""
+    for p in range(grid.size):
+        x[p] = to_float(grid[p]) + np.float64(x[p])
+
+
+@kernel
 def add(grid, x):
     """Add a float64 array, rounded to the grid.  Returns whether the sum stayed on it; `subtract` undoes it."""
     flags = np.int64(0)

@@ -33,19 +33,11 @@ def add_through_weights(delta, delta0, rows, b, w, p, a, across, out, out0):
 
 
 @kernel
-def multiply(a, b, start, stop):
-    """a *= b, element by element."""
-    a_s, b_s = a[start:stop], b[start:stop]
-    for p in range(a_s.size):
-        a_s[p] *= b_s[p]
-
-
-@kernel
-def multiply_and_bend(r, slope, delta, bend, start, stop):
-    """r <- r * slope + delta * bend, element by element."""
-    r_s, slope_s, delta_s, bend_s = r[start:stop], slope[start:stop], delta[start:stop], bend[start:stop]
-    for p in range(r_s.size):
-        r_s[p] = fma(delta_s[p], bend_s[p], r_s[p] * slope_s[p])
+def multiply_add(a, b, c, start, stop):
+    """c += a * b, element by element."""
+    a_s, b_s, c_s = a[start:stop], b[start:stop], c[start:stop]
+    for p in range(c_s.size):
+        c_s[p] = fma(a_s[p], b_s[p], c_s[p])
 
 
 @kernel

@@ -12,54 +12,54 @@ from __future__ import annotations
 
 from . import losses
 from ._jit import inlined, kernel
-from .activations import activate
-from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply
+from .activations import activate, through_slope
+from .layers import add_parameter_gradient, add_through_weights, affine, clear
 from .primitives import ZERO, copy_elements, like
-from .structures import Batch
+from .structures import Batch, Passes
 
 ROWS = 256
 
 
 @inlined
-def add_gradient(net, w, batch, scale, work, g):
-    """g += d/dw of the sum over the batch of scale * weight * loss.  Leaves activations and deltas in `work`."""
-    forward(net, w, batch, work)
+def add_gradient(net, w, batch, scale, passes, work, g):
+    """g += d/dw of the sum over the batch of scale * weight * loss."""
+    forward(net, w, batch, passes)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
-    losses.predict(net.loss, work.act, z0, batch.size, k, work.mean)
-    losses.cotangent(net.loss, work.mean, batch.y, batch.weights, batch.first, batch.size, k, scale, work.delta, z0)
-    _backward(net, w, batch, work, g)
+    losses.predict(net.loss, passes.act, z0, batch.size, k, passes.mean)
+    losses.cotangent(net.loss, passes.mean, batch.y, batch.weights, batch.first, batch.size, k, scale, passes.delta, z0)
+    _backward(net, w, batch, passes, work, g)
 
 
 @inlined
-def forward(net, w, batch, work):
-    """Activations and slopes of every hidden layer, and the outputs, into `work`."""
+def forward(net, w, batch, passes):
+    """Activations of every hidden layer, and the outputs."""
     rows, a, b = batch.size, net.sizes[0], net.sizes[1]
-    affine(batch.x, batch.first * a, rows, a, w, ZERO, b, work.act, ZERO)
+    affine(batch.x, batch.first * a, rows, a, w, ZERO, b, passes.act, ZERO)
     p, q = (a + 1) * b, ZERO
     for layer in range(1, net.sizes.size - 1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         above = q + rows * a
-        activate(net.activation, work.act, work.slope, q, above)
-        affine(work.act, q, rows, a, w, p, b, work.act, above)
+        activate(net.activation, passes.act, q, above)
+        affine(passes.act, q, rows, a, w, p, b, passes.act, above)
         p += (a + 1) * b
         q = above
 
 
 @inlined
-def _backward(net, w, batch, work, g):
+def _backward(net, w, batch, passes, work, g):
     rows = batch.size
     p, q = w.size, outputs_offset(net.sizes, rows)
     for layer in range(net.sizes.size - 2, 0, -1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         p -= (a + 1) * b
         below = q - rows * a
-        add_parameter_gradient(work.act, below, rows, a, work.delta, q, b, work.one, g, p)
-        clear(work.delta, below, q)
-        add_through_weights(work.delta, q, rows, b, w, p, a, work.across, work.delta, below)
-        multiply(work.delta, work.slope, below, q)
+        add_parameter_gradient(passes.act, below, rows, a, passes.delta, q, b, work.one, g, p)
+        clear(passes.delta, below, q)
+        add_through_weights(passes.delta, q, rows, b, w, p, a, work.across, passes.delta, below)
+        through_slope(net.activation, passes.act, passes.delta, below, q)
         q = below
     a, b = net.sizes[0], net.sizes[1]
-    add_parameter_gradient(batch.x, batch.first * a, rows, a, work.delta, ZERO, b, work.one, g, ZERO)
+    add_parameter_gradient(batch.x, batch.first * a, rows, a, passes.delta, ZERO, b, work.one, g, ZERO)
 
 
 @kernel
@@ -80,27 +80,34 @@ def add_penalty(bounds, w, l2, g):
 
 
 @kernel
-def mean_loss_and_gradient(net, w, data, examples, work, g):
+def mean_loss_and_gradient(net, w, data, examples, record, work, g):
     """The mean of weight * loss over the first `examples` of the data, and its gradient in g."""
     clear(g, ZERO, g.size)
+    passes = passes_at(record, 0)
     total, k = 0.0, net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
-        add_gradient(net, w, batch, 1.0 / examples, work, g)
+        add_gradient(net, w, batch, 1.0 / examples, passes, work, g)
         z0 = outputs_offset(net.sizes, batch.size)
-        total += losses.total(net.loss, work.act, z0, batch.y, batch.weights, first, batch.size, k)
+        total += losses.total(net.loss, passes.act, z0, batch.y, batch.weights, first, batch.size, k)
     return total / examples
 
 
 @kernel
-def outputs(net, w, data, examples, work, z):
+def outputs(net, w, data, examples, record, z):
     """The outputs z (examples, K) of the last layer."""
+    passes = passes_at(record, 0)
     k = net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
-        forward(net, w, batch, work)
+        forward(net, w, batch, passes)
         z0 = outputs_offset(net.sizes, batch.size)
-        copy_elements(work.act, z0, z, first * k, batch.size * k)
+        copy_elements(passes.act, z0, z, first * k, batch.size * k)
+
+
+@inlined
+def passes_at(record, slot):
+    return Passes(record.act[slot], record.mean[slot], record.delta[slot])
 
 
 @inlined

@@ -12,73 +12,75 @@ likewise for the targets and the example weights.
 
 from __future__ import annotations
 
-from . import losses
+from . import activations, losses
 from ._jit import inlined, kernel
-from .activations import activate_tangent
-from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply_and_bend
-from .mlp_gradient import ROWS, add_gradient, consecutive, outputs_offset
+from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply_add
+from .mlp_gradient import ROWS, add_gradient, consecutive, outputs_offset, passes_at
 from .primitives import ONE, ZERO
 from .products import product
 
 
 @inlined
-def add_hvp(net, w, batch, scale, work, tangents):
-    """hu += H u for the objective of `add_gradient`, which must have run on this batch just before.
+def add_hvp(net, w, batch, scale, passes, work, tangents):
+    """hu += H u for the objective of `add_gradient`, which left its `passes` over this batch.
 
     Fills ``tangents.x`` with R{dL/dX} unless it is empty.
     """
-    _forward(net, w, batch, work, tangents)
+    _forward(net, w, batch, passes, tangents)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
     losses.tangent(
-        net.loss, work.mean, batch.y, batch.weights, batch.first, batch.size, k, scale, tangents.act, tangents.delta, z0
-    )
-    _backward(net, w, batch, work, tangents)
+        net.loss, passes.mean, batch.y, batch.weights, batch.first, batch.size, k, scale,
+        tangents.act, tangents.delta, z0,
+    )  # fmt: skip
+    _backward(net, w, batch, passes, work, tangents)
 
 
 @inlined
-def _forward(net, w, batch, work, tangents):
+def _forward(net, w, batch, passes, tangents):
     rows, a, b = batch.size, net.sizes[0], net.sizes[1]
     affine(batch.x, batch.first * a, rows, a, tangents.u, ZERO, b, tangents.act, ZERO)
     p, q = (a + 1) * b, ZERO
     for layer in range(1, net.sizes.size - 1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         above = q + rows * a
-        activate_tangent(net.activation, work.act, work.slope, tangents.act, tangents.bend, q, above)
-        affine(work.act, q, rows, a, tangents.u, p, b, tangents.act, above)
+        activations.tangent(net.activation, passes.act, tangents.act, tangents.bend, q, above)
+        affine(passes.act, q, rows, a, tangents.u, p, b, tangents.act, above)
         product(tangents.act, q, a, ONE, w, p, rows, b, a, tangents.act, above)
         p += (a + 1) * b
         q = above
 
 
 @inlined
-def _backward(net, w, batch, work, tangents):
+def _backward(net, w, batch, passes, work, tangents):
     rows, u, hu = batch.size, tangents.u, tangents.hu
     p, q = w.size, outputs_offset(net.sizes, rows)
     for layer in range(net.sizes.size - 2, 0, -1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         p -= (a + 1) * b
         below = q - rows * a
-        add_parameter_gradient(work.act, below, rows, a, tangents.delta, q, b, work.one, hu, p)
-        product(tangents.act, below, ONE, a, work.delta, q, a, b, rows, hu, p)
+        add_parameter_gradient(passes.act, below, rows, a, tangents.delta, q, b, work.one, hu, p)
+        product(tangents.act, below, ONE, a, passes.delta, q, a, b, rows, hu, p)
         clear(tangents.delta, below, q)
         add_through_weights(tangents.delta, q, rows, b, w, p, a, work.across, tangents.delta, below)
-        add_through_weights(work.delta, q, rows, b, u, p, a, work.across, tangents.delta, below)
-        multiply_and_bend(tangents.delta, work.slope, work.delta, tangents.bend, below, q)
+        add_through_weights(passes.delta, q, rows, b, u, p, a, work.across, tangents.delta, below)
+        activations.through_slope(net.activation, passes.act, tangents.delta, below, q)
+        multiply_add(passes.delta, tangents.bend, tangents.delta, below, q)
         q = below
     a, b = net.sizes[0], net.sizes[1]
     add_parameter_gradient(batch.x, batch.first * a, rows, a, tangents.delta, ZERO, b, work.one, hu, ZERO)
     if tangents.x.size:
         clear(tangents.x, ZERO, rows * a)
         add_through_weights(tangents.delta, ZERO, rows, b, w, ZERO, a, work.across, tangents.x, ZERO)
-        add_through_weights(work.delta, ZERO, rows, b, u, ZERO, a, work.across, tangents.x, ZERO)
+        add_through_weights(passes.delta, ZERO, rows, b, u, ZERO, a, work.across, tangents.x, ZERO)
 
 
 @kernel
-def mean_hvp(net, w, data, examples, work, tangents):
+def mean_hvp(net, w, data, examples, record, work, tangents):
     """hu = H u for the mean of weight * loss over the first `examples` of the data."""
-    clear(work.g, ZERO, work.g.size)
+    passes, g = passes_at(record, 0), record.g[0]
+    clear(g, ZERO, g.size)
     clear(tangents.hu, ZERO, tangents.hu.size)
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
-        add_gradient(net, w, batch, 1.0 / examples, work, work.g)
-        add_hvp(net, w, batch, 1.0 / examples, work, tangents)
+        add_gradient(net, w, batch, 1.0 / examples, passes, work, g)
+        add_hvp(net, w, batch, 1.0 / examples, passes, work, tangents)

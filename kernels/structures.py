@@ -59,25 +59,42 @@ class Schedule(NamedTuple):
     first: int  # the step of rows[0]
 
 
-class Workspace(NamedTuple):
-    """Scratch for one block of `ROWS` examples; H is the sum of all layers' outputs, widest the largest of them."""
+class Passes(NamedTuple):
+    """What a forward and a backward pass over `ROWS` examples leave; H is the sum of all layers' outputs."""
 
-    w: Floats  # (P,): the weights of this step in the gradient's precision
-    g: Floats  # (P,)
-    x: Floats  # (ROWS D,), y (ROWS K,), weights (ROWS,): gathered examples
-    y: Floats
-    weights: Floats
     act: Floats  # (ROWS H,): activations of every layer; of the last, its outputs z
-    slope: Floats  # (ROWS H,): derivative of the activation
     mean: Floats  # (ROWS K,): what the outputs predict
     delta: Floats  # (ROWS H,): dL/dz of every layer
+
+
+class Record(NamedTuple):
+    """What the steps in flight leave for their differentiation: rings of S steps and of R blocks of `ROWS` examples.
+
+    Without a reader, S = R = 1 and `progress` tells the writer that everything was read.
+    """
+
+    w: Floats  # (S, P): the weights of a step in the gradient's precision
+    v: npt.NDArray[np.float64]  # (S, P): the velocity that the step ended with
+    g: Floats  # (S, P): its gradient; once the step is undone, that plus the velocity that it began with
+    act: Floats  # (R, ...): rings of `Passes`
+    mean: Floats
+    delta: Floats
+    progress: Int64s  # of kernels.handover
+
+
+class Workspace(NamedTuple):
+    """Scratch of one thread."""
+
+    x: Floats  # (ROWS D,), y (ROWS K,), weights (ROWS,): gathered examples; empty where nothing is gathered
+    y: Floats
+    weights: Floats
     across: Floats  # (largest a b,): a transposed weight matrix
     one: Floats  # (1,): 1
     scratch: npt.NDArray[np.float64]  # (2 BLOCK,)
 
 
 class Tangents(NamedTuple):
-    """Scratch of the R-operator passes: R{.} of the arrays of `Workspace`."""
+    """Scratch of the R-operator passes: R{.} of the arrays of `Passes`."""
 
     u: Floats  # (P,): the direction
     hu: Floats  # (P,): the Hessian times u

@@ -1,79 +1,89 @@
-"""T steps of training forward, and the same steps backward."""
+"""Steps of training, made and undone."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from . import handover, momentum
 from . import information_buffer as buffer
-from . import momentum
 from ._jit import inlined, kernel
-from .fixed_point import grid_to_floats
+from .fixed_point import add_grid, grid_to_floats
 from .layers import clear
-from .mlp_gradient import ROWS, add_gradient, add_penalty
+from .mlp_gradient import ROWS, add_gradient, add_penalty, passes_at
 from .primitives import ONE, ZERO, copy_elements
 from .structures import Batch
 
-# Why a loop returned, beside momentum.FINE, NOT_FINITE and OFF_GRID
-TAIL_FULL = 3  # advance: the tail needs room for another step
+# Why `travel` returned, beside momentum.FINE, NOT_FINITE and OFF_GRID
+TAIL_FULL = 3  # making: the tail needs room for another step
 TAIL_EMPTY = 4  # undoing: a word was missing, so the state is not what was left
+ABANDONED = 5  # undoing: nobody reads the record any more
 
 
 @kernel
-def advance(net, data, examples, schedule, state, work, stop):
-    """Make steps until `stop`.  Returns why it ended and, of a refused step, the group."""
+def travel(net, data, examples, schedule, state, record, work, stop):
+    """Make steps, or undo them, until `stop` are done.  Returns why it ended and, of a refused step, the group.
+
+    Steps undone go on record, for adjoint.py to read.
+    """
     groups = net.bounds.size - 1
-    while state.cursor[0] < stop:
+    forward = state.cursor[0] < stop
+    steps, blocks = ZERO, ZERO
+    while state.cursor[0] != stop:
         t, top = state.cursor
-        if state.tail.size - top < buffer.WORDS_PER_STEP * state.w.size:
-            return TAIL_FULL, 0
-        step_gradient(net, data, examples, schedule, state, work, t)
-        for group in range(groups):
-            top, fine = _step_group(net, schedule, state, work, t, group, top)
-            if not fine:
-                for done in range(group, -1, -1):
-                    restore_position(net, schedule, state, t, done)
-                    top = restore_velocity(net, schedule, state, work, t, done, top)
-                return momentum.diagnose(work.g, net.bounds[group], net.bounds[group + 1]), group
-        state.cursor[0], state.cursor[1] = t + 1, top
+        slot = steps % record.w.shape[0]
+        w, g = record.w[slot], record.g[slot]
+        if forward:
+            if state.tail.size - top < buffer.WORDS_PER_STEP * state.w.size:
+                return TAIL_FULL, 0
+        else:
+            t -= 1
+            if not handover.wait(record.progress, handover.STEPS_READ, steps - record.w.shape[0] + 1):
+                return ABANDONED, 0
+            grid_to_floats(state.v, record.v[slot])
+            for group in range(groups - 1, -1, -1):
+                _restore_position(net, schedule, state, t, group)
+        grid_to_floats(state.w, w)
+        blocks = _add_step_gradient(net, data, examples, schedule, record, work, t, blocks, w, g)
+        if forward:
+            for group in range(groups):
+                top, fine = _step_group(net, schedule, state, g, work, t, group, top)
+                if not fine:
+                    for done in range(group, -1, -1):
+                        _restore_position(net, schedule, state, t, done)
+                        top = _restore_velocity(net, schedule, state, g, work, t, done, top)
+                    return momentum.diagnose(g, net.bounds[group], net.bounds[group + 1]), group
+            state.cursor[0], state.cursor[1] = t + 1, top
+        else:
+            for group in range(groups - 1, -1, -1):
+                top = _restore_velocity(net, schedule, state, g, work, t, group, top)
+                if top < 0:
+                    return TAIL_EMPTY, 0
+            add_grid(g, state.v)
+            state.cursor[0], state.cursor[1] = t, top
+            handover.announce(record.progress, handover.STEPS_WRITTEN, steps + 1)
+        steps += 1
     return momentum.FINE, 0
 
 
-@kernel
-def rewind(net, data, examples, schedule, state, work, stop):
-    """Undo steps until `stop` of them are left.  Returns why it ended."""
-    groups = net.bounds.size - 1
-    while state.cursor[0] > stop:
-        t, top = state.cursor[0] - 1, state.cursor[1]
-        for group in range(groups - 1, -1, -1):
-            restore_position(net, schedule, state, t, group)
-        step_gradient(net, data, examples, schedule, state, work, t)
-        for group in range(groups - 1, -1, -1):
-            top = restore_velocity(net, schedule, state, work, t, group, top)
-            if top < 0:
-                return TAIL_EMPTY
-        state.cursor[0], state.cursor[1] = t, top
-    return momentum.FINE
-
-
 @inlined
-def _step_group(net, schedule, state, work, t, group, top):
+def _step_group(net, schedule, state, g, work, t, group, top):
     start, stop = net.bounds[group], net.bounds[group + 1]
     alpha, n, d = at_step(schedule, t, group)
-    return momentum.step(state.w, state.v, state.heads, state.tail, top, work.g, alpha, n, d, start, stop, work.scratch)
+    return momentum.step(state.w, state.v, state.heads, state.tail, top, g, alpha, n, d, start, stop, work.scratch)
 
 
 @inlined
-def restore_position(net, schedule, state, t, group):
+def _restore_position(net, schedule, state, t, group):
     start, stop = net.bounds[group], net.bounds[group + 1]
     alpha, _, _ = at_step(schedule, t, group)
     momentum.undo_position(state.w, state.v, alpha, start, stop)
 
 
 @inlined
-def restore_velocity(net, schedule, state, work, t, group, top):
+def _restore_velocity(net, schedule, state, g, work, t, group, top):
     start, stop = net.bounds[group], net.bounds[group + 1]
     _, n, d = at_step(schedule, t, group)
-    return momentum.undo_velocity(state.v, state.heads, state.tail, top, work.g, n, d, start, stop, work.scratch)
+    return momentum.undo_velocity(state.v, state.heads, state.tail, top, g, n, d, start, stop, work.scratch)
 
 
 @inlined
@@ -85,21 +95,20 @@ def at_step(schedule, t, group):
 
 
 @inlined
-def step_gradient(net, data, examples, schedule, state, work, t):
-    """``work.w`` = the weights of step t, ``work.g`` = the gradient there."""
-    load_weights(net, schedule, state, work)
+def _add_step_gradient(net, data, examples, schedule, record, work, t, blocks, w, g):
+    """The gradient g of step t at the weights w, block by block on record.  Returns the number of blocks so far."""
+    clear(g, ZERO, g.size)
+    add_penalty(net.bounds, w, schedule.l2, g)
     size = batch_size(schedule, examples)
     for first in range(0, size, ROWS):
-        batch = take(net, data, schedule, work, t, first, min(ROWS, size - first))
-        add_gradient(net, work.w, batch, 1.0 / size, work, work.g)
-
-
-@inlined
-def load_weights(net, schedule, state, work):
-    """The weights to floats, and the gradient of their penalty."""
-    grid_to_floats(state.w, work.w)
-    clear(work.g, ZERO, work.g.size)
-    add_penalty(net.bounds, work.w, schedule.l2, work.g)
+        slot = blocks % record.act.shape[0]
+        handover.wait(record.progress, handover.BLOCKS_READ, blocks - record.act.shape[0] + 1)
+        rows = min(ROWS, size - first)
+        batch = take(net, data, schedule, work, t, first, rows)
+        add_gradient(net, w, batch, 1.0 / size, passes_at(record, slot), work, g)
+        blocks += 1
+        handover.announce(record.progress, handover.BLOCKS_WRITTEN, blocks)
+    return blocks
 
 
 @inlined
@@ -110,25 +119,18 @@ def batch_size(schedule, examples):
 @inlined
 def take(net, data, schedule, work, t, first, size):
     """`size` examples of step t's batch from position `first` on; gathered, unless the batch is all of the data."""
-    x, y, weights, start = data.x, data.y, data.weights, first
-    if schedule.rows.size:
-        step = t - schedule.first
-        _gather(data.x, schedule.rows, step, first, size, net.sizes[0], work.x)
-        _gather(data.y, schedule.rows, step, first, size, net.sizes[-1], work.y)
-        if data.weights.size:
-            _gather(data.weights, schedule.rows, step, first, size, ONE, work.weights)
-            weights = work.weights
-        x, y, start = work.x, work.y, ZERO
-    return Batch(x, y, weights, start, size)
+    if not schedule.rows.size:
+        return Batch(data.x, data.y, data.weights, np.int64(first), size)
+    rows = schedule.rows[t - schedule.first, first : first + size]
+    _gather(data.x, rows, net.sizes[0], work.x)
+    _gather(data.y, rows, net.sizes[-1], work.y)
+    if not data.weights.size:
+        return Batch(work.x, work.y, data.weights, ZERO, size)
+    _gather(data.weights, rows, ONE, work.weights)
+    return Batch(work.x, work.y, work.weights, ZERO, size)
 
 
 @kernel
-def _gather(source, rows, step, first, size, width, out):
-    for i in range(size):
-        copy_elements(source, rows[step, first + i] * width, out, i * width, width)
-
-
-@inlined
-def example(schedule, t, position):
-    """Which example of the data stands at a position of step t's batch."""
-    return schedule.rows[t - schedule.first, position] if schedule.rows.size else np.int64(position)
+def _gather(source, rows, width, out):
+    for i in range(rows.size):
+        copy_elements(source, rows[i] * width, out, i * width, width)

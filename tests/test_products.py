@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrev.kernels.products import COLUMNS, DEPTH, ROWS, VECTOR, product, transpose
+from fastrev.kernels.products import DEPTH, ROWS, VECTOR, product, transpose
 
 Floats = npt.NDArray[Any]
 DTYPES = [np.float64, np.float32]
@@ -74,7 +74,7 @@ def test_exact_on_integers(
 def test_every_rest_of_a_tile(dtype: Any) -> None:
     """All m modulo the tile's rows, and all n modulo its columns."""
     rng = np.random.default_rng(0)
-    width = COLUMNS * VECTOR // np.dtype(dtype).itemsize
+    width = 4 * VECTOR // np.dtype(dtype).itemsize
     for m in range(1, 2 * ROWS + 2):
         for n in range(1, width + VECTOR + 2):
             a, b, c = matrices(rng, m, n, 3, dtype, integers=True)
