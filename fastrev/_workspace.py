@@ -42,7 +42,7 @@ def _record(model: MLP, examples: int, slots: int) -> Record:
         progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = np.iinfo(np.int64).max
     return Record(
         w=np.empty((slots, model.num_params), dtype),
-        v=np.empty((slots, model.num_params)),
+        v=np.empty((slots, model.num_params), dtype),
         g=np.empty((slots, model.num_params), dtype),
         act=np.empty((slots, rows * width), dtype),
         mean=np.empty((slots, rows * k), dtype),

@@ -73,8 +73,8 @@ class Record(NamedTuple):
     Without a reader, S = R = 1 and `progress` tells the writer that everything was read.
     """
 
-    w: Floats  # (S, P): the weights of a step in the gradient's precision
-    v: npt.NDArray[np.float64]  # (S, P): the velocity that the step ended with
+    w: Floats  # (S, P): the weights of a step
+    v: Floats  # (S, P): the velocity that it ended with
     g: Floats  # (S, P): its gradient; once the step is undone, that plus the velocity that it began with
     act: Floats  # (R, ...): rings of `Passes`
     mean: Floats
