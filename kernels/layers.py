@@ -5,12 +5,12 @@ All matrices have `rows` rows and lie in flat arrays from an offset on.
 
 from __future__ import annotations
 
-from ._jit import kernel
+from ._jit import inlined, kernel
 from .primitives import ONE, ZERO, copy_elements, fma, like
 from .products import product, transpose
 
 
-@kernel
+@inlined
 def affine(below, below0, rows, a, w, p, b, z, z0):
     """Z = A W + 1 b^T for A (rows, a) and Z (rows, b)."""
     for i in range(rows):
@@ -18,14 +18,14 @@ def affine(below, below0, rows, a, w, p, b, z, z0):
     product(below, below0, a, ONE, w, p, rows, b, a, z, z0)
 
 
-@kernel
+@inlined
 def add_parameter_gradient(below, below0, rows, a, delta, delta0, b, one, g, p):
     """dW += A^T delta and db += 1^T delta."""
     product(below, below0, ONE, a, delta, delta0, a, b, rows, g, p)
     product(one, ZERO, ZERO, ZERO, delta, delta0, ONE, b, rows, g, p + a * b)
 
 
-@kernel
+@inlined
 def add_through_weights(delta, delta0, rows, b, w, p, a, across, out, out0):
     """out (rows, a) += delta W^T; `across` is scratch for W^T."""
     transpose(w, p, a, b, across)

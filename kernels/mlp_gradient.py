@@ -33,33 +33,40 @@ def add_gradient(net, w, batch, scale, passes, work, g):
 @inlined
 def forward(net, w, batch, passes):
     """Activations of every hidden layer, and the outputs."""
-    rows, a, b = batch.size, net.sizes[0], net.sizes[1]
-    affine(batch.x, batch.first * a, rows, a, w, ZERO, b, passes.act, ZERO)
-    p, q = (a + 1) * b, ZERO
-    for layer in range(1, net.sizes.size - 1):
+    rows, layers = batch.size, net.sizes.size - 1
+    below, below0, p, q = batch.x, batch.first * net.sizes[0], ZERO, ZERO
+    for layer in range(layers):
         a, b = net.sizes[layer], net.sizes[layer + 1]
-        above = q + rows * a
-        activate(net.activation, passes.act, q, above)
-        affine(passes.act, q, rows, a, w, p, b, passes.act, above)
+        affine(below, below0, rows, a, w, p, b, passes.act, q)
+        if layer < layers - 1:
+            activate(net.activation, passes.act, q, q + rows * b)
+        below, below0 = passes.act, q
         p += (a + 1) * b
-        q = above
+        q += rows * b
 
 
 @inlined
 def _backward(net, w, batch, passes, work, g):
     rows = batch.size
     p, q = w.size, outputs_offset(net.sizes, rows)
-    for layer in range(net.sizes.size - 2, 0, -1):
+    for layer in range(net.sizes.size - 2, -1, -1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         p -= (a + 1) * b
-        below = q - rows * a
-        add_parameter_gradient(passes.act, below, rows, a, passes.delta, q, b, work.one, g, p)
-        clear(passes.delta, below, q)
-        add_through_weights(passes.delta, q, rows, b, w, p, a, work.across, passes.delta, below)
-        through_slope(net.activation, passes.act, passes.delta, below, q)
-        q = below
-    a, b = net.sizes[0], net.sizes[1]
-    add_parameter_gradient(batch.x, batch.first * a, rows, a, passes.delta, ZERO, b, work.one, g, ZERO)
+        below, below0 = layer_input(batch, passes, layer, a, q)
+        add_parameter_gradient(below, below0, rows, a, passes.delta, q, b, work.one, g, p)
+        if layer:
+            clear(passes.delta, below0, q)
+            add_through_weights(passes.delta, q, rows, b, w, p, a, work.across, passes.delta, below0)
+            through_slope(net.activation, passes.act, passes.delta, below0, q)
+        q = below0
+
+
+@inlined
+def layer_input(batch, passes, layer, a, q):
+    """The array and offset of what goes into a layer of `a` inputs, whose outputs begin at q."""
+    if layer:
+        return passes.act, q - batch.size * a
+    return batch.x, batch.first * a
 
 
 @kernel

@@ -15,7 +15,7 @@ from __future__ import annotations
 from . import activations, losses
 from ._jit import inlined, kernel
 from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply_add
-from .mlp_gradient import ROWS, add_gradient, consecutive, outputs_offset, passes_at
+from .mlp_gradient import ROWS, add_gradient, consecutive, layer_input, outputs_offset, passes_at
 from .primitives import ONE, ZERO
 from .products import product
 
@@ -37,41 +37,40 @@ def add_hvp(net, w, batch, scale, passes, work, tangents):
 
 @inlined
 def _forward(net, w, batch, passes, tangents):
-    rows, a, b = batch.size, net.sizes[0], net.sizes[1]
-    affine(batch.x, batch.first * a, rows, a, tangents.u, ZERO, b, tangents.act, ZERO)
-    p, q = (a + 1) * b, ZERO
-    for layer in range(1, net.sizes.size - 1):
+    rows, layers = batch.size, net.sizes.size - 1
+    below, below0, p, q = batch.x, batch.first * net.sizes[0], ZERO, ZERO
+    for layer in range(layers):
         a, b = net.sizes[layer], net.sizes[layer + 1]
-        above = q + rows * a
-        activations.tangent(net.activation, passes.act, tangents.act, tangents.bend, q, above)
-        affine(passes.act, q, rows, a, tangents.u, p, b, tangents.act, above)
-        product(tangents.act, q, a, ONE, w, p, rows, b, a, tangents.act, above)
+        affine(below, below0, rows, a, tangents.u, p, b, tangents.act, q)
+        if layer:
+            product(tangents.act, below0, a, ONE, w, p, rows, b, a, tangents.act, q)
+        if layer < layers - 1:
+            activations.tangent(net.activation, passes.act, tangents.act, tangents.bend, q, q + rows * b)
+        below, below0 = passes.act, q
         p += (a + 1) * b
-        q = above
+        q += rows * b
 
 
 @inlined
 def _backward(net, w, batch, passes, work, tangents):
     rows, u, hu = batch.size, tangents.u, tangents.hu
     p, q = w.size, outputs_offset(net.sizes, rows)
-    for layer in range(net.sizes.size - 2, 0, -1):
+    for layer in range(net.sizes.size - 2, -1, -1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         p -= (a + 1) * b
-        below = q - rows * a
-        add_parameter_gradient(passes.act, below, rows, a, tangents.delta, q, b, work.one, hu, p)
-        product(tangents.act, below, ONE, a, passes.delta, q, a, b, rows, hu, p)
-        clear(tangents.delta, below, q)
-        add_through_weights(tangents.delta, q, rows, b, w, p, a, work.across, tangents.delta, below)
-        add_through_weights(passes.delta, q, rows, b, u, p, a, work.across, tangents.delta, below)
-        activations.through_slope(net.activation, passes.act, tangents.delta, below, q)
-        multiply_add(passes.delta, tangents.bend, tangents.delta, below, q)
-        q = below
-    a, b = net.sizes[0], net.sizes[1]
-    add_parameter_gradient(batch.x, batch.first * a, rows, a, tangents.delta, ZERO, b, work.one, hu, ZERO)
-    if tangents.x.size:
-        clear(tangents.x, ZERO, rows * a)
-        add_through_weights(tangents.delta, ZERO, rows, b, w, ZERO, a, work.across, tangents.x, ZERO)
-        add_through_weights(passes.delta, ZERO, rows, b, u, ZERO, a, work.across, tangents.x, ZERO)
+        below, below0 = layer_input(batch, passes, layer, a, q)
+        add_parameter_gradient(below, below0, rows, a, tangents.delta, q, b, work.one, hu, p)
+        out, out0 = (tangents.delta, below0) if layer else (tangents.x, ZERO)
+        if layer:
+            product(tangents.act, below0, ONE, a, passes.delta, q, a, b, rows, hu, p)
+        if layer or tangents.x.size:
+            clear(out, out0, out0 + rows * a)
+            add_through_weights(tangents.delta, q, rows, b, w, p, a, work.across, out, out0)
+            add_through_weights(passes.delta, q, rows, b, u, p, a, work.across, out, out0)
+        if layer:
+            activations.through_slope(net.activation, passes.act, tangents.delta, below0, q)
+            multiply_add(passes.delta, tangents.bend, tangents.delta, below0, q)
+        q = below0
 
 
 @kernel
