@@ -1,69 +1,83 @@
-"""Write the README's benchmark table: ``python -m bench.report``.
+"""Write the README's benchmark table and its plots: ``python -m bench.report``.
 
-fastrev and its peers take turns within one process, so that what else the machine does falls on all of them alike; the
-ratios of the medians are what counts.
+For the table, fastrev and its peers take turns within one process, so that what else the machine does falls on all of
+them alike; the ratios of the medians are what counts.  For the plots, every point is a process of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
+import json
 import platform
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bench.jax_peer import meta_gradient
-from bench.workloads import SHAPES, Workload, workload
+from bench.peers import PEERS, UnfitError, contestant
+from bench.products_alone import products_alone
+from bench.workloads import PRECISIONS, SHAPES, workload
 
-ROUNDS = 11
-README = Path(__file__).parent.parent / "README.md"
+ROUNDS = 9
+SECONDS = 40.0  # after which a slow contestant has no further turn
+ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- made by python -m bench.report -->", "<!-- end -->"
+COLUMNS = {"jax-stored": "JAX, stored", "jax-checkpointed": "JAX, checkpoints", "torch-unrolled": "PyTorch, unrolled",
+           "original": "original algorithm", "products": "products alone"}  # fmt: skip
+# Squares, for the checkpoints; the stored trajectory of 1600 steps takes gigabytes
+CURVES = {
+    "fastrev": [25, 100, 400, 1600, 10_000],
+    "jax-stored": [25, 100, 400, 1600],
+    "jax-checkpointed": [25, 100, 400, 1600],
+}
 
 
 def medians(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each, after two rounds that are not counted."""
+    """Median seconds of each over interleaved rounds, after one round that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(2 + ROUNDS):
+    for _ in range(1 + ROUNDS):
         for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values[2:])) for name, values in times.items()}
+            if sum(times[name]) < SECONDS or len(times[name]) < 2:
+                start = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
-def contestants(case: Workload) -> dict[str, Callable[[], object]]:
-    """Fastrev, and JAX by both strategies where the number of steps is a square."""
-    found: dict[str, Callable[[], object]] = {"fastrev": case.run, "stored": meta_gradient(case, "stored")}
-    if round(len(case.batches) ** 0.5) ** 2 == len(case.batches):
-        found["checkpointed"] = meta_gradient(case, "checkpointed")
-    return found
+def row(name: str, dtype: str) -> str:
+    """A line of the table: fastrev's time a step, and how many times as long the others take."""
+    case = workload(name, PRECISIONS[dtype])
+    contestants: dict[str, Callable[[], object]] = {"fastrev": contestant("fastrev", case)}
+    for peer in PEERS:
+        try:
+            contestants[peer] = contestant(peer, case)
+        except UnfitError as reason:
+            print(f"{name} {dtype} {peer}: {reason}", file=sys.stderr)
+    contestants["products"] = products_alone(case)
+    found = medians(contestants)
+    own = found["fastrev"]
+    ratios = [
+        f"{found[each] / own:.{1 if found[each] < 20 * own else 0}f}x" if each in found else "-" for each in COLUMNS
+    ]
+    microseconds = 1e6 * own / case.steps
+    return f"| {name} {dtype} | {microseconds:.{1 if microseconds < 100 else 0}f} us | {' | '.join(ratios)} |"
 
 
 def table() -> str:
     """The table in Markdown, with what it was measured on."""
-    lines = [
-        "| network, batch, steps | precision | fastrev | JAX, stored | JAX, checkpointed |",
-        "|---|---|---|---|---|",
-    ]
-    for name, (sizes, batch, steps, _) in SHAPES.items():
-        for dtype in (np.float64, np.float32):
-            found = medians(contestants(workload(name, dtype)))
-            ours = found["fastrev"]
-            peers = [
-                f"{found[peer] / ours:.1f}x" if peer in found else "needs a square T"
-                for peer in ("stored", "checkpointed")
-            ]
-            network = "-".join(map(str, sizes))
-            row = [f"{network}, {batch}, {steps}", np.dtype(dtype).name, f"{1e6 * ours / steps:.0f} us a step", *peers]
-            lines.append(f"| {' | '.join(row)} |")
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numba", "numpy", "jax"))
+    lines = [f"| | fastrev, a step | {' | '.join(COLUMNS.values())} |", "|---" * (2 + len(COLUMNS)) + "|"]
+    lines += [row(name, dtype) for name in SHAPES for dtype in PRECISIONS]
+    packages = [f"{each} {version(each)}" for each in ("numba", "numpy", "jax", "torch", "autograd") if find_spec(each)]
     lines += [
         "",
-        "Time of a whole meta-gradient by w0, v0, lr (T, G) and decay (T, G), and how many times as long jitted JAX "
-        f"takes for the same. Medians of {ROUNDS} interleaved runs on {processor()}, {packages}, Python "
+        f"Medians of {ROUNDS} interleaved runs on {processor()}, {', '.join(packages)}, Python "
         f"{platform.python_version()}, {datetime.date.today():%Y-%m-%d}.",
     ]
     return "\n".join(lines)
@@ -77,12 +91,57 @@ def processor() -> str:
     return f"{len(names)} cores of {names[0]}" if names else platform.processor()
 
 
+def measure(peer: str, steps: int) -> dict[str, float]:
+    """Time and peak memory of one W1 meta-gradient in a fresh process."""
+    command = [sys.executable, "-m", "bench.one", "W1", "float64", peer, str(steps), "--repeat", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def curves() -> Iterator[tuple[str, list[int], list[dict[str, float]]]]:
+    """Of every contestant: numbers of steps, and what they took."""
+    for peer, steps in CURVES.items():
+        if peer == "fastrev" or find_spec(PEERS[peer][0]):
+            yield peer, steps, [measure(peer, each) for each in steps]
+
+
+def plot(folder: Path) -> None:
+    """Time and peak memory against T, as PNG and SVG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (time_axes, memory_axes) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for peer, steps, found in curves():
+        label = COLUMNS.get(peer, peer)
+        style: dict[str, Any] = {"marker": "o", "label": label, "linewidth": 2.5 if peer == "fastrev" else 1.5}
+        time_axes.loglog(steps, [each["seconds"] for each in found], **style)
+        memory_axes.loglog(steps, [each["peak_mb"] for each in found], **style)
+    for axes, title in ((time_axes, "seconds"), (memory_axes, "peak memory of the process, MB")):
+        axes.set(xlabel="steps of training, T", title=title)
+        axes.grid(alpha=0.3)
+    time_axes.legend(frameon=False)
+    folder.mkdir(exist_ok=True)
+    for suffix in ("png", "svg"):
+        figure.savefig(
+            folder / f"against_steps.{suffix}", dpi=150, metadata={"Date": None} if suffix == "svg" else None
+        )
+
+
 def main() -> None:
-    """Measure, and replace the README's table."""
-    text = README.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+    """Measure, and replace the README's table and plots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["table", "plots"], help="leave the rest as it is")
+    only = parser.parse_args().only
+    if only != "plots":
+        readme = ROOT / "README.md"
+        before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
+        _, after = rest.split(END)
+        readme.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+    if only != "table":
+        plot(ROOT / "bench" / "plots")
 
 
 if __name__ == "__main__":

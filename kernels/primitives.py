@@ -126,3 +126,23 @@ def copy_elements(typingctx: Any, source: Any, source0: Any, out: Any, out0: Any
         return context.get_dummy_value()
 
     return types.void(source, types.intp, out, types.intp, types.intp), codegen
+
+
+@primitive
+def address(typingctx: Any, array: Any, i: Any) -> Any:
+    """Where an element of an array lies, as a pointer."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+
+    return types.CPointer(array.dtype)(array, types.intp), codegen
+
+
+@primitive
+def after(typingctx: Any, pointer: Any, count: Any) -> Any:
+    """The pointer `count` elements further."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.intp), codegen

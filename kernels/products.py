@@ -15,7 +15,8 @@ bench/test_products.py measures them again):
     | 50, 64, 32      |   78 |                72 |             32 |
 
 A tile of C, ROWS x 3 vectors, stays in registers while k runs.  A is read element by element through its two
-strides, so A^T needs no copy; B and C have rows of N contiguous elements.  All matrices are flat arrays with an offset.
+strides, so A^T needs no copy; B and C have rows of N contiguous elements.  All matrices are flat arrays with an offset,
+below the first call plain addresses: an array is seven words as an argument, a sixth of the time of W3's products.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from ._jit import kernel, primitive
+from ._jit import inlined, kernel, primitive
+from .primitives import address, after
 from .vectors import AVX512, VECTOR, Vectors, each
 
 # A tile of C: ROWS x 3 accumulators, 3 vectors of B and one of A fit in the 32 (else 16) registers.  Of 6x4, 8x3 and
@@ -38,25 +40,40 @@ DEPTH = 128
 _I64 = ir.IntType(64)
 
 
-@kernel
+@inlined
 def product(a, a0, a_row, a_column, b, b0, m, n, k, c, c0):
     """C (m, n) += A (m, k) B (k, n), with A_ij = a[a0 + i a_row + j a_column], B and C row-major from b0 and c0."""
-    lanes = VECTOR // c.itemsize
+    _product(address(a, a0), a_row, a_column, address(b, b0), m, n, k, address(c, c0))
+
+
+@kernel
+def _product(a, a_row, a_column, b, m, n, k, c):
+    lanes = _lanes(c)
     for k0 in range(0, k, DEPTH):
         depth = min(DEPTH, k - k0)
-        a1, b1 = a0 + k0 * a_column, b0 + k0 * n
+        a1, b1 = after(a, k0 * a_column), after(b, k0 * n)
         j = 0
         while j < n:
             vectors = (n - j + lanes - 1) // lanes
             if vectors == 1:
-                _panel_of_1(a, a1, a_row, a_column, b, b1 + j, n, m, depth, n - j, c, c0 + j)
+                _panel_of_1(a1, a_row, a_column, after(b1, j), n, m, depth, n - j, after(c, j))
                 j += lanes
             elif vectors == 2 or vectors == 4:
-                _panel_of_2(a, a1, a_row, a_column, b, b1 + j, n, m, depth, min(lanes, n - j - lanes), c, c0 + j)
+                _panel_of_2(a1, a_row, a_column, after(b1, j), n, m, depth, min(lanes, n - j - lanes), after(c, j))
                 j += 2 * lanes
             else:
-                _panel_of_3(a, a1, a_row, a_column, b, b1 + j, n, m, depth, min(lanes, n - j - 2 * lanes), c, c0 + j)
+                _panel_of_3(a1, a_row, a_column, after(b1, j), n, m, depth, min(lanes, n - j - 2 * lanes), after(c, j))
                 j += 3 * lanes
+
+
+@primitive
+def _lanes(typingctx: Any, pointer: Any) -> Any:
+    """Elements of a vector."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _I64(VECTOR // context.get_abi_sizeof(args[0].type.pointee))
+
+    return types.intp(pointer), codegen
 
 
 @kernel
@@ -71,39 +88,34 @@ def _tile(rows: int, columns: int) -> Any:
     """C += A B on a tile of `rows` rows and `columns` vectors, of the last of which `width` elements count."""
 
     @primitive
-    def tile(typingctx, a, a0, a_row, a_column, b, b0, n, depth, width, c, c0):
+    def tile(typingctx, a, a_row, a_column, b, n, depth, width, c):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, a0, a_row, a_column, b, b0, n, depth, width, c, c0 = args
-
-            pa, pb, pc = (
-                builder.gep(context.make_array(signature.args[i])(context, builder, array).data, [offset])
-                for i, array, offset in ((0, a, a0), (4, b, b0), (9, c, c0))
-            )
-            element = context.get_value_type(signature.args[0].dtype)
+            a, a_row, a_column, b, n, depth, width, c = args
+            element = a.type.pointee
             vectors = Vectors(builder, element, VECTOR // context.get_abi_sizeof(element), width)
             accumulators = []
             for r in range(rows):
                 for j in range(columns):
                     at = builder.add(builder.mul(_I64(r), n), _I64(j * vectors.lanes))
-                    slot = cgutils.alloca_once_value(builder, vectors.load(pc, at, j == columns - 1))
+                    slot = cgutils.alloca_once_value(builder, vectors.load(c, at, j == columns - 1))
                     accumulators.append((r, j, at, slot))  # which LLVM keeps in a register
             with each(builder, depth) as k:
                 b_k = [
-                    vectors.load(pb, builder.add(builder.mul(k, n), _I64(j * vectors.lanes)), j == columns - 1)
+                    vectors.load(b, builder.add(builder.mul(k, n), _I64(j * vectors.lanes)), j == columns - 1)
                     for j in range(columns)
                 ]
                 a_k = [
-                    vectors.splat(pa, builder.add(builder.mul(k, a_column), builder.mul(_I64(r), a_row)))
+                    vectors.splat(a, builder.add(builder.mul(k, a_column), builder.mul(_I64(r), a_row)))
                     for r in range(rows)
                 ]
                 for r, j, _, slot in accumulators:
                     builder.store(vectors.fma(a_k[r], b_k[j], builder.load(slot)), slot)
             for _, j, at, slot in accumulators:
-                vectors.store(builder.load(slot), pc, at, j == columns - 1)
+                vectors.store(builder.load(slot), c, at, j == columns - 1)
             return context.get_dummy_value()
 
-        integers = [types.intp] * 3
-        return types.void(a, *integers, b, *integers, types.intp, c, types.intp), codegen
+        size = types.intp
+        return types.void(a, size, size, b, size, size, size, c), codegen
 
     return tile
 
@@ -112,16 +124,16 @@ def _panel(columns: int) -> Any:
     """A kernel for `columns` vectors of every row of C, of the last of which `width` elements count."""
     tile, pair, row = (_tile(rows, columns) for rows in (ROWS, 2, 1))
 
-    def panel(a, a0, a_row, a_column, b, b0, n, m, depth, width, c, c0):
+    def panel(a, a_row, a_column, b, n, m, depth, width, c):
         i = 0
         while i + ROWS <= m:
-            tile(a, a0 + i * a_row, a_row, a_column, b, b0, n, depth, width, c, c0 + i * n)
+            tile(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n))
             i += ROWS
         while i + 2 <= m:
-            pair(a, a0 + i * a_row, a_row, a_column, b, b0, n, depth, width, c, c0 + i * n)
+            pair(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n))
             i += 2
         if i < m:
-            row(a, a0 + i * a_row, a_row, a_column, b, b0, n, depth, width, c, c0 + i * n)
+            row(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n))
 
     return kernel(panel)
 

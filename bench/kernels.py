@@ -1,0 +1,354 @@
+"""The kernels on the hot path, their bounds and their distances from them: ``python -m bench.kernels``.
+
+A bound is the larger of two times: operations at the rate of the fastest tile of the matrix product, where an operation
+is anything that a lane of a vector unit does in one instruction (a fused multiply-add, a conversion, a comparison;
+a division counts as 8); and bytes at the speed of a copy within the L2 cache.  Both rates are measured in the same run.
+Kernels run as in a step, on the arrays of a step, but each by itself, so its operands may be nearer than in a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from bench.report import processor
+from bench.workloads import SHAPES
+from fastrev import _state
+from fastrev.kernels import (
+    activations,
+    adjoint,
+    fixed_point,
+    layers,
+    losses,
+    momentum,
+    products,
+    reductions,
+    training,
+)
+
+TANH, EXP, DIVISION = 34, 26, 8  # operations of an element
+N, D = 9, 10
+README = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- made by python -m bench.kernels -->", "<!-- end -->"
+
+
+@dataclass
+class Call:
+    """A kernel with the arguments of one place in a step."""
+
+    name: str
+    where: str  # "making", "undoing" or "pulling": the pass of a step that it belongs to
+    operations: float
+    bytes: float
+    kernel: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+
+def seconds(kernel: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    """The shortest time of a call from compiled code."""
+
+    @numba.njit
+    def repeat(count, *arguments):
+        for _ in range(count):
+            kernel(*arguments)
+
+    repeat(1, *arguments)
+    start = time.perf_counter()
+    repeat(10, *arguments)
+    count = max(10, int(10 * 2e-3 / (time.perf_counter() - start)))
+    times = []
+    for _ in range(15):
+        start = time.perf_counter()
+        repeat(count, *arguments)
+        times.append((time.perf_counter() - start) / count)
+    return min(times)
+
+
+def rates() -> tuple[float, float]:
+    """Operations (fused multiply-adds of elements) and bytes a second."""
+    m, n, k = 8, 24, 128
+    a, b, c = (np.full(size, 0.5) for size in (m * k, k * n, m * n))
+    operations = m * n * k / seconds(product, (a, 0, k, 1, b, 0, m, n, k, c, 0))
+    source, target = np.zeros(2**15), np.zeros(2**15)
+    return operations, 2 * source.nbytes / seconds(copy_plus_one, (source, target))
+
+
+@numba.njit
+def copy_plus_one(source, target):
+    """A loop that LLVM turns into vector loads and stores."""
+    for i in range(source.size):
+        target[i] = source[i] + 1.0
+
+
+def calls(name: str) -> Iterator[Call]:
+    """All kernel calls of one step of a workload, float64."""
+    shape = SHAPES[name]
+    sizes, rows = shape.sizes, shape.batch or shape.rows
+    rng = np.random.default_rng(0)
+    k, width = sizes[-1], sum(sizes[1:])
+    bounds = np.cumsum([0, *(size for a, b in pairwise(sizes) for size in (a * b, b))])
+    size = int(bounds[-1])
+    w, g, u, hu, dw, dv = (rng.standard_normal(size) for _ in range(6))
+    grid_w, grid_v = (_state.to_grid("w", rng.uniform(-1, 1, size)) for _ in range(2))
+    act, delta, r_act, r_delta, bend = (0.1 * rng.standard_normal(rows * width) for _ in range(5))
+    data, x = rng.random(shape.rows * sizes[0]), rng.random(rows * sizes[0])
+    chosen = rng.integers(shape.rows, size=rows)
+    y = np.eye(k)[rng.integers(k, size=rows)].ravel()
+    mean, across, one, none = rng.random(rows * k), np.empty(size), np.ones(1), np.empty(0)
+    gradient_passes = ("making", "undoing")
+
+    def both(label: str, operations: float, moved: float, kernel: Any, *arguments: Any) -> Iterator[Call]:
+        for where in gradient_passes:
+            yield Call(label, where, operations, moved, kernel, arguments)
+
+    def pulling(label: str, operations: float, moved: float, kernel: Any, *arguments: Any) -> Call:
+        return Call(label, "pulling", operations, moved, kernel, arguments)
+
+    exact = _state.new_heads(size), np.empty(2 * size, np.uint16), np.empty(1024)
+    yield Call("exact step", "making", 63 * size, 72 * size, make, (grid_w, grid_v, *exact, g, bounds))
+    yield Call("exact undo", "undoing", 51 * size, 72 * size, undo, (grid_w, grid_v, *exact, g, bounds))
+    yield Call("v, v + g on record", "undoing", 5 * size, 40 * size, on_record, (grid_v, dw.copy(), g))
+    yield from both("weights to floats", 2 * size, 16 * size, fixed_point.grid_to_floats, grid_w, w.copy())
+    yield pulling(
+        "dot, pull_velocity, dot, pull_weights", 8 * size, 88 * size, pull_vectors, dw, dv, w, g, u, 0 * hu, bounds
+    )
+    if shape.batch:
+        for where in (*gradient_passes, "pulling"):
+            moved = 16 * (x.size + y.size)
+            yield Call("gather", where, 0, moved, training._gather, (data, chosen, sizes[0], x))
+    p, q = 0, 0
+    for layer, (a, b) in enumerate(pairwise(sizes)):
+        below, below0 = (act, q - rows * a) if layer else (x, 0)
+        flat = rows * a * b
+        traffic = 8 * (rows * a + a * b + rows * b)
+        yield from both("affine", flat, traffic, affine, below, below0, rows, a, w, p, b, act.copy(), q)
+        yield from both(
+            "parameter gradient", flat, traffic, parameter_gradient, below, below0, rows, a, delta, q, b, one, g, p
+        )
+        yield pulling("affine, R", flat, traffic, affine, below, below0, rows, a, u, p, b, r_act.copy(), q)
+        yield pulling(
+            "parameter gradient, R",
+            flat,
+            traffic,
+            parameter_gradient,
+            below,
+            below0,
+            rows,
+            a,
+            r_delta,
+            q,
+            b,
+            one,
+            hu,
+            p,
+        )
+        if layer:
+            part = rows * a
+            yield from both(
+                "through weights",
+                flat,
+                traffic + 16 * a * b,
+                through_weights,
+                delta.copy(),
+                q,
+                rows,
+                b,
+                w,
+                p,
+                a,
+                across,
+                below0,
+            )
+            yield pulling("product, R", flat, traffic, product, r_act, below0, a, 1, w, p, rows, b, a, r_act.copy(), q)
+            yield pulling("product, R", flat, traffic, product, r_act, below0, 1, a, delta, q, a, b, rows, hu, p)
+            for _ in range(2):
+                yield pulling(
+                    "through weights, R",
+                    flat,
+                    traffic + 16 * a * b,
+                    through_weights,
+                    r_delta.copy(),
+                    q,
+                    rows,
+                    b,
+                    w,
+                    p,
+                    a,
+                    across,
+                    below0,
+                )
+            yield from both("activate", TANH * part, 16 * part, activations.activate, 0, act.copy(), below0, q)
+            yield from both(
+                "through slope", 2 * part, 24 * part, activations.through_slope, 0, act, np.ones_like(act), below0, q
+            )
+            yield pulling(
+                "tangent, slope and bend",
+                7 * part,
+                80 * part,
+                bend_and_slope,
+                act,
+                r_act.copy(),
+                bend,
+                delta,
+                np.ones_like(act),
+                below0,
+                q,
+            )
+        p += (a + 1) * b
+        q += rows * b
+    z0 = q - rows * k
+    outputs = rows * k
+    yield from both("predict", (EXP + 5) * outputs, 16 * outputs, losses.predict, 0, act, z0, rows, k, mean)
+    yield from both(
+        "cotangent", 4 * outputs, 24 * outputs, losses.cotangent, 0, mean, y, none, 0, rows, k, 1.0 / rows, delta, z0
+    )
+    yield pulling(
+        "tangent of the loss",
+        6 * outputs,
+        32 * outputs,
+        losses.tangent,
+        0,
+        mean,
+        y,
+        none,
+        0,
+        rows,
+        k,
+        1.0 / rows,
+        r_act,
+        r_delta,
+        z0,
+    )
+
+
+@numba.njit
+def make(w, v, heads, tail, scratch, g, bounds):
+    """One step of every group.  Heads and tail start over, so that every call finds the same."""
+    top = 0
+    for i in range(bounds.size - 1):
+        top, _ = momentum.step(w, v, heads, tail, top, g, 1e-9, N, D, bounds[i], bounds[i + 1], scratch)
+    for i in range(heads.size):
+        heads[i] = _state.buffer.START
+
+
+@numba.njit
+def undo(w, v, heads, tail, scratch, g, bounds):
+    """The way back of heads as they are at the start: no word is popped."""
+    for i in range(bounds.size - 2, -1, -1):
+        momentum.undo_position(w, v, 1e-9, bounds[i], bounds[i + 1])
+        momentum.undo_velocity(v, heads, tail, tail.size, g, N, D, bounds[i], bounds[i + 1], scratch)
+    for i in range(heads.size):
+        heads[i] = _state.buffer.START
+
+
+@numba.njit
+def on_record(v, floats, g):
+    """What `travel` does for its reader."""
+    fixed_point.grid_to_floats(v, floats)
+    fixed_point.add_grid(g, v)
+
+
+@numba.njit
+def pull_vectors(dw, dv, v, g, u, hu, bounds):
+    """What `pull` does with vectors of parameters."""
+    total = 0.0
+    for i in range(bounds.size - 1):
+        start, stop = bounds[i], bounds[i + 1]
+        total += reductions.dot(dw, v, start, stop)
+        adjoint._pull_velocity(dw, 0.0, 0.1, dv, u, start, stop)
+        total += reductions.dot(dv, g, start, stop)
+        adjoint._pull_weights(hu, 1.0, dw, dv, start, stop)
+    return total
+
+
+@numba.njit
+def product(a, a0, a_row, a_column, b, b0, m, n, k, c, c0):
+    """`products.product`, which is a part of its callers."""
+    products.product(a, a0, a_row, a_column, b, b0, m, n, k, c, c0)
+
+
+@numba.njit
+def affine(below, below0, rows, a, w, p, b, z, z0):
+    """`layers.affine`, likewise."""
+    layers.affine(below, below0, rows, a, w, p, b, z, z0)
+
+
+@numba.njit
+def parameter_gradient(below, below0, rows, a, delta, q, b, one, g, p):
+    """`layers.add_parameter_gradient`, likewise."""
+    layers.add_parameter_gradient(below, below0, rows, a, delta, q, b, one, g, p)
+
+
+@numba.njit
+def through_weights(delta, q, rows, b, w, p, a, across, below0):
+    """`layers.add_through_weights`, likewise."""
+    layers.add_through_weights(delta, q, rows, b, w, p, a, across, delta, below0)
+
+
+@numba.njit
+def bend_and_slope(act, r_act, bend, delta, r_delta, start, stop):
+    """What the R-operator passes do at a layer's activation."""
+    activations.tangent(0, act, r_act, bend, start, stop)
+    activations.through_slope(0, act, r_delta, start, stop)
+    layers.multiply_add(delta, bend, r_delta, start, stop)
+
+
+def table(name: str, operations_per_second: float, bytes_per_second: float) -> list[str]:
+    """The kernels of one workload, those that take longest first."""
+    rows: dict[str, list[float]] = {}
+    passes = dict.fromkeys(("making", "undoing", "pulling"), 0.0)
+    measured: dict[tuple[Any, ...], float] = {}
+    for call in calls(name):
+        key = (call.name, call.operations, call.bytes)
+        if key not in measured:
+            measured[key] = seconds(call.kernel, call.arguments)
+        bounds = call.operations / operations_per_second, call.bytes / bytes_per_second
+        line = rows.setdefault(call.name, [0, 0.0, 0.0, 0.0])
+        line[0] += 1
+        line[1 if bounds[0] >= bounds[1] else 2] += max(bounds)
+        line[3] += measured[key]
+        passes[call.where] += measured[key]
+    lines = ["| kernel | calls a step | bound, us | measured, us | distance |", "|---|---|---|---|---|"]
+    for label, (count, by_operations, by_bytes, found) in sorted(rows.items(), key=lambda item: -item[1][3]):
+        bound = by_operations + by_bytes
+        what = "operations" if by_operations >= by_bytes else "bytes"
+        lines.append(
+            f"| {label} | {count:.0f} | {1e6 * bound:.2f} ({what}) | {1e6 * found:.2f} | {found / bound:.1f}x |"
+        )
+    bound, found = (sum(sum(line[i] for i in which) for line in rows.values()) for which in ((1, 2), (3,)))
+    lines.append(f"| all | | {1e6 * bound:.1f} | {1e6 * found:.1f} | {found / bound:.1f}x |")
+    shares = ", ".join(f"{where} {1e6 * value:.1f} us" for where, value in passes.items())
+    return [f"### {name}", "", *lines, "", f"By pass: {shares}; undoing and pulling run side by side.", ""]
+
+
+def main() -> None:
+    """Measure, and replace the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--print", action="store_true", help="to the terminal instead")
+    show = parser.parse_args().print
+    operations, moved = rates()
+    lines = [
+        f"{operations / 5e8:.0f} GFLOP/s in fused multiply-adds, {moved / 1e9:.0f} GB/s, on one core: {processor()}.",
+        "",
+    ]
+    for name in SHAPES:
+        lines += table(name, operations, moved)
+    text = "\n".join(lines)
+    if show:
+        print(text)
+        return
+    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
+    _, after = rest.split(END)
+    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""The limit: the matrix products of a meta-gradient alone, by NumPy's BLAS with its own number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from bench.workloads import Workload
+
+# rows, inner, columns
+Product = tuple[int, int, int]
+
+
+def products_of_a_gradient(sizes: tuple[int, ...], batch: int) -> Iterator[Product]:
+    """Forward and backward."""
+    for layer, (a, b) in enumerate(pairwise(sizes)):
+        yield batch, a, b  # A W
+        yield a, batch, b  # A^T delta
+        if layer:
+            yield batch, b, a  # delta W^T
+
+
+def products_of_an_hvp(sizes: tuple[int, ...], batch: int, inputs: bool) -> Iterator[Product]:
+    """The R-operator passes; with `inputs`, down to the derivative by the inputs."""
+    for layer, (a, b) in enumerate(pairwise(sizes)):
+        yield batch, a, b  # A U
+        yield a, batch, b  # A^T R{delta}
+        if layer:
+            yield batch, a, b  # R{A} W
+            yield a, batch, b  # R{A}^T delta
+        if layer or inputs:
+            yield batch, b, a  # R{delta} W^T
+            yield batch, b, a  # delta U^T
+
+
+def of_a_step(case: Workload) -> list[Product]:
+    """The gradient is computed on the way there and on the way back."""
+    batch = len(case.train[0]) if case.batches is None else case.batches.shape[1]
+    once = list(products_of_a_gradient(case.sizes, batch))
+    return [*once, *once, *products_of_an_hvp(case.sizes, batch, "x" in case.wrt)]
+
+
+def products_alone(case: Workload) -> Callable[[], None]:
+    """A function that makes the products of all steps and of the validation gradient, and nothing else."""
+    rng = np.random.default_rng(0)
+
+    def prepared(products: list[Product]) -> list[tuple[np.ndarray, ...]]:
+        return [
+            (*(rng.random(shape).astype(case.dtype) for shape in ((m, k), (k, n))), np.empty((m, n), case.dtype))
+            for m, k, n in products
+        ]
+
+    step = prepared(of_a_step(case))
+    validation = prepared(list(products_of_a_gradient(case.sizes, len(case.valid[0]))))
+
+    def solve() -> None:
+        for _ in range(case.steps):
+            for a, b, out in step:
+                np.dot(a, b, out=out)
+        for a, b, out in validation:
+            np.dot(a, b, out=out)
+
+    return solve
