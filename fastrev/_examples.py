@@ -40,7 +40,9 @@ def as_data(
             raise arguments.fault(
                 "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}"
             )
-    return Data(inputs.x, _targets(model, Y, n, y_name).reshape(-1), weights), n
+    y = _targets(model, Y, n, y_name)
+    unit = model.loss != "cross_entropy" or bool((y.sum(axis=1) == 1).all())
+    return Data(inputs.x, y.reshape(-1), weights, int(unit)), n
 
 
 def as_inputs(model: MLP, X: npt.ArrayLike, name: str) -> tuple[Data, int]:
@@ -54,7 +56,7 @@ def as_inputs(model: MLP, X: npt.ArrayLike, name: str) -> tuple[Data, int]:
         )  # fmt: skip
     if len(x) == 0:
         raise arguments.fault(name, "hold at least one example", f"shape {x.shape}")
-    return Data(x.reshape(-1), np.empty(0, model.dtype), np.empty(0, model.dtype)), len(x)
+    return Data(x.reshape(-1), np.empty(0, model.dtype), np.empty(0, model.dtype), 1), len(x)
 
 
 def _targets(model: MLP, Y: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:

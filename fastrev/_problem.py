@@ -75,5 +75,19 @@ def prepare(
         lr=rates,
         decay=decay_table,
         l2_shape=np.shape(l2),
-        schedule=Schedule(rates.values, n, d, l2_values, np.empty((0, 0), np.int64), first=0),
-    )
+        schedule=Schedule(
+            rates.values, n, d, *_spans(model._network.bounds, rates.values, n, d), l2_values,
+            rows=np.empty((0, 0), np.int64), first=0,
+        ),
+    )  # fmt: skip
+
+
+def _spans(bounds: Grid, *tables: npt.NDArray[Any]) -> tuple[Grid, Grid]:
+    """Neighbouring groups whose columns are equal in all tables: bounds of their parameters, and the first of each."""
+    differs = np.zeros(bounds.size - 1, bool)
+    differs[0] = True
+    for table in tables:
+        if table.shape[1] > 1:
+            differs[1:] |= (table[:, 1:] != table[:, :-1]).any(axis=0)
+    leaders = np.flatnonzero(differs)
+    return np.append(bounds[leaders], bounds[-1]), leaders

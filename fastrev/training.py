@@ -189,17 +189,17 @@ class Run:
         with progress_bar(progress, problem.steps, "training") as tick:
             while (done := int(state.cursor[0])) < problem.steps:
                 stop = min(done + self._chunk, problem.steps)
-                reason, group = self._travel(problem.schedule_of(done, stop), stop)
+                reason, parameter = self._travel(problem.schedule_of(done, stop), stop)
                 tick(int(state.cursor[0]) - done)
                 if reason == training_kernels.TAIL_FULL:
                     _state.make_room(state.tail, int(state.cursor[1]), state.w.size)
                 elif reason != momentum.FINE:
-                    raise self._divergence(reason, list(problem.model.groups)[group])
+                    raise self._divergence(reason, parameter)
 
     def _travel(self, schedule: Schedule, stop: int) -> tuple[int, int]:
-        """Make or undo steps until `stop` are done.  Returns why it ended and, of a refused step, the group."""
+        """Make or undo steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
         problem = self._problem
-        reason, group = training_kernels.travel(
+        reason, parameter = training_kernels.travel(
             problem.model._network,
             problem.data,
             problem.examples,
@@ -209,7 +209,7 @@ class Run:
             self._work,
             stop,
         )
-        return reason, group
+        return reason, parameter
 
     def _take_back(self, undo: Callable[[Schedule, int, int], int], progress: bool, more_bytes: int) -> None:
         """Undo all steps in chunks by `undo`, then hold the state against the start."""
@@ -228,10 +228,12 @@ class Run:
             raise _no_arrival(faults)
         self._end = (*self._end[:2], replace(self._end[2], exact=True))
 
-    def _divergence(self, reason: int, group: str) -> DivergenceError:
+    def _divergence(self, reason: int, parameter: int) -> DivergenceError:
         step = int(self._state.cursor[0])
-        lr = self._problem.lr.values
-        rate = lr[min(step, len(lr) - 1), min(list(self._problem.model.groups).index(group), lr.shape[1] - 1)]
+        groups = list(self._problem.model.groups)
+        position = int(np.searchsorted(self._problem.model._network.bounds, parameter, side="right")) - 1
+        group, lr = groups[position], self._problem.lr.values
+        rate = lr[min(step, len(lr) - 1), min(position, lr.shape[1] - 1)]
         what = (
             "the gradient holds NaN or infinite values"
             if reason == momentum.NOT_FINITE

@@ -49,9 +49,25 @@ def predict(loss, outputs, z0, rows, k, mean):
             mean[p] = z[p]
 
 
-@kernel
-def cotangent(loss, mean, y, weights, first, rows, k, scale, deltas, z0):
+@inlined
+def cotangent(loss, mean, batch, k, scale, deltas, z0):
     """delta = dL/dz = c (s m - y), into ``deltas[z0:]``."""
+    if batch.unit and batch.weights.size == 0:
+        _difference(mean, batch.y, batch.first * k, batch.size * k, scale, deltas, z0)
+    else:
+        _cotangent(loss, mean, batch.y, batch.weights, batch.first, batch.size, k, scale, deltas, z0)
+
+
+@kernel
+def _difference(mean, y, y0, size, scale, deltas, z0):
+    """The common case, c (m - y), in one loop: rows of few classes do not fill the vectors."""
+    m, y, delta = mean[:size], y[y0 : y0 + size], deltas[z0 : z0 + size]
+    for p in range(size):
+        delta[p] = like(m[p], scale) * (m[p] - y[p])
+
+
+@kernel
+def _cotangent(loss, mean, y, weights, first, rows, k, scale, deltas, z0):
     delta = deltas[z0 : z0 + rows * k]
     for i in range(rows):
         y_i, m_i, delta_i = _row(y, first + i, k), _row(mean, i, k), _row(delta, i, k)
@@ -61,13 +77,20 @@ def cotangent(loss, mean, y, weights, first, rows, k, scale, deltas, z0):
             delta_i[j] = c * (s * m_i[j] - y_i[j])
 
 
-@kernel
-def tangent(loss, mean, y, weights, first, rows, k, scale, tangents, r_deltas, z0):
+@inlined
+def tangent(loss, mean, batch, k, scale, tangents, r_deltas, z0):
     """R{delta} = c s R{m}, into ``r_deltas[z0:]``, from R{z} in ``tangents[z0:]``."""
+    _tangent(loss, mean, batch.y, batch.weights, batch.unit, batch.first, batch.size, k, scale, tangents, r_deltas, z0)
+
+
+@kernel
+def _tangent(loss, mean, y, weights, unit, first, rows, k, scale, tangents, r_deltas, z0):
     r_z, r_delta = tangents[z0 : z0 + rows * k], r_deltas[z0 : z0 + rows * k]
     for i in range(rows):
         y_i, m_i, r_i, out_i = _row(y, first + i, k), _row(mean, i, k), _row(r_z, i, k), _row(r_delta, i, k)
-        cs = _weight(weights, first + i, like(y_i[0], scale)) * _mass(loss, y_i)
+        cs = _weight(weights, first + i, like(y_i[0], scale))
+        if not unit:
+            cs *= _mass(loss, y_i)
         if loss == CROSS_ENTROPY:
             centre = _dot(m_i, r_i)
             for j in range(k):

@@ -26,7 +26,7 @@ def add_gradient(net, w, batch, scale, passes, work, g):
     forward(net, w, batch, passes)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
     losses.predict(net.loss, passes.act, z0, batch.size, k, passes.mean)
-    losses.cotangent(net.loss, passes.mean, batch.y, batch.weights, batch.first, batch.size, k, scale, passes.delta, z0)
+    losses.cotangent(net.loss, passes.mean, batch, k, scale, passes.delta, z0)
     _backward(net, w, batch, passes, work, g)
 
 
@@ -119,7 +119,7 @@ def passes_at(record, slot):
 
 @inlined
 def consecutive(data, first, size):
-    return Batch(data.x, data.y, data.weights, first, size)
+    return Batch(data.x, data.y, data.weights, data.unit, first, size)
 
 
 @inlined

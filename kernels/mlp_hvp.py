@@ -28,10 +28,7 @@ def add_hvp(net, w, batch, scale, passes, work, tangents):
     """
     _forward(net, w, batch, passes, tangents)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
-    losses.tangent(
-        net.loss, passes.mean, batch.y, batch.weights, batch.first, batch.size, k, scale,
-        tangents.act, tangents.delta, z0,
-    )  # fmt: skip
+    losses.tangent(net.loss, passes.mean, batch, k, scale, tangents.act, tangents.delta, z0)
     _backward(net, w, batch, passes, work, tangents)
 
 

@@ -12,7 +12,8 @@ restores:
 A step is checked while it is made, not before: all of its arithmetic is modulo 2**64 and so undone by its own undo even
 where it left the grid.  A pass over g, v and w to check beforehand would cost a third of the step.
 
-All functions work on one group, the parameters ``start <= p < stop``, of w, v (P,) int64 and g (P,) float64 or float32.
+All functions work on the parameters ``start <= p < stop``, which share alpha and gamma, of w, v (P,) int64 and g (P,)
+float64 or float32.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 
 from . import information_buffer as buffer
 from ._jit import inlined, kernel
-from .fixed_point import outside, overflow, to_float, to_grid
+from .fixed_point import LIMIT, outside, overflow, to_float, to_grid
 from .primitives import wrapping_add, wrapping_sub
 
 FINE = 0
@@ -96,9 +97,14 @@ def _move_back(w, v, alpha):
 
 
 @kernel
-def diagnose(g, start, stop):
-    """Why a step of this group was refused."""
+def diagnose(w, v, g, alpha, n, d, start, stop):
+    """Why a step from this state was refused, and the first parameter at fault."""
     for p in range(start, stop):
         if not np.isfinite(g[p]):
-            return NOT_FINITE
-    return OFF_GRID
+            return NOT_FINITE, p
+    share = 1.0 - n / d
+    for p in range(start, stop):
+        velocity = to_float(v[p]) * (n / d) - share * g[p]
+        if not max(abs(velocity), abs(alpha * velocity), abs(to_float(w[p]) + alpha * velocity)) < LIMIT:
+            return OFF_GRID, p
+    return OFF_GRID, start  # off by less than these floats can tell

@@ -26,6 +26,7 @@ class Data(NamedTuple):
     x: Floats  # (N D,)
     y: Floats  # (N K,)
     weights: Floats  # (N,), or empty: all one
+    unit: int  # 1 if the mass of every target is one (losses.py)
 
 
 class Batch(NamedTuple):
@@ -34,6 +35,7 @@ class Batch(NamedTuple):
     x: Floats
     y: Floats
     weights: Floats
+    unit: int
     first: int
     size: int
 
@@ -54,6 +56,8 @@ class Schedule(NamedTuple):
     lr: npt.NDArray[np.float64]  # (T or 1, G or 1)
     n: Int64s  # (T or 1, G or 1): decay = n / d
     d: Int64s  # as n
+    bounds: Int64s  # (spans + 1,): neighbouring groups of equal lr, n and d are stepped as one span of parameters
+    leaders: Int64s  # (spans,): the first group of each
     l2: npt.NDArray[np.float64]  # (1,), (G,) or (P,)
     rows: Int64s  # (steps of this chunk, B): examples of each step; (0, 0): all of them, in order
     first: int  # the step of rows[0]

@@ -21,11 +21,12 @@ ABANDONED = 5  # undoing: nobody reads the record any more
 
 @kernel
 def travel(net, data, examples, schedule, state, record, work, stop):
-    """Make steps, or undo them, until `stop` are done.  Returns why it ended and, of a refused step, the group.
+    """Make steps, or undo them, until `stop` are done.
 
-    Steps undone go on record, for adjoint.py to read.
+    Returns why it ended and, of a refused step, the first parameter at fault.  Steps undone go on record, for
+    adjoint.py to read.
     """
-    groups = net.bounds.size - 1
+    spans = schedule.leaders.size
     forward = state.cursor[0] < stop
     steps, blocks = ZERO, ZERO
     while state.cursor[0] != stop:
@@ -34,56 +35,66 @@ def travel(net, data, examples, schedule, state, record, work, stop):
         w, g = record.w[slot], record.g[slot]
         if forward:
             if state.tail.size - top < buffer.WORDS_PER_STEP * state.w.size:
-                return TAIL_FULL, 0
+                return TAIL_FULL, ZERO
         else:
             t -= 1
             if not handover.wait(record.progress, handover.STEPS_READ, steps - record.w.shape[0] + 1):
-                return ABANDONED, 0
+                return ABANDONED, ZERO
             grid_to_floats(state.v, record.v[slot])
-            for group in range(groups - 1, -1, -1):
-                _restore_position(net, schedule, state, t, group)
+            for span in range(spans - 1, -1, -1):
+                _restore_position(schedule, state, t, span)
         grid_to_floats(state.w, w)
         blocks = _add_step_gradient(net, data, examples, schedule, record, work, t, blocks, w, g)
         if forward:
-            for group in range(groups):
-                top, fine = _step_group(net, schedule, state, g, work, t, group, top)
+            for span in range(spans):
+                top, fine = _step(schedule, state, g, work, t, span, top)
                 if not fine:
-                    for done in range(group, -1, -1):
-                        _restore_position(net, schedule, state, t, done)
-                        top = _restore_velocity(net, schedule, state, g, work, t, done, top)
-                    return momentum.diagnose(g, net.bounds[group], net.bounds[group + 1]), group
+                    for done in range(span, -1, -1):
+                        _restore_position(schedule, state, t, done)
+                        top = _restore_velocity(schedule, state, g, work, t, done, top)
+                    return _diagnose(schedule, state, g, t, span)
             state.cursor[0], state.cursor[1] = t + 1, top
         else:
-            for group in range(groups - 1, -1, -1):
-                top = _restore_velocity(net, schedule, state, g, work, t, group, top)
+            for span in range(spans - 1, -1, -1):
+                top = _restore_velocity(schedule, state, g, work, t, span, top)
                 if top < 0:
-                    return TAIL_EMPTY, 0
+                    return TAIL_EMPTY, ZERO
             add_grid(g, state.v)
             state.cursor[0], state.cursor[1] = t, top
             handover.announce(record.progress, handover.STEPS_WRITTEN, steps + 1)
         steps += 1
-    return momentum.FINE, 0
+    return momentum.FINE, ZERO
 
 
 @inlined
-def _step_group(net, schedule, state, g, work, t, group, top):
-    start, stop = net.bounds[group], net.bounds[group + 1]
-    alpha, n, d = at_step(schedule, t, group)
+def _step(schedule, state, g, work, t, span, top):
+    start, stop, alpha, n, d = _of_span(schedule, t, span)
     return momentum.step(state.w, state.v, state.heads, state.tail, top, g, alpha, n, d, start, stop, work.scratch)
 
 
 @inlined
-def _restore_position(net, schedule, state, t, group):
-    start, stop = net.bounds[group], net.bounds[group + 1]
-    alpha, _, _ = at_step(schedule, t, group)
+def _restore_position(schedule, state, t, span):
+    start, stop, alpha, _, _ = _of_span(schedule, t, span)
     momentum.undo_position(state.w, state.v, alpha, start, stop)
 
 
 @inlined
-def _restore_velocity(net, schedule, state, g, work, t, group, top):
-    start, stop = net.bounds[group], net.bounds[group + 1]
-    _, n, d = at_step(schedule, t, group)
+def _restore_velocity(schedule, state, g, work, t, span, top):
+    start, stop, _, n, d = _of_span(schedule, t, span)
     return momentum.undo_velocity(state.v, state.heads, state.tail, top, g, n, d, start, stop, work.scratch)
+
+
+@inlined
+def _diagnose(schedule, state, g, t, span):
+    start, stop, alpha, n, d = _of_span(schedule, t, span)
+    return momentum.diagnose(state.w, state.v, g, alpha, n, d, start, stop)
+
+
+@inlined
+def _of_span(schedule, t, span):
+    """Start and end of a span, and alpha, n, d there."""
+    alpha, n, d = at_step(schedule, t, schedule.leaders[span])
+    return schedule.bounds[span], schedule.bounds[span + 1], alpha, n, d
 
 
 @inlined
@@ -120,14 +131,14 @@ def batch_size(schedule, examples):
 def take(net, data, schedule, work, t, first, size):
     """`size` examples of step t's batch from position `first` on; gathered, unless the batch is all of the data."""
     if not schedule.rows.size:
-        return Batch(data.x, data.y, data.weights, np.int64(first), size)
+        return Batch(data.x, data.y, data.weights, data.unit, np.int64(first), size)
     rows = schedule.rows[t - schedule.first, first : first + size]
     _gather(data.x, rows, net.sizes[0], work.x)
     _gather(data.y, rows, net.sizes[-1], work.y)
     if not data.weights.size:
-        return Batch(work.x, work.y, data.weights, ZERO, size)
+        return Batch(work.x, work.y, data.weights, data.unit, ZERO, size)
     _gather(data.weights, rows, ONE, work.weights)
-    return Batch(work.x, work.y, work.weights, ZERO, size)
+    return Batch(work.x, work.y, work.weights, data.unit, ZERO, size)
 
 
 @kernel

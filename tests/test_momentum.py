@@ -198,8 +198,9 @@ def test_what_is_refused(
     assert kernel.step(gradient, [(lr, n, d)]) == fine
     kernel.unstep(gradient, [(lr, n, d)])
     assert_same(kernel.state(), before)
-    reason = momentum.FINE if fine else momentum.diagnose(gradient, 0, size)
-    assert reason == (momentum.FINE if fine else momentum.OFF_GRID if np.isfinite(g) else momentum.NOT_FINITE)
+    if not fine:
+        found = momentum.diagnose(kernel.w, kernel.v, gradient, lr, n, d, 0, size)
+        assert found == (momentum.OFF_GRID if np.isfinite(g) else momentum.NOT_FINITE, place)
 
 
 def test_redo_position_takes_undo_position_back() -> None:

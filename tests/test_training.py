@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import fastrev
 from fastrev.kernels import adjoint, mlp_gradient
 from fastrev.kernels import training as kernels
+from fastrev.training import Run
 from tests import naive
 from tests.cases import digits_like, random_case, relative_error
 
@@ -174,6 +176,34 @@ def test_other_sizes_compile_nothing():
         random_case(seed).meta_grad()
         random_case(seed, examples=20, batch=None, dtype=np.float32).meta_grad()
     assert [len(kernel.signatures) for kernel in compiled] == before == [2, 2, 2]  # float64 and float32
+
+
+def test_equal_groups_are_stepped_together_with_the_same_bits():
+    together = digits_like(steps=50).train(lr=np.full((50, 4), 0.3), decay=0.5)
+    problem = together._problem
+    each = problem.schedule._replace(bounds=problem.model._network.bounds, leaders=np.arange(4))
+    apart = Run(dataclasses.replace(problem, schedule=each))
+    apart._advance(progress=False)
+    top = int(together._state.cursor[1])
+    assert top > 0
+    assert np.array_equal(together._state.tail[:top], apart._state.tail[:top])
+    for name in ("w", "v", "heads", "cursor"):
+        assert np.array_equal(getattr(together._state, name), getattr(apart._state, name))
+    apart.rewind()
+    assert apart.stats.exact
+
+
+@pytest.mark.parametrize(("lr", "leaders"), [
+    (0.1, [0]),
+    ([[0.1, 0.1, 0.2, 0.2]], [0, 2]),
+    ([[0.1, 0.2, 0.1, 0.1]], [0, 1, 2]),
+    (np.outer([0.1, 0.2], [1, 1, 1, 2]), [0, 3]),
+])  # fmt: skip
+def test_spans_of_equal_groups(lr, leaders):
+    case = digits_like(steps=2)
+    run = case.train(lr=lr)
+    assert run._problem.schedule.leaders.tolist() == leaders
+    assert run._problem.schedule.bounds[-1] == case.model.num_params
 
 
 def steep(dtype=np.float64, scale=100.0, **changes):
