@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +13,12 @@ from fastrev import _arguments as arguments
 from fastrev import _state
 from fastrev._extras import progress_bar
 from fastrev._problem import Problem, prepare
+from fastrev._threads import beside
 from fastrev._workspace import record_for, ring_for, tangents_for, workspace_for
 from fastrev.batches import FullBatch
 from fastrev.errors import DivergenceError, ReversalError, TrainingInterrupt
 from fastrev.kernels import adjoint as adjoint_kernels
-from fastrev.kernels import handover, momentum
+from fastrev.kernels import momentum
 from fastrev.kernels import training as training_kernels
 from fastrev.kernels.structures import Adjoint, Schedule
 from fastrev.mlp import MLP
@@ -140,30 +140,21 @@ class Run:
             weights=np.zeros(problem.examples if "example_weights" in wrt else 0),
         )
         self._record = record = ring_for(model, problem.batches.size)
-        abandoned = record.progress[handover.ABANDONED :]
 
-        def pull(schedule: Schedule, done: int, stop: int) -> None:
-            try:
+        def undo(schedule: Schedule, done: int, stop: int) -> int:
+            def pull() -> None:
                 adjoint_kernels.pull(
                     model._network, data, problem.examples, schedule, record, work, tangents, adjoint, done, stop
                 )
-            except BaseException:
-                abandoned[0] = True
-                raise
 
-        def undo(schedule: Schedule, done: int, stop: int) -> int:
-            record.progress[:] = 0
-            pulled = thread.submit(pull, schedule, done, stop)
-            try:
+            with beside(pull, record.progress) as finish:
                 reason = self._travel(schedule, stop)[0]
-            finally:
-                abandoned[0] = self._state.cursor[0] != stop
-            pulled.result()
+                if reason != training_kernels.TAIL_EMPTY:
+                    finish()
             return reason
 
         self._adjoint_lost = True
-        with ThreadPoolExecutor(1, "fastrev-pullback") as thread:
-            self._take_back(undo, progress, _bytes(*work, *tangents, *adjoint))
+        self._take_back(undo, progress, _bytes(*work, *tangents, *adjoint))
         return _gradients(problem, adjoint, wrt)
 
     def rewind(self, *, progress: bool = False) -> None:
@@ -181,7 +172,7 @@ class Run:
         self._take_back(lambda schedule, _, stop: self._travel(schedule, stop)[0], progress, 0)
 
     def _require_unconsumed(self) -> None:
-        if self.stats.exact:
+        if self._end is not None and self._end[2].exact:
             raise ReversalError("The run was consumed: it has been taken back to its start already. Train again.")
 
     def _advance(self, progress: bool) -> None:

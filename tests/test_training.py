@@ -178,6 +178,22 @@ def test_other_sizes_compile_nothing():
     assert [len(kernel.signatures) for kernel in compiled] == before == [2, 2, 2]  # float64 and float32
 
 
+@pytest.mark.parametrize("steps", [1, 3, 400])
+def test_an_error_beside_the_undo_is_raised_and_the_run_stays_whole(monkeypatch, steps):
+    def fail(*arguments):
+        raise MemoryError("no room for the other half")
+
+    run = digits_like(steps=steps).train()
+    monkeypatch.setattr(adjoint, "pull", fail)
+    with pytest.raises(MemoryError, match="no room for the other half"):
+        run.pullback(run.w)
+    assert not run.stats.exact
+    with pytest.raises(fastrev.ReversalError, match="its derivatives are lost"):
+        run.pullback(run.w)
+    run.rewind()
+    assert run.stats.exact
+
+
 def test_equal_groups_are_stepped_together_with_the_same_bits():
     together = digits_like(steps=50).train(lr=np.full((50, 4), 0.3), decay=0.5)
     problem = together._problem
