@@ -43,6 +43,17 @@ def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64) -> n
     return converted
 
 
+def precision(dtype: npt.DTypeLike) -> np.dtype[np.floating[Any]]:
+    """The dtype, if the kernels compute in it."""
+    try:
+        found = np.dtype(dtype) if dtype is not None else None
+    except TypeError:
+        found = None
+    if found not in (np.float64, np.float32):
+        raise fault("dtype", "be numpy.float64 or numpy.float32", repr(dtype))
+    return np.dtype(found)
+
+
 def parameters(name: str, value: object, size: int) -> npt.NDArray[np.float64]:
     """A float64 array of shape (P,)."""
     array = real_array(name, value)

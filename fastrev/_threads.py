@@ -11,7 +11,7 @@ from fastrev.kernels.structures import Int64s
 
 
 @contextmanager
-def beside(function: Callable[[], None], progress: Int64s) -> Iterator[Callable[[], None]]:
+def beside(function: Callable[[], object], progress: Int64s) -> Iterator[Callable[[], None]]:
     """Run `function` on a thread of its own while the block runs; both hand over through `progress`, which starts at 0.
 
     The block calls what it is given when it has done its part, to wait for the thread and raise what it raised.  If it

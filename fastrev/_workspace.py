@@ -15,7 +15,9 @@ from fastrev.kernels.structures import Record, Tangents, Workspace
 if TYPE_CHECKING:
     from fastrev.mlp import MLP
 
-_RING_BYTES = 2**18  # small steps are handed over several at a time, within the L2 cache
+# Small steps may run several ahead, within the L2 cache: longer rings gained nothing
+_RING_BYTES = 2**18
+_RING_STEPS = 2, 16
 
 
 def record_for(model: MLP, examples: int) -> Record:
@@ -25,12 +27,8 @@ def record_for(model: MLP, examples: int) -> Record:
 
 def ring_for(model: MLP, examples: int) -> Record:
     """The same for a reader: room for two steps or more."""
-    one = _record(model, examples, slots=1)
-    return _record(model, examples, slots=int(np.clip(_RING_BYTES // record_bytes(one), 2, 16)))
-
-
-def record_bytes(record: Record) -> int:
-    return sum(array.nbytes for array in record)
+    step = sum(array.nbytes for array in _record(model, examples, slots=1))
+    return _record(model, examples, slots=int(np.clip(_RING_BYTES // step, *_RING_STEPS)))
 
 
 def _record(model: MLP, examples: int, slots: int) -> Record:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev import _arguments as arguments
+from fastrev import _compilation as compilation
 from fastrev._examples import as_pair
 from fastrev._workspace import record_for, workspace_for
 from fastrev.errors import DivergenceError
@@ -118,12 +119,14 @@ def meta_grad(
     arguments.distinct_choices("wrt", wrt, WRT)
     if not isinstance(model, MLP):
         raise arguments.fault("model", "be a fastrev.MLP", type(model).__name__)
+    compilation.begin(model.dtype)
     valid_data, valid_examples = as_pair(model, "valid", valid)
     run = run_training(
         model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
         l2=l2, v0=v0, example_weights=example_weights, progress=progress,
     )  # fmt: skip
 
+    compilation.finish(model.dtype)
     w, v = run.w, run.v
     w_bar = np.empty(model.num_params, model.dtype)
     loss = mlp_gradient.mean_loss_and_gradient(

@@ -83,9 +83,7 @@ class MLP:
                 "sizes", "end in at least 2 classes for loss='cross_entropy'", f"{self.sizes[-1]}",
                 "Pass loss='logistic' for one binary target.",
             )  # fmt: skip
-        if dtype not in (np.float64, np.float32):
-            raise arguments.fault("dtype", "be numpy.float64 or numpy.float32", repr(dtype))
-        self.dtype = np.dtype(dtype)
+        self.dtype = arguments.precision(dtype)
 
         self._shapes: dict[str, tuple[int, ...]] = {}
         for layer, (a, b) in enumerate(pairwise(self.sizes), start=1):

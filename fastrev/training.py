@@ -122,16 +122,32 @@ class Run:
                 f"An earlier pullback stopped with {self._state.cursor[0]} steps to go; its derivatives are lost. "
                 "Call run.rewind() to take the run back to its start, or train again."
             )
+        wrt = arguments.distinct_choices("wrt", wrt, WRT)
+        adjoint, pull, size = self._way_back(w_bar, v_bar, wrt)
+
+        def undo(schedule: Schedule, done: int, stop: int) -> int:
+            with beside(lambda: pull(schedule, done, stop), self._record.progress) as finish:
+                reason = self._travel(schedule, stop)[0]
+                if reason != training_kernels.TAIL_EMPTY:
+                    finish()
+            return reason
+
+        self._adjoint_lost = True
+        self._take_back(undo, progress, size)
+        return _gradients(self._problem, adjoint, wrt)
+
+    def _way_back(
+        self, w_bar: npt.ArrayLike, v_bar: npt.ArrayLike | None, wrt: tuple[str, ...]
+    ) -> tuple[Adjoint, Callable[[Schedule, int, int], object], int]:
+        """The adjoint, what pulls it back through the steps done > t >= stop, and the bytes that the two take."""
         problem = self._problem
         model, data = problem.model, problem.data
-        wrt = arguments.distinct_choices("wrt", wrt, WRT)
         tangents = tangents_for(model, problem.batches.size, inputs="x" in wrt)
         work = workspace_for(model, self._gathered, inputs="x" in wrt)
+        v_start = np.zeros(model.num_params) if v_bar is None else v_bar
         adjoint = Adjoint(
             w=arguments.parameters("w_bar", w_bar, model.num_params).copy(),
-            v=np.zeros(model.num_params)
-            if v_bar is None
-            else arguments.parameters("v_bar", v_bar, model.num_params).copy(),
+            v=arguments.parameters("v_bar", v_start, model.num_params).copy(),
             lr=np.zeros(problem.lr.values.shape),
             decay=np.zeros(problem.decay.values.shape),
             l2=np.zeros(problem.schedule.l2.size if "l2" in wrt else 0),
@@ -141,21 +157,12 @@ class Run:
         )
         self._record = record = ring_for(model, problem.batches.size)
 
-        def undo(schedule: Schedule, done: int, stop: int) -> int:
-            def pull() -> None:
-                adjoint_kernels.pull(
-                    model._network, data, problem.examples, schedule, record, work, tangents, adjoint, done, stop
-                )
+        def pull(schedule: Schedule, done: int, stop: int) -> object:
+            return adjoint_kernels.pull(
+                model._network, data, problem.examples, schedule, record, work, tangents, adjoint, done, stop
+            )
 
-            with beside(pull, record.progress) as finish:
-                reason = self._travel(schedule, stop)[0]
-                if reason != training_kernels.TAIL_EMPTY:
-                    finish()
-            return reason
-
-        self._adjoint_lost = True
-        self._take_back(undo, progress, _bytes(*work, *tangents, *adjoint))
-        return _gradients(problem, adjoint, wrt)
+        return adjoint, pull, _bytes(*work, *tangents, *adjoint)
 
     def rewind(self, *, progress: bool = False) -> None:
         """Take the run back to its start without differentiating, and prove that it arrived.  Consumes the run.
