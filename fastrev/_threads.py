@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from fastrev.kernels.handover import ABANDONED
 from fastrev.kernels.structures import Int64s
@@ -21,6 +24,7 @@ def beside(function: Callable[[], object], progress: Int64s) -> Iterator[Callabl
 
     def run() -> None:
         try:
+            keep_to(other_cores)
             function()
         except BaseException as error:
             errors.append(error)
@@ -32,10 +36,35 @@ def beside(function: Callable[[], object], progress: Int64s) -> Iterator[Callabl
             raise errors[0]
 
     progress[:] = 0
-    thread = threading.Thread(target=run, name="fastrev-pullback")
-    thread.start()
+    with _keeping_apart() as (other_cores, keep_to):
+        thread = threading.Thread(target=run, name="fastrev-pullback")
+        thread.start()
+        try:
+            yield finish
+        finally:
+            progress[ABANDONED] |= thread.is_alive()
+            thread.join()
+
+
+@contextmanager
+def _keeping_apart() -> Iterator[tuple[set[int], Callable[[set[int]], None]]]:
+    """Keep this thread to its core for a while; yields the other cores, and what keeps a second thread to them.
+
+    Linux likes to wake a thread on the core of the one that woke it, and then leaves both there for some 10 ms: a
+    reversal of 1000 small steps took 4.4 ms instead of 2.2, nearly every time that the process had slept before.
+    """
+    allowed = os.sched_getaffinity(0) if sys.platform == "linux" else set()
+    if len(allowed) < 2:
+        yield set(), lambda cores: None
+        return
+    own = {ctypes.CDLL(None).sched_getcpu()}
+    _keep_to(own)
     try:
-        yield finish
+        yield allowed - own, _keep_to
     finally:
-        progress[ABANDONED] |= thread.is_alive()
-        thread.join()
+        _keep_to(allowed)
+
+
+def _keep_to(cores: set[int]) -> None:
+    with suppress(OSError):  # a core that was taken from the process meanwhile
+        os.sched_setaffinity(0, cores)
