@@ -27,7 +27,7 @@ _helpers: dict[str, subprocess.Popen[bytes]] = {}
 
 def begin(dtype: np.dtype[np.floating]) -> None:
     """Start the second process, if nothing is in the cache and there is a core for it."""
-    if dtype.name not in _helpers and not _pull.signatures and not _cached() and _possible():
+    if not _pull.overloads and dtype.name not in _helpers and not _cached() and _possible():
         command = [sys.executable, "-c", f"from fastrev import _compilation; _compilation.way_back({dtype.name!r})"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         nothing = subprocess.DEVNULL

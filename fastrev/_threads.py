@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from fastrev.kernels.handover import ABANDONED
 from fastrev.kernels.structures import Int64s
 
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
 
 @contextmanager
 def beside(function: Callable[[], object], progress: Int64s) -> Iterator[Callable[[], None]]:
@@ -53,11 +55,11 @@ def _keeping_apart() -> Iterator[tuple[set[int], Callable[[set[int]], None]]]:
     Linux likes to wake a thread on the core of the one that woke it, and then leaves both there for some 10 ms: a
     reversal of 1000 small steps took 4.4 ms instead of 2.2, nearly every time that the process had slept before.
     """
-    allowed = os.sched_getaffinity(0) if sys.platform == "linux" else set()
-    if len(allowed) < 2:
+    allowed = os.sched_getaffinity(0) if _libc else set()
+    if _libc is None or len(allowed) < 2:
         yield set(), lambda cores: None
         return
-    own = {ctypes.CDLL(None).sched_getcpu()}
+    own = {_libc.sched_getcpu()}
     _keep_to(own)
     try:
         yield allowed - own, _keep_to

@@ -197,7 +197,9 @@ class MLP:
         """Mean loss over the examples X (N, D), Y (N, K) or (N,) classes.  No l2 penalty."""
         data, n = as_data(self, X, Y, "X", "Y")
         z = self._outputs(w, data, n)
-        total = losses.total(self._network.loss, z, 0, data.y, data.weights, 0, n, self.sizes[-1])
+        mean, k = np.empty_like(z), self.sizes[-1]
+        losses.predict(self._network.loss, z, 0, n, k, mean)
+        total = losses.total(self._network.loss, z, 0, mean, data.y, data.weights, 0, n, k)
         return float(total / n)
 
     def grad(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0) -> FloatArray:

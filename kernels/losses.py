@@ -124,19 +124,16 @@ def weight_tangent(loss, mean, y, row, i, k, scale, tangents, z0):
 
 
 @kernel
-def total(loss, outputs, z0, y, weights, first, rows, k):
-    """The sum of weight * loss over a block, in float64."""
+def total(loss, outputs, z0, mean, y, weights, first, rows, k):
+    """The sum of weight * loss over a block with the outputs' mean, in float64."""
     z = outputs[z0 : z0 + rows * k]
     sum_of_losses = 0.0
     for i in range(rows):
-        y_i, z_i = _row(y, first + i, k), _row(z, i, k)
+        y_i, z_i, m_i = _row(y, first + i, k), _row(z, i, k), _row(mean, i, k)
         value = 0.0
         if loss == CROSS_ENTROPY:
-            top = _largest(z_i)
-            sum_exp = 0.0
-            for j in range(k):
-                sum_exp += elementary.exp_negative(z_i[j] - top)
-            log_sum_exp = np.float64(top) + np.log(sum_exp)
+            # log sum exp z = z_j - log softmax(z)_j for any j; at the largest no digit is lost
+            log_sum_exp = np.float64(_largest(z_i)) - np.log(np.float64(_largest(m_i)))
             for j in range(k):
                 value += y_i[j] * (log_sum_exp - z_i[j])
         elif loss == LOGISTIC:

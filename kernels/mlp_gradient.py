@@ -96,7 +96,7 @@ def mean_loss_and_gradient(net, w, data, examples, record, work, g):
         batch = consecutive(data, first, min(ROWS, examples - first))
         add_gradient(net, w, batch, 1.0 / examples, passes, work, g)
         z0 = outputs_offset(net.sizes, batch.size)
-        total += losses.total(net.loss, passes.act, z0, batch.y, batch.weights, first, batch.size, k)
+        total += losses.total(net.loss, passes.act, z0, passes.mean, batch.y, batch.weights, first, batch.size, k)
     return total / examples
 
 

@@ -42,7 +42,7 @@ def cold(monkeypatch, tmp_path):
     monkeypatch.setattr(compilation, "_helpers", {})
     monkeypatch.setattr(compilation, "_cached", lambda: False)
     monkeypatch.setattr(compilation, "_possible", lambda: True)
-    monkeypatch.setattr(compilation, "_pull", type("NotCompiled", (), {"signatures": []}))
+    monkeypatch.setattr(compilation, "_pull", type("NotCompiled", (), {"overloads": {}}))
     return monkeypatch
 
 

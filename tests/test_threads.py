@@ -33,9 +33,10 @@ def test_an_error_is_raised_where_the_thread_is_waited_for(progress):
     def fail():
         raise ZeroDivisionError("beside")
 
-    with pytest.raises(ZeroDivisionError, match="beside"), beside(fail, progress) as finish:
+    with beside(fail, progress) as finish:
         assert not handover.wait(progress, 0, 1)
-        finish()
+        with pytest.raises(ZeroDivisionError, match="beside"):
+            finish()
 
 
 def test_the_thread_is_told_when_the_block_fails(progress):
