@@ -26,6 +26,7 @@ from bench.products_alone import products_alone
 from bench.workloads import PRECISIONS, SHAPES, workload
 
 ROUNDS = 9
+REST = 0.15  # seconds before a turn, for the threads of the last one's BLAS or OpenMP spin on for a while
 SECONDS = 40.0  # after which a slow contestant has no further turn
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- made by python -m bench.report -->", "<!-- end -->"
@@ -45,6 +46,7 @@ def medians(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
     for _ in range(1 + ROUNDS):
         for name, run in contestants.items():
             if sum(times[name]) < SECONDS or len(times[name]) < 2:
+                time.sleep(REST)
                 start = time.perf_counter()
                 run()
                 times[name].append(time.perf_counter() - start)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from fastrev.kernels.handover import ABANDONED
+from fastrev.kernels.handover import ABANDONED, PATIENCE, PATIENCE_ON_ONE_CORE, PATIENCE_ON_TWO
 from fastrev.kernels.structures import Int64s
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -39,6 +39,7 @@ def beside(function: Callable[[], object], progress: Int64s) -> Iterator[Callabl
 
     progress[:] = 0
     with _keeping_apart() as (other_cores, keep_to):
+        progress[PATIENCE] = PATIENCE_ON_TWO if other_cores else PATIENCE_ON_ONE_CORE
         thread = threading.Thread(target=run, name="fastrev-pullback")
         thread.start()
         try:

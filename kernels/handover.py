@@ -17,10 +17,14 @@ from numba.core import cgutils, types
 from ._jit import kernel, primitive
 
 # Positions in `Record.progress`, each in a cache line (two, as they are fetched in pairs) of its own
-BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, ABANDONED = range(0, 80, 16)
-PROGRESS = 80
+BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, ABANDONED, PATIENCE = range(0, 96, 16)
+PROGRESS = 96
 
-_PAUSES = 64  # then the processor is offered to others, without which two threads on one core would wait for long
+# How many pauses (of 40 ns) before the processor is offered to others.  Two threads on one core need that soon; on two
+# cores it costs a whole slice of time if anything else runs there, as BLAS does for some 25 ms after a product: W2 took
+# 170 us a step with the short patience then, 40 with the long one, 24 undisturbed.
+PATIENCE_ON_ONE_CORE, PATIENCE_ON_TWO = 64, 4096
+
 _yield_processor = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.intc())
 _X86 = llvm.get_default_triple().startswith(("x86", "i686", "amd64"))
 
@@ -34,8 +38,9 @@ def wait(progress, which, count):
             return False
         _pause()
         pauses += 1
-        if pauses % _PAUSES == 0:
+        if pauses >= progress[PATIENCE]:
             _yield_processor()
+            pauses = 0
     return True
 
 
