@@ -113,8 +113,8 @@ def calls(name: str) -> Iterator[Call]:
         return Call(label, "pulling", operations, moved, kernel, arguments)
 
     exact = _state.new_heads(size), np.empty(2 * size, np.uint16), np.empty(1024)
-    yield Call("exact step", "making", 63 * size, 72 * size, make, (grid_w, grid_v, *exact, g, bounds))
-    yield Call("exact undo", "undoing", 51 * size, 72 * size, undo, (grid_w, grid_v, *exact, g, bounds))
+    yield Call("exact step", "making", 63 * size, 72 * size, make, (grid_w, grid_v, *exact, g, bounds[[0, -1]]))
+    yield Call("exact undo", "undoing", 51 * size, 72 * size, undo, (grid_w, grid_v, *exact, g, bounds[[0, -1]]))
     yield Call("v, v + g on record", "undoing", 5 * size, 40 * size, on_record, (grid_v, dw.copy(), g))
     yield from both("weights to floats", 2 * size, 16 * size, fixed_point.grid_to_floats, grid_w, w.copy())
     yield pulling(
@@ -207,26 +207,10 @@ def calls(name: str) -> Iterator[Call]:
     z0 = q - rows * k
     outputs = rows * k
     yield from both("predict", (EXP + 5) * outputs, 16 * outputs, losses.predict, 0, act, z0, rows, k, mean)
-    yield from both(
-        "cotangent", 4 * outputs, 24 * outputs, losses.cotangent, 0, mean, y, none, 0, rows, k, 1.0 / rows, delta, z0
-    )
-    yield pulling(
-        "tangent of the loss",
-        6 * outputs,
-        32 * outputs,
-        losses.tangent,
-        0,
-        mean,
-        y,
-        none,
-        0,
-        rows,
-        k,
-        1.0 / rows,
-        r_act,
-        r_delta,
-        z0,
-    )
+    arguments = mean, y, 0, outputs, 1.0 / rows, delta, z0
+    yield from both("cotangent", 2 * outputs, 24 * outputs, losses._difference, *arguments)
+    arguments = 0, mean, y, none, 1, 0, rows, k, 1.0 / rows, r_act, r_delta, z0
+    yield pulling("tangent of the loss", 5 * outputs, 24 * outputs, losses._tangent, *arguments)
 
 
 @numba.njit

@@ -95,7 +95,8 @@ def processor() -> str:
 
 def measure(peer: str, steps: int) -> dict[str, float]:
     """Time and peak memory of one W1 meta-gradient in a fresh process."""
-    command = [sys.executable, "-m", "bench.one", "W1", "float64", peer, str(steps), "--repeat", "1"]
+    repeat = "3" if steps <= 400 else "1"
+    command = [sys.executable, "-m", "bench.one", "W1", "float64", peer, str(steps), "--repeat", repeat]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     result: dict[str, float] = json.loads(done.stdout)
     return result
