@@ -26,7 +26,7 @@ def beside(function: Callable[[], object], progress: Int64s) -> Iterator[Callabl
 
     def run() -> None:
         try:
-            keep_to(other_cores)
+            _keep_to(other_cores)
             function()
         except BaseException as error:
             errors.append(error)
@@ -38,36 +38,33 @@ def beside(function: Callable[[], object], progress: Int64s) -> Iterator[Callabl
             raise errors[0]
 
     progress[:] = 0
-    with _keeping_apart() as (other_cores, keep_to):
-        progress[PATIENCE] = PATIENCE_ON_TWO if other_cores else PATIENCE_ON_ONE_CORE
-        thread = threading.Thread(target=run, name="fastrev-pullback")
-        thread.start()
-        try:
-            yield finish
-        finally:
-            progress[ABANDONED] |= thread.is_alive()
-            thread.join()
-
-
-@contextmanager
-def _keeping_apart() -> Iterator[tuple[set[int], Callable[[set[int]], None]]]:
-    """Keep this thread to its core for a while; yields the other cores, and what keeps a second thread to them.
-
-    Linux likes to wake a thread on the core of the one that woke it, and then leaves both there for some 10 ms: a
-    reversal of 1000 small steps took 4.4 ms instead of 2.2, nearly every time that the process had slept before.
-    """
-    allowed = os.sched_getaffinity(0) if _libc else set()
-    if _libc is None or len(allowed) < 2:
-        yield set(), lambda cores: None
-        return
-    own = {_libc.sched_getcpu()}
-    _keep_to(own)
+    allowed, own_core = _cores()
+    other_cores = allowed - own_core
+    progress[PATIENCE] = PATIENCE_ON_TWO if other_cores else PATIENCE_ON_ONE_CORE
+    thread = threading.Thread(target=run, name="fastrev-pullback")
+    thread.start()
     try:
-        yield allowed - own, _keep_to
+        _keep_to(own_core)
+        yield finish
     finally:
+        progress[ABANDONED] |= thread.is_alive()
+        thread.join()
         _keep_to(allowed)
 
 
+def _cores() -> tuple[set[int], set[int]]:
+    """All cores that this thread may run on, and the one that it is on; both empty where nothing can be told or done.
+
+    The two threads are kept to different ones while they work.  Linux likes to wake a thread on the core of the one
+    that woke it, and then leaves both there for some 10 ms: a reversal of 1000 small steps took 4.4 ms instead of 2.2,
+    nearly every time that the process had slept before.
+    """
+    if _libc is None:
+        return set(), set()
+    return os.sched_getaffinity(0), {_libc.sched_getcpu()}
+
+
 def _keep_to(cores: set[int]) -> None:
-    with suppress(OSError):  # a core that was taken from the process meanwhile
-        os.sched_setaffinity(0, cores)
+    if cores:
+        with suppress(OSError):  # a core that was taken from the process meanwhile
+            os.sched_setaffinity(0, cores)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fastrev.mlp import MLP
 
 # Small steps may run several ahead, within the L2 cache: longer rings gained nothing
-_RING_BYTES = 2**18
+_RING_BYTES = 2**19
 _RING_STEPS = 2, 16
 
 
