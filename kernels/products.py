@@ -36,6 +36,7 @@ from .vectors import AVX512, VECTOR, Vectors, each
 ROWS = 8 if AVX512 else 4
 # B is walked in slices of this many rows, which stay in the L1 cache between two tiles (64: 90, 128: 92, all: 89)
 DEPTH = 128
+PAGE, STRIPE = 4096, 8
 
 _I64 = ir.IntType(64)
 
@@ -79,9 +80,15 @@ def _lanes(typingctx: Any, pointer: Any) -> Any:
 @kernel
 def transpose(a, a0, m, n, b):
     """B (n, m) = A^T of A (m, n), row-major."""
-    for i in range(m):
-        for j in range(n):
-            b[j * m + i] = a[a0 + i * n + j]
+    if m * b.itemsize % PAGE:
+        for i in range(m):
+            for j in range(n):
+                b[j * m + i] = a[a0 + i * n + j]
+    else:  # all lines of a column fall on one set of the L1 cache: few columns at a time (512, 512: 1.6 ms without, 0.2)
+        for j0 in range(0, n, STRIPE):
+            for i in range(m):
+                for j in range(j0, min(j0 + STRIPE, n)):
+                    b[j * m + i] = a[a0 + i * n + j]
 
 
 def _tile(rows: int, columns: int) -> Any:

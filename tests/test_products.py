@@ -177,3 +177,12 @@ def test_transpose(m: int, n: int, offset: int, dtype: Any) -> None:
     transpose(guarded.flat, guarded.offset, m, n, b)
     np.testing.assert_array_equal(b[: m * n].reshape(n, m), a.T)
     assert np.isnan(b[m * n :]).all()
+
+
+@pytest.mark.parametrize(("m", "n"), [(512, 1), (512, 7), (512, 8), (1024, 9), (1024, 17), (511, 9), (513, 9)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_transpose_of_columns_that_fall_on_one_set_of_the_cache(m: int, n: int, dtype: Any) -> None:
+    a = np.random.default_rng(0).random((m, n)).astype(dtype)
+    b = np.empty(m * n, dtype)
+    transpose(a.ravel(), 0, m, n, b)
+    np.testing.assert_array_equal(b.reshape(n, m), a.T)
