@@ -84,7 +84,7 @@ def transpose(a, a0, m, n, b):
         for i in range(m):
             for j in range(n):
                 b[j * m + i] = a[a0 + i * n + j]
-    else:  # all lines of a column fall on one set of the L1 cache: few columns at a time (512, 512: 1.6 ms without, 0.2)
+    else:  # a column falls on one set of the L1 cache: few columns at a time (512, 512: 0.2 ms, without 1.6)
         for j0 in range(0, n, STRIPE):
             for i in range(m):
                 for j in range(j0, min(j0 + STRIPE, n)):
