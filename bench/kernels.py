@@ -34,7 +34,7 @@ from fastrev.kernels import (
     training,
 )
 
-TANH, EXP, DIVISION = 34, 26, 8  # operations of an element
+TANH, EXP = 34, 26  # operations of an element
 N, D = 9, 10
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- made by python -m bench.kernels -->", "<!-- end -->"
@@ -103,114 +103,58 @@ def calls(name: str) -> Iterator[Call]:
     chosen = rng.integers(shape.rows, size=rows)
     y = np.eye(k)[rng.integers(k, size=rows)].ravel()
     mean, across, one, none = rng.random(rows * k), np.empty(size), np.ones(1), np.empty(0)
-    gradient_passes = ("making", "undoing")
+    gradient_passes = "making", "undoing"
 
-    def both(label: str, operations: float, moved: float, kernel: Any, *arguments: Any) -> Iterator[Call]:
+    def both(label: str, cost: tuple[float, float], kernel: Any, *arguments: Any) -> Iterator[Call]:
         for where in gradient_passes:
-            yield Call(label, where, operations, moved, kernel, arguments)
+            yield Call(label, where, *cost, kernel, arguments)
 
-    def pulling(label: str, operations: float, moved: float, kernel: Any, *arguments: Any) -> Call:
-        return Call(label, "pulling", operations, moved, kernel, arguments)
+    def pulling(label: str, cost: tuple[float, float], kernel: Any, *arguments: Any) -> Call:
+        return Call(label, "pulling", *cost, kernel, arguments)
 
-    exact = _state.new_heads(size), np.empty(2 * size, np.uint16), np.empty(1024)
-    yield Call("exact step", "making", 63 * size, 72 * size, make, (grid_w, grid_v, *exact, g, bounds[[0, -1]]))
-    yield Call("exact undo", "undoing", 51 * size, 72 * size, undo, (grid_w, grid_v, *exact, g, bounds[[0, -1]]))
+    step = grid_w, grid_v, _state.new_heads(size), np.empty(2 * size, np.uint16), np.empty(1024), g, bounds[[0, -1]]
+    yield Call("exact step", "making", 63 * size, 72 * size, make, step)
+    yield Call("exact undo", "undoing", 51 * size, 72 * size, undo, step)
     yield Call("v, v + g on record", "undoing", 5 * size, 40 * size, on_record, (grid_v, dw.copy(), g))
-    yield from both("weights to floats", 2 * size, 16 * size, fixed_point.grid_to_floats, grid_w, w.copy())
-    yield pulling(
-        "dot, pull_velocity, dot, pull_weights", 8 * size, 88 * size, pull_vectors, dw, dv, w, g, u, 0 * hu, bounds
-    )
+    yield from both("weights to floats", (2 * size, 16 * size), fixed_point.grid_to_floats, grid_w, w.copy())
+    label = "dot, pull_velocity, dot, pull_weights"
+    yield pulling(label, (8 * size, 88 * size), pull_vectors, dw, dv, w, g, u, 0 * hu, bounds)
     if shape.batch:
         for where in (*gradient_passes, "pulling"):
-            moved = 16 * (x.size + y.size)
-            yield Call("gather", where, 0, moved, training._gather, (data, chosen, sizes[0], x))
+            arguments = data, chosen, sizes[0], x
+            yield Call("gather", where, 0, 16 * (x.size + y.size), training._gather, arguments)
+
     p, q = 0, 0
     for layer, (a, b) in enumerate(pairwise(sizes)):
         below, below0 = (act, q - rows * a) if layer else (x, 0)
-        flat = rows * a * b
-        traffic = 8 * (rows * a + a * b + rows * b)
-        yield from both("affine", flat, traffic, affine, below, below0, rows, a, w, p, b, act.copy(), q)
-        yield from both(
-            "parameter gradient", flat, traffic, parameter_gradient, below, below0, rows, a, delta, q, b, one, g, p
-        )
-        yield pulling("affine, R", flat, traffic, affine, below, below0, rows, a, u, p, b, r_act.copy(), q)
-        yield pulling(
-            "parameter gradient, R",
-            flat,
-            traffic,
-            parameter_gradient,
-            below,
-            below0,
-            rows,
-            a,
-            r_delta,
-            q,
-            b,
-            one,
-            hu,
-            p,
-        )
+        source = below, below0, rows, a
+        cost = rows * a * b, 8 * (rows * a + a * b + rows * b)
+        yield from both("affine", cost, affine, *source, w, p, b, act.copy(), q)
+        yield from both("parameter gradient", cost, parameter_gradient, *source, delta, q, b, one, g, p)
+        yield pulling("affine, R", cost, affine, *source, u, p, b, r_act.copy(), q)
+        yield pulling("parameter gradient, R", cost, parameter_gradient, *source, r_delta, q, b, one, hu, p)
         if layer:
-            part = rows * a
-            yield from both(
-                "through weights",
-                flat,
-                traffic + 16 * a * b,
-                through_weights,
-                delta.copy(),
-                q,
-                rows,
-                b,
-                w,
-                p,
-                a,
-                across,
-                below0,
-            )
-            yield pulling("product, R", flat, traffic, product, r_act, below0, a, 1, w, p, rows, b, a, r_act.copy(), q)
-            yield pulling("product, R", flat, traffic, product, r_act, below0, 1, a, delta, q, a, b, rows, hu, p)
+            yield pulling("product, R", cost, product, r_act, below0, a, 1, w, p, rows, b, a, r_act.copy(), q)
+            yield pulling("product, R", cost, product, r_act, below0, 1, a, delta, q, a, b, rows, hu, p)
+            across_cost, across_to = (cost[0], cost[1] + 16 * a * b), (q, rows, b, w, p, a, across, below0)
+            yield from both("through weights", across_cost, through_weights, delta.copy(), *across_to)
             for _ in range(2):
-                yield pulling(
-                    "through weights, R",
-                    flat,
-                    traffic + 16 * a * b,
-                    through_weights,
-                    r_delta.copy(),
-                    q,
-                    rows,
-                    b,
-                    w,
-                    p,
-                    a,
-                    across,
-                    below0,
-                )
-            yield from both("activate", TANH * part, 16 * part, activations.activate, 0, act.copy(), below0, q)
-            yield from both(
-                "through slope", 2 * part, 24 * part, activations.through_slope, 0, act, np.ones_like(act), below0, q
-            )
-            yield pulling(
-                "tangent, slope and bend",
-                7 * part,
-                80 * part,
-                bend_and_slope,
-                act,
-                r_act.copy(),
-                bend,
-                delta,
-                np.ones_like(act),
-                below0,
-                q,
-            )
+                yield pulling("through weights, R", across_cost, through_weights, r_delta.copy(), *across_to)
+            part, units = rows * a, (below0, q)
+            yield from both("activate", (TANH * part, 16 * part), activations.activate, 0, act.copy(), *units)
+            arguments = 0, act, np.ones_like(act), *units
+            yield from both("through slope", (2 * part, 24 * part), activations.through_slope, *arguments)
+            arguments = act, r_act.copy(), bend, delta, np.ones_like(act), *units
+            yield pulling("tangent, slope and bend", (7 * part, 80 * part), bend_and_slope, *arguments)
         p += (a + 1) * b
         q += rows * b
-    z0 = q - rows * k
-    outputs = rows * k
-    yield from both("predict", (EXP + 5) * outputs, 16 * outputs, losses.predict, 0, act, z0, rows, k, mean)
+
+    z0, outputs = q - rows * k, rows * k
+    yield from both("predict", ((EXP + 5) * outputs, 16 * outputs), losses.predict, 0, act, z0, rows, k, mean)
     arguments = mean, y, 0, outputs, 1.0 / rows, delta, z0
-    yield from both("cotangent", 2 * outputs, 24 * outputs, losses._difference, *arguments)
+    yield from both("cotangent", (2 * outputs, 24 * outputs), losses._difference, *arguments)
     arguments = 0, mean, y, none, 1, 0, rows, k, 1.0 / rows, r_act, r_delta, z0
-    yield pulling("tangent of the loss", 5 * outputs, 24 * outputs, losses._tangent, *arguments)
+    yield pulling("tangent of the loss", (5 * outputs, 24 * outputs), losses._tangent, *arguments)
 
 
 @numba.njit

@@ -47,7 +47,7 @@ def inlined(function: Function) -> Function:
     """A helper that becomes part of its callers before they are compiled.
 
     For scalars, so that the loop around them vectorises, and for the walks that pass the tuples of structures.py on:
-    compiled by itself, each of those took seconds, and again within each caller (42 s for a first call; now 15 s).
+    compiled by itself, each of those took seconds, and again within each caller (42 s for a first call; so 13 s).
     """
     compiled: Function = numba.njit(function, inline="always", **_OPTIONS)
     return compiled
