@@ -42,13 +42,14 @@ def beside(function: Callable[[], object], progress: Int64s) -> Iterator[Callabl
     other_cores = allowed - own_core
     progress[PATIENCE] = PATIENCE_ON_TWO if other_cores else PATIENCE_ON_ONE_CORE
     thread = threading.Thread(target=run, name="fastrev-pullback")
-    thread.start()
     try:
+        thread.start()
         _keep_to(own_core)
         yield finish
     finally:
-        progress[ABANDONED] |= thread.is_alive()
-        thread.join()
+        if thread.is_alive():  # the block failed, or was interrupted
+            progress[ABANDONED] = True
+            thread.join()
         _keep_to(allowed)
 
 

@@ -12,11 +12,11 @@ bench/test_products.py measures them again):
     | 200, 784, 50    |   92 |                60 |             45 |
     | 784, 200, 50    |   91 |                60 |             45 |
     | 200, 50, 50     |   90 |                83 |             40 |
-    | 50, 64, 32      |   78 |                72 |             32 |
+    | 50, 64, 32      |  109 |                72 |             32 |
 
 A tile of C, ROWS x 3 vectors, stays in registers while k runs.  A is read element by element through its two
 strides, so A^T needs no copy; B and C have rows of N contiguous elements.  All matrices are flat arrays with an offset,
-below the first call plain addresses: an array is seven words as an argument, a sixth of the time of W3's products.
+below the first call plain addresses: an array is seven words as an argument, a quarter of the time of W3's products.
 """
 
 from __future__ import annotations

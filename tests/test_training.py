@@ -269,6 +269,14 @@ def test_a_validation_loss_that_is_not_finite_is_refused():
         fastrev.meta_grad(model, w0, valid=valid, **arguments)
 
 
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as a terminal's user has it: a shell makes what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_after(seconds: float) -> None:
     threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
@@ -277,7 +285,7 @@ def long_run():
     return digits_like(steps=5_000_000, lr=0.01, decay=0.999)
 
 
-def test_ctrl_c_leaves_a_whole_run():
+def test_ctrl_c_leaves_a_whole_run(ctrl_c):
     case = long_run()
     digits_like().meta_grad()  # compiled
     start = time.monotonic()
@@ -291,7 +299,7 @@ def test_ctrl_c_leaves_a_whole_run():
     assert run.stats.exact
 
 
-def test_ctrl_c_on_the_way_back():
+def test_ctrl_c_on_the_way_back(ctrl_c):
     case = digits_like(steps=200_000, lr=0.01, decay=0.999)
     run = case.train()
     interrupt_after(0.2)
