@@ -19,8 +19,11 @@ def fault(name: str, requirement: str, received: object, remedy: str = "") -> Ar
     return ArgumentError(f"Argument '{name}' must {requirement}, not {received}.{advice}")
 
 
-def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64) -> npt.NDArray[Any]:
-    """A C-contiguous writeable array of finite real numbers, as kernels are compiled for; a copy only if need be."""
+def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64, *, own: bool = False) -> npt.NDArray[Any]:
+    """A C-contiguous writeable array of finite real numbers, as kernels are compiled for.
+
+    A copy only if need be, or if it is to be our `own`, which nobody else can write to.
+    """
     try:
         array = np.asarray(value)
     except ValueError:  # ragged nested sequences
@@ -30,7 +33,7 @@ def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64) -> n
             name, "be an array of real numbers", f"of dtype {array.dtype}", "Convert it with .astype(np.float64)."
         )
     with np.errstate(over="ignore"):  # becomes an infinity, refused below
-        converted = np.require(array, dtype, ["C", "A", "W"])
+        converted = np.array(array, dtype, order="C") if own else np.require(array, dtype, ["C", "A", "W"])
     if not all_finite(converted.reshape(-1)):
         where = np.argwhere(~np.isfinite(converted))[0]
         at = f" at {name}{where.tolist()}" if where.size else ""

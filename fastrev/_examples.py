@@ -35,7 +35,7 @@ def as_data(
     inputs, n = as_inputs(model, X, x_name)
     weights = np.empty(0, model.dtype)
     if example_weights is not None:
-        weights = arguments.real_array("example_weights", example_weights, model.dtype)
+        weights = arguments.real_array("example_weights", example_weights, model.dtype, own=True)
         if weights.shape != (n,):
             raise arguments.fault(
                 "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastrev import _arguments as arguments
 from fastrev._examples import as_pair
-from fastrev._state import Grid, to_grid
+from fastrev._state import Grid, checksum, to_grid
 from fastrev.batches import Batches, plan
 from fastrev.hyperparameters import Table, decays, learning_rates, number_of_steps, penalty, ratios
 from fastrev.kernels.structures import Data, Schedule
@@ -36,6 +36,21 @@ class Problem:
     def schedule_of(self, begin: int, end: int) -> Schedule:
         """The schedule with the batches of the steps begin <= t < end."""
         return self.schedule._replace(rows=self.batches.rows(begin, end), first=begin)
+
+    def fingerprint(self) -> dict[str, int]:
+        """A checksum of everything that a step or its derivative depends on, by the name of the argument."""
+        schedule = self.schedule
+        parts = {
+            "lr": (schedule.lr,),
+            "decay": (schedule.n, schedule.d),
+            "lr or decay": (schedule.bounds, schedule.leaders),
+            "l2": (schedule.l2,),
+            "batches": (self.batches.table,),
+            "train[0]": (self.data.x,),
+            "train[1]": (self.data.y,),
+            "example_weights": (self.data.weights,),
+        }
+        return {name: hash(tuple(map(checksum, arrays))) for name, arrays in parts.items()}
 
 
 def prepare(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from fastrev import _arguments as arguments
-from fastrev.kernels import checks, fixed_point
+from fastrev.kernels import checks, checksums, fixed_point
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.structures import State
 
@@ -30,6 +32,11 @@ def to_floats(grid: Grid) -> FloatArray:
     return x
 
 
+def checksum(array: npt.NDArray[Any]) -> int:
+    """Of every bit of a contiguous array with elements of 4 or 8 bytes."""
+    return int(checksums.checksum(array.reshape(-1).view(np.float64 if array.itemsize == 8 else np.float32)))
+
+
 def new_heads(size: int) -> npt.NDArray[np.int64]:
     """Heads that hold no information yet."""
     return np.full(size, buffer.START, np.int64)
@@ -37,7 +44,7 @@ def new_heads(size: int) -> npt.NDArray[np.int64]:
 
 def new_state(w: Grid, v: Grid) -> State:
     """A state before its first step.  It keeps `w` and `v` themselves, not copies."""
-    return State(w, v, new_heads(w.size), np.empty(0, np.uint16), np.zeros(2, np.int64))
+    return State(w, v, new_heads(w.size), np.empty(0, np.uint16), np.zeros(3, np.int64))
 
 
 def make_room(tail: npt.NDArray[np.uint16], top: int, parameters: int) -> None:
@@ -68,4 +75,6 @@ def faults(state: State, w: Grid, v: Grid | None) -> list[str]:
         found.append(f"{np.count_nonzero(state.heads != buffer.START)} heads of information buffers differ")
     if state.cursor[1] != 0:
         found.append(f"{state.cursor[1]} words are left over")
+    if state.cursor[2] != 0:
+        found.append("some gradient was not reproduced bit for bit")
     return found

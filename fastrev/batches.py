@@ -25,6 +25,11 @@ class Batches(Protocol):
         """T, if the plan fixes it."""
         ...
 
+    @property
+    def table(self) -> npt.NDArray[np.integer]:
+        """What the rows are taken from; empty where they follow from the seed."""
+        ...
+
     def rows(self, begin: int, end: int) -> Rows:
         """Row indices (end - begin, size) of the steps begin <= t < end; (0, 0) for all rows in order."""
         ...
@@ -34,6 +39,7 @@ class FullBatch:
     """All examples at every step."""
 
     steps: int | None = None
+    table = np.empty(0, np.uint32)
 
     def __init__(self, examples: int) -> None:
         self.size = examples
@@ -49,7 +55,7 @@ class GivenBatches:
     steps: int | None
 
     def __init__(self, batches: npt.ArrayLike, examples: int) -> None:
-        table = np.asarray(batches)
+        table = np.array(batches)  # the run's own: kernels index with it, and nobody may change it after these checks
         if table.ndim != 2 or table.size == 0:
             raise arguments.fault(
                 "batches", "have shape (T, B), B row indices for each of T steps", f"shape {table.shape}"
@@ -61,18 +67,19 @@ class GivenBatches:
             raise arguments.fault(
                 "batches", f"hold row indices from 0 to {examples - 1}, of the {examples} training examples", f"{bad}"
             )
-        self._table = table
+        self.table = table.astype(np.uint32 if examples <= 2**32 else np.int64)
         self.steps, self.size = table.shape
 
     def rows(self, begin: int, end: int) -> Rows:
         """A slice of the table."""
-        return np.ascontiguousarray(self._table[begin:end], np.int64)
+        return self.table[begin:end].astype(np.int64)
 
 
 class ShuffledBatches:
     """Epochs of shuffled mini-batches, without replacement; what does not fill a batch is left out of its epoch."""
 
     steps: int | None = None
+    table = np.empty(0, np.uint32)
 
     def __init__(self, examples: int, batch_size: int, seed: int) -> None:
         self.size = arguments.whole("batch_size", batch_size, 1)

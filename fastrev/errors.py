@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fastrev.training import Run
+from typing import Any
 
 
 class FastrevError(Exception):
@@ -34,11 +31,15 @@ class DivergenceError(FastrevError, ArithmeticError):
         None where there is no run (`ReversibleSGD`, whose own state is unchanged).
     """
 
-    def __init__(self, message: str, step: int, group: str, run: Run | None = None) -> None:
-        super().__init__(message)
+    # All arguments are kept in `args`, from which an exception is made anew where a process pool hands it on
+    def __init__(self, message: str, step: int, group: str, run: Any = None) -> None:
+        super().__init__(message, step, group, run)
         self.step = step
         self.group = group
         self.run = run
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class ReversalError(FastrevError, RuntimeError):
@@ -55,6 +56,9 @@ class TrainingInterrupt(KeyboardInterrupt):
         differentiates the steps that were made.
     """
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(f"interrupted after {run.stats.steps} steps")
+    def __init__(self, run: Any) -> None:
+        super().__init__(run)
         self.run = run
+
+    def __str__(self) -> str:
+        return f"interrupted after {self.run.stats.steps} steps"

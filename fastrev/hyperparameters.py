@@ -79,7 +79,7 @@ def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 
 def penalty(model: MLP, l2: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Check `l2`.  Returns its coefficients (1,), (G,) or (P,)."""
-    values = arguments.real_array("l2", l2)
+    values = arguments.real_array("l2", l2, own=True)
     groups = len(model.groups)
     if values.shape not in ((), (groups,), (model.num_params,)):
         raise arguments.fault(
@@ -109,7 +109,7 @@ def number_of_steps(steps: int | None, axes: Iterable[tuple[str, int | None]]) -
 
 
 def _table(name: str, value: npt.ArrayLike, groups: int) -> Table:
-    values = arguments.real_array(name, value)
+    values = arguments.real_array(name, value, own=True)
     shape = values.shape
     if len(shape) > 2 or 0 in shape or (len(shape) == 2 and shape[1] not in (1, groups)):
         raise arguments.fault(

@@ -48,6 +48,7 @@ class Run:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
+        self._fingerprint = problem.fingerprint()
         size = problem.model.num_params
         self._gathered = 0 if isinstance(problem.batches, FullBatch) else problem.batches.size
         self._work = workspace_for(problem.model, self._gathered)
@@ -71,7 +72,7 @@ class Run:
     def stats(self) -> Stats:
         if self._end is not None:
             return self._end[2]
-        done, top = self._state.cursor.tolist()
+        done, top, _ = self._state.cursor.tolist()
         bits = _state.stored_bits(self._state.heads, top)
         return Stats(
             steps=done,
@@ -222,7 +223,10 @@ class Run:
                 tick(left - int(state.cursor[0]))
                 if reason != momentum.FINE:
                     raise _no_arrival([f"the stored information ran out at step {state.cursor[0] - 1}"])
-        if faults := _state.faults(state, problem.w0, problem.v0):
+        faults = _state.faults(state, problem.w0, problem.v0)
+        found = problem.fingerprint()
+        faults += [f"'{name}' was changed" for name, value in self._fingerprint.items() if found[name] != value]
+        if faults:
             raise _no_arrival(faults)
         self._end = (*self._end[:2], replace(self._end[2], exact=True))
 

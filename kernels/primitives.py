@@ -44,6 +44,12 @@ def wrapping_mul(typingctx: Any, a: Any, b: Any) -> Any:
     return types.int64(types.int64, types.int64), _build("mul")
 
 
+@primitive
+def shift_right(typingctx: Any, a: Any, count: Any) -> Any:
+    """``a >> count`` with zeros coming in from the left: Numba's own `>>` brings in the sign."""
+    return types.int64(types.int64, types.int64), _build("lshr")
+
+
 def _build(instruction: str) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return getattr(builder, instruction)(*args)
@@ -107,6 +113,17 @@ def power_of_two(typingctx: Any, k: Any) -> Any:
         return builder.bitcast(builder.shl(exponent, integer(fraction_bits)), args[0].type)
 
     return k(k), codegen
+
+
+@primitive
+def bits(typingctx: Any, x: Any) -> Any:
+    """The bits of a number of any type, as an int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        integer = ir.IntType(signature.args[0].bitwidth)
+        return builder.zext(builder.bitcast(args[0], integer), ir.IntType(64))
+
+    return types.int64(x), codegen
 
 
 @primitive

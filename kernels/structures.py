@@ -47,7 +47,9 @@ class State(NamedTuple):
     v: Int64s  # (P,) on the grid
     heads: Int64s  # (P,)
     tail: npt.NDArray[np.uint16]  # (capacity,)
-    cursor: Int64s  # (2,): steps done, top of the tail; written last in a step, by the kernel, so the state is whole
+    # (3,): steps done, top of the tail, running checksum of the steps' gradients (at decay 1 they leave no trace
+    # elsewhere); written last in a step, by the kernel, so the state is whole
+    cursor: Int64s
 
 
 class Schedule(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import handover, momentum
+from . import checksums, handover, momentum
 from . import information_buffer as buffer
 from ._jit import inlined, kernel
 from .fixed_point import add_grid, grid_to_floats
@@ -30,7 +30,7 @@ def travel(net, data, examples, schedule, state, record, work, stop):
     forward = state.cursor[0] < stop
     steps, blocks = ZERO, ZERO
     while state.cursor[0] != stop:
-        t, top = state.cursor
+        t, top, gradients = state.cursor
         slot = steps % record.w.shape[0]
         w, g = record.w[slot], record.g[slot]
         if forward:
@@ -53,14 +53,16 @@ def travel(net, data, examples, schedule, state, record, work, stop):
                         _restore_position(schedule, state, t, done)
                         top = _restore_velocity(schedule, state, g, work, t, done, top)
                     return _diagnose(schedule, state, g, t, span)
-            state.cursor[0], state.cursor[1] = t + 1, top
+            gradients = checksums.append(gradients, checksums.checksum(g))
+            state.cursor[0], state.cursor[1], state.cursor[2] = t + 1, top, gradients
         else:
             for span in range(spans - 1, -1, -1):
                 top = _restore_velocity(schedule, state, g, work, t, span, top)
                 if top < 0:
                     return TAIL_EMPTY, ZERO
+            gradients = checksums.remove(gradients, checksums.checksum(g))
             add_grid(g, state.v)
-            state.cursor[0], state.cursor[1] = t, top
+            state.cursor[0], state.cursor[1], state.cursor[2] = t, top, gradients
             handover.announce(record.progress, handover.STEPS_WRITTEN, steps + 1)
         steps += 1
     return momentum.FINE, ZERO

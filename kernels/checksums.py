@@ -1,0 +1,47 @@
+"""Checksums, by which the way back knows that it sees the same numbers as the way there.
+
+The function is NH of UMAC (Black et al., CRYPTO 1999, section 4): with the 64 bits x_p of every element and a key k_p of
+its position,
+
+    sum_p  low32(x_p + k_p) * high32(x_p + k_p)        modulo 2**64
+
+Arrays that differ have the same sum by chance only, about once in 2**32: not even all elements doubled, or two of them
+exchanged, go unseen.  The keys are no secret, so this guards against accidents, not against intent.  One instruction
+multiplies the halves of four elements: 0.13 ns an element, where a product of 64 bits takes 0.3 without AVX-512
+(`python -m bench.choices checksum`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._jit import inlined, kernel
+from .primitives import bits, shift_right, wrapping_add, wrapping_mul, wrapping_sub
+
+_KEY = np.int64(-0x61C8864680B583EB)  # 2**64 over the golden ratio: k_p = (p + 1) * _KEY fills 64 bits evenly
+_LOW_32 = np.int64(0xFFFFFFFF)
+# An odd factor and its inverse modulo 2**64: `append` and `remove` tell the order of what they are given
+_FACTOR, _INVERSE = np.int64(0x5851F42D4C957F2D), np.int64(pow(0x5851F42D4C957F2D, -1, 2**64) - 2**64)
+
+
+@kernel
+def checksum(a):
+    """The checksum of a flat array, of every bit of it."""
+    total, key = np.int64(0), _KEY
+    for p in range(a.size):
+        x = wrapping_add(bits(a[p]), key)
+        total = wrapping_add(total, wrapping_mul(x & _LOW_32, shift_right(x, 32)))
+        key = wrapping_add(key, _KEY)
+    return total
+
+
+@inlined
+def append(running, item):
+    """A running checksum with one more item."""
+    return wrapping_add(wrapping_mul(running, _FACTOR), item)
+
+
+@inlined
+def remove(running, item):
+    """Undo `append`."""
+    return wrapping_mul(wrapping_sub(running, item), _INVERSE)

@@ -1,0 +1,183 @@
+"""The proof of every run: whatever a run depends on is its own, or a change of it between the passes is an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastrev
+from fastrev.kernels.checksums import append, checksum, remove
+from tests import naive
+from tests.cases import WRT, Case, digits_like, random_case
+
+EVERYTHING = ("lr", "decay", "l2", "x", "y", "example_weights", "batches", "w0", "v0")
+
+
+def caller_arrays(case: Case) -> dict[str, np.ndarray]:
+    """The arrays of a case that a caller may still write to, all of the dtype that the kernels take as it is."""
+    a = case.arguments
+    a["train"] = tuple(np.ascontiguousarray(part, case.model.dtype) for part in a["train"])
+    for name in ("lr", "decay", "l2"):
+        a[name] = np.array(a[name], np.float64)
+    a["example_weights"] = np.array(a["example_weights"], case.model.dtype)
+    a["v0"], case.w0 = np.array(a["v0"]), np.array(case.w0)
+    owned = {name: a[name] for name in ("lr", "decay", "l2", "example_weights", "batches", "v0")}
+    return owned | {"x": a["train"][0], "y": a["train"][1], "w0": case.w0}
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("seed", [4, 9])
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_change_of_the_callers_arrays_is_harmless_or_an_error(name: str, seed: int, dtype: type) -> None:
+    case = random_case(seed, dtype=dtype)
+    array = caller_arrays(case)[name]
+    expected = case.train().pullback(np.ones(case.model.num_params), wrt=WRT)
+    run = case.train()
+    array[...] = array * 2 + 1
+    if name in ("x", "y"):  # large, so not copied
+        with pytest.raises(fastrev.ReversalError, match=rf"'train\[{'xy'.index(name)}\]' was changed"):
+            run.pullback(np.ones(case.model.num_params), wrt=WRT)
+        return
+    found = run.pullback(np.ones(case.model.num_params), wrt=WRT)
+    assert all(np.array_equal(getattr(found, each), getattr(expected, each)) for each in WRT)
+
+
+@pytest.mark.parametrize("rows", [10**9, -1, -(10**12)])
+def test_wild_row_indices_written_between_the_passes_do_not_reach_the_kernels(rows: int) -> None:
+    batches = fastrev.minibatches(40, 8, 20)
+    run = digits_like(batch_size=None, batches=batches, steps=None).train()
+    batches[:] = rows
+    run.rewind()
+    assert run.stats.exact
+
+
+def test_the_gradient_is_proved_at_decay_1_too() -> None:
+    """There it does not enter the state: only its checksum tells."""
+    case = digits_like(decay=1.0, v0=np.full(43, 0.01))
+    run = case.train()
+    run._fingerprint = {}  # so that only the gradient speaks
+    case.arguments["train"][0][3, 2] += 1e-12
+    with pytest.raises(fastrev.ReversalError, match="some gradient was not reproduced bit for bit"):
+        run.pullback(run.w)
+
+
+def without_effect(name: str) -> Case:
+    """A run whose trajectory stands still, whatever the quantity of that name is."""
+    model = fastrev.MLP((4, 3), loss="squared_error")
+    x = np.random.default_rng(0).random((20, 4))
+    arguments: dict[str, Any] = {"train": (x, np.zeros((20, 3))), "decay": 0.9, "steps": 10, "lr": np.array(0.1)}
+    arguments |= {"l2": np.array(0.1), "example_weights": np.ones(20)}
+    return Case(model, np.zeros(model.num_params), arguments | {"batches": None})
+
+
+@pytest.mark.parametrize("name", ["lr", "l2", "example_weights", "x"])
+def test_a_change_without_any_effect_on_the_state_is_harmless_or_an_error(name: str) -> None:
+    """At a minimum that is reached, of weights 0, each of them may change and no gradient does; derivatives do."""
+    case = without_effect(name)
+    expected = case.train().pullback(np.ones(15), wrt=WRT)
+    run = case.train()
+    array = case.arguments["train"][0] if name == "x" else case.arguments[name]
+    array *= 2
+    if name == "x":
+        with pytest.raises(fastrev.ReversalError, match=r"'train\[0\]' was changed"):
+            run.pullback(np.ones(15), wrt=WRT)
+        return
+    found = run.pullback(np.ones(15), wrt=WRT)
+    assert all(np.array_equal(getattr(found, each), getattr(expected, each)) for each in WRT)
+
+
+def held(run: fastrev.Run) -> dict[str, np.ndarray]:
+    """Every array that a run holds between its passes and that its results depend on."""
+    problem, state = run._problem, run._state
+    schedule, data = problem.schedule, problem.data
+    arrays = {name: getattr(schedule, name) for name in ("lr", "n", "d", "l2")}
+    arrays |= {"x": data.x, "y": data.y, "weights": data.weights, "batches": problem.batches.table}
+    arrays |= {"w": state.w, "v": state.v, "heads": state.heads, "tail": state.tail[: state.cursor[1]]}
+    return arrays | {"cursor": state.cursor[2:], "w0": problem.w0, "v0": problem.v0}
+
+
+def flip(array: np.ndarray, position: int, bit: int) -> None:
+    flat = array.reshape(-1).view(f"u{array.itemsize}")
+    flat[position % flat.size] ^= flat.dtype.type(1 << (bit % (8 * array.itemsize)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 10**6), data=st.data())
+def test_any_flipped_bit_of_what_a_run_holds_is_an_error(seed: int, data: st.DataObject) -> None:
+    case = random_case(seed)
+    try:
+        run = case.train()
+    except fastrev.DivergenceError:
+        return
+    arrays = {name: array for name, array in held(run).items() if array.size}
+    name = data.draw(st.sampled_from(sorted(arrays)))
+    position, bit = data.draw(st.integers(0, 10**6)), data.draw(st.integers(0, 63))
+    if name == "batches":
+        bit = 0  # another row of the 12; higher ones lead outside of the data
+    flip(arrays[name], position, bit)
+    with pytest.raises(fastrev.ReversalError):
+        run.pullback(np.ones(case.model.num_params), wrt=WRT)
+
+
+# ---- checksums -----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(width=32)), st.sampled_from([np.float64, np.float32]))
+def test_a_checksum_is_its_formula(values: list[float], dtype: type) -> None:
+    array = np.array(values, dtype)
+    assert checksum(array) == naive.checksum(array)
+
+
+CHANGES: list[Callable[[np.ndarray], Any]] = [
+    lambda a: a * 2,
+    lambda a: -a,
+    lambda a: a[::-1],
+    lambda a: np.roll(a, 1),
+    lambda a: a + 2.0**-52,
+    lambda a: np.where(a == 0, -0.0, a),
+    lambda a: a[:-1],
+    lambda a: np.append(a, 0.0),
+    lambda a: a * (np.arange(a.size) != 7),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("size", [8, 4096, 2**16])
+@pytest.mark.parametrize("kind", ["normal", "zeros and ones"])
+def test_changes_in_a_pattern_are_seen(change: Callable[[np.ndarray], Any], size: int, kind: str) -> None:
+    rng = np.random.default_rng(size)
+    array = rng.standard_normal(size) if kind == "normal" else rng.integers(0, 2, size).astype(np.float64)
+    array[7 % size] = 1.0
+    changed = np.ascontiguousarray(change(array), np.float64)
+    same = array.tobytes() == changed.tobytes()
+    assert (checksum(changed) == checksum(array)) is same
+
+
+def test_every_single_bit_is_seen() -> None:
+    array = np.random.default_rng(0).standard_normal(20)
+    for position in range(20):
+        for bit in range(64):
+            changed = array.copy()
+            flip(changed, position, bit)
+            assert checksum(changed) != checksum(array)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(-(2**63), 2**63 - 1)))
+def test_a_running_checksum_is_taken_back(items: list[int]) -> None:
+    running = [np.int64(0)]
+    for item in items:
+        running.append(append(running[-1], np.int64(item)))
+    for i in reversed(range(len(items))):
+        assert remove(running[i + 1], np.int64(items[i])) == running[i]
+
+
+def test_a_running_checksum_tells_the_order() -> None:
+    zero, a, b = np.int64(0), np.int64(5), np.int64(-7)
+    assert append(append(zero, a), b) != append(append(zero, b), a)
