@@ -10,8 +10,8 @@ from typing import Any
 
 from fastrev import DivergenceError, FastrevError, __version__
 from fastrev._arguments import fault
-from fastrev.demo import distill, schedule
-from fastrev.demo.datasets import Dataset, load
+from fastrev.experiments import distill, schedule
+from fastrev.experiments.datasets import Dataset, load
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,9 +12,9 @@ import pytest
 
 from fastrev.__main__ import main
 from fastrev._extras import require
-from fastrev.demo.adam import Adam
-from fastrev.demo.datasets import load, read_idx
 from fastrev.errors import ArgumentError, MissingExtraError
+from fastrev.experiments.adam import Adam
+from fastrev.experiments.datasets import load, read_idx
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._extras import require
-from fastrev.demo import plots
-from fastrev.demo.adam import Adam
-from fastrev.demo.datasets import Dataset, Examples
+from fastrev.experiments import plots
+from fastrev.experiments.adam import Adam
+from fastrev.experiments.datasets import Dataset, Examples
 from fastrev.meta_grad import meta_grad
 from fastrev.mlp import MLP
 from fastrev.training import train
