@@ -19,6 +19,11 @@ def fault(name: str, requirement: str, received: object, remedy: str = "") -> Ar
     return ArgumentError(f"Argument '{name}' must {requirement}, not {received}.{advice}")
 
 
+def reason(error: Exception) -> str:
+    """What went wrong, without number and path, which a message names in its own way."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64, *, own: bool = False) -> npt.NDArray[Any]:
     """A C-contiguous writeable array of finite real numbers, as kernels are compiled for.
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import sys
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastrev.__main__ import main
 from fastrev._extras import require
@@ -17,8 +22,12 @@ from fastrev.experiments.adam import Adam
 from fastrev.experiments.datasets import load, read_idx
 
 
+def idx_header(*shape: int) -> bytes:
+    return struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+
+
 def write_idx(path: Path, array: np.ndarray) -> None:
-    content = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    content = idx_header(*array.shape) + array.astype(np.uint8).tobytes()
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
@@ -136,6 +145,10 @@ def broken_folder(folder: Path, fault: str) -> None:
     elif fault == "sizes":
         write_idx(folder / "t10k-images-idx3-ubyte", np.zeros((5, 3, 4)))
         write_idx(folder / "t10k-labels-idx1-ubyte", np.zeros(5))
+    elif fault == "no examples":
+        write_idx(labels, np.zeros(0))
+    elif fault == "no pixels":
+        write_idx(images, np.zeros((60, 4, 0)))
     elif fault == "few":
         write_idx(images, np.zeros((2, 4, 3)))
         write_idx(labels, np.zeros(2))
@@ -147,11 +160,13 @@ def broken_folder(folder: Path, fault: str) -> None:
         ("empty", "holds neither pair"),
         ("no labels", "must hold train-labels-idx1-ubyte"),
         ("truncated", "must hold the elements of shape (60, 4, 3), 720 bytes, not 719"),
-        ("header", "ends within its header, after 7 bytes"),
-        ("magic", "must be an IDX file of unsigned bytes; it begins with 0x89504e47"),
+        ("header", "must begin with an IDX header, but ends within it, after 7 bytes"),
+        ("magic", "must be an IDX file of unsigned bytes and begin with 0x000008, not with 0x89504e"),
         ("counts", "holds 60 images, but"),
         ("ranks", "labels of rank 1, not 3, 2"),
-        ("gzip", "cannot be read: Not a gzipped file"),
+        ("gzip", "must be gzipped, as its name says, and begin with 0x1f8b, not with 0x0000"),
+        ("no examples", "whose every dimension is at least 1, not one of shape (0,)"),
+        ("no pixels", "whose every dimension is at least 1, not one of shape (60, 4, 0)"),
         ("sizes", "must have one size, not (4, 3) and (3, 4)"),
         ("few", "at least 10 examples to be split, not 2"),
     ],
@@ -164,16 +179,197 @@ def test_bad_data_is_named(fault, message, tmp_path, capsys):
     assert message in error
 
 
-def test_truncated_gzip_is_named(tmp_path):
-    path = tmp_path / "images.gz"
-    path.write_bytes(gzip.compress(bytes(1000))[:-10])
-    with pytest.raises(ArgumentError, match="cannot be read"):
+def damaged(content: bytes, place: int) -> bytes:
+    """The content with all bits of one byte flipped."""
+    changed = bytearray(content)
+    changed[place] ^= 0xFF
+    return bytes(changed)
+
+
+def all_but_bytes(value: object) -> str:
+    return "content" if isinstance(value, bytes) else str(value)
+
+
+IDX = idx_header(2, 3) + bytes(range(6))
+GZIPPED = gzip.compress(idx_header(1000) + bytes(range(250)) * 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a", b"", "begin with an IDX header, but ends within it, after 0 bytes"),
+        ("a", IDX[:3], "ends within it, after 3 bytes"),
+        ("a", IDX[:11], "ends within it, after 11 bytes"),
+        ("a", b"\0\0\x0d\x02" + IDX[4:], "unsigned bytes and begin with 0x000008, not with 0x00000d"),
+        ("a", idx_header() + b"x", "must hold an array of rank 1 to 3, not of rank 0"),
+        ("a", idx_header(1, 1, 1, 1) + b"x", "rank 1 to 3, not of rank 4"),
+        ("a", idx_header(*[1] * 65) + b"x", "rank 1 to 3, not of rank 65"),
+        ("a", idx_header(2**32 - 1, 0, 2**32 - 1), "at least 1, not one of shape (4294967295, 0, 4294967295)"),
+        ("a", idx_header(0), "at least 1, not one of shape (0,)"),
+        ("a", idx_header(*[2**32 - 1] * 3) + b"x", f"(4294967295, 4294967295, 4294967295), {(2**32 - 1) ** 3} bytes"),
+        ("a", IDX[:-1], "must hold the elements of shape (2, 3), 6 bytes, not 5"),
+        ("a", IDX + b"x", "shape (2, 3), 6 bytes, not 7"),
+        ("a", GZIPPED, "must be an IDX file, not a gzipped one. Give it a name that ends in .gz"),
+        ("a.gz", IDX, "must be gzipped, as its name says, and begin with 0x1f8b, not with 0x0000"),
+        ("a.gz", b"", "begin with 0x1f8b, not with nothing"),
+        ("a.gz", gzip.compress(b""), "ends within it, after 0 bytes"),
+        ("a.gz", gzip.compress(IDX[:-1]), "shape (2, 3), 6 bytes, not 5"),
+        ("a.gz", gzip.compress(IDX + b"x"), "shape (2, 3), 6 bytes, not more"),
+        ("a.gz", gzip.compress(IDX) + gzip.compress(b"x"), "shape (2, 3), 6 bytes, not more"),
+        ("a.gz", gzip.compress(idx_header(300, 300, 300)), "shape (300, 300, 300), 27000000 bytes, not the "),
+        ("a.gz", GZIPPED[:5], "must be a gzipped IDX file, whole and readable, but: Compressed file ended"),
+        ("a.gz", GZIPPED[:-10], "must be a gzipped IDX file, whole and readable, but: Compressed file ended"),
+        ("a.gz", GZIPPED[:-8] + bytes(4) + GZIPPED[-4:], "whole and readable, but: CRC check failed"),
+        ("a.gz", GZIPPED + b"x", "whole and readable, but: Not a gzipped file"),
+        ("a.gz", GZIPPED[:10] + b"\xff" + GZIPPED[11:], "whole and readable, but: Error -3 while decompressing"),
+        ("a.gz", damaged(GZIPPED, 2), "whole and readable, but: Unknown compression method"),
+    ],
+    ids=all_but_bytes,
+)
+def test_a_bad_idx_file_is_named(name, content, message, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ArgumentError) as caught:
         read_idx(path)
+    assert str(caught.value).startswith(f"{path} must ")
+    assert message in str(caught.value)
 
 
-def test_a_missing_folder_is_named(capsys):
-    assert main(["distill", "--data", "no/such/folder"]) == 2
-    assert "'--data' must be a folder of IDX files, not 'no/such/folder'" in capsys.readouterr().err
+@pytest.mark.parametrize(("name", "kind"), [("a", "an IDX file"), ("a.gz", "a gzipped IDX file")])
+def test_an_idx_file_that_cannot_be_opened_is_named(name, kind, tmp_path, monkeypatch):
+    path = tmp_path / name
+
+    def expect(reason: str) -> None:
+        with pytest.raises(ArgumentError) as caught:
+            read_idx(path)
+        assert str(caught.value) == f"{path} must be {kind}, whole and readable, but: {reason}."
+
+    expect("No such file or directory")
+    path.mkdir()
+    expect("Is a directory")
+
+    def refuse(self, mode):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    expect("Permission denied")
+
+
+def test_gzip_of_several_members_is_read_whole(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(b"".join(gzip.compress(part) for part in (IDX[:3], IDX[3:14], b"", IDX[14:])) + bytes(10))
+    assert np.array_equal(read_idx(path), np.arange(6).reshape(2, 3))
+
+
+def test_as_many_zeros_as_gzip_can_hold_are_read(tmp_path):
+    path = tmp_path / "a.gz"
+    write_idx(path, np.zeros((10, 1000, 1000)))
+    assert path.stat().st_size < 1e7 / 1000
+    assert np.array_equal(read_idx(path), np.zeros((10, 1000, 1000)))
+
+
+def gzipped_gigabyte(header: bytes) -> bytes:
+    """The header and 2**30 zeros, without the checksum, in 1 MB."""
+    deflate = zlib.compressobj(9, wbits=31)
+    start = deflate.compress(header) + deflate.flush(zlib.Z_FULL_FLUSH)
+    megabyte = deflate.compress(bytes(2**20)) + deflate.flush(zlib.Z_FULL_FLUSH)  # depends on nothing before it
+    return start + 1024 * megabyte
+
+
+NOISE = np.random.default_rng(0).bytes(2**20)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.gz", gzipped_gigabyte(idx_header(60)), "60 bytes, not more"),
+        ("a.gz", gzipped_gigabyte(idx_header(2**31)), "2147483648 bytes, not the 1"),
+        ("a.gz", gzipped_gigabyte(b""), "begin with 0x000008, not with 0x000000"),
+        ("a.gz", gzip.compress(idx_header(10**9) + NOISE), "1000000000 bytes, not 1048576"),
+        ("a", idx_header(2**31) + NOISE, "2147483648 bytes, not 1048576"),
+        ("a", idx_header(60) + NOISE, "60 bytes, not 1048576"),
+    ],
+    ids=all_but_bytes,
+)
+def test_a_bad_idx_file_takes_no_memory(name, content, message, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArgumentError) as caught:
+            read_idx(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert message in str(caught.value)
+    assert peak < 8 * 2**20
+
+
+def idx_content(content: bytes, packed: bool) -> np.ndarray | None:
+    """What a file of this content holds, all of it in memory at once; None if it is no IDX file."""
+    try:
+        content = gzip.decompress(content) if packed else content
+    except (OSError, EOFError, zlib.error):
+        return None
+    rank = content[3] if len(content) > 3 else 0
+    start = 4 + 4 * rank
+    if content[:3] != b"\0\0\x08" or not 1 <= rank <= 3 or len(content) < start:
+        return None
+    shape = struct.unpack(f">{rank}I", content[4:start])
+    if 0 in shape or math.prod(shape) != len(content) - start:
+        return None
+    return np.frombuffer(content[start:], np.uint8).reshape(shape)
+
+
+@st.composite
+def mutated(draw, content: bytes) -> bytes:
+    """The content as it is, or with bytes flipped, cut off or appended, mostly one of them."""
+    for mutation in draw(st.lists(st.sampled_from(["flip", "cut", "append"]), max_size=2)):
+        if mutation == "append":
+            content += draw(st.binary(min_size=1, max_size=20) | st.just(gzip.compress(b"x")))
+        elif content:
+            place = draw(st.integers(0, len(content) - 1))
+            content = damaged(content, place) if mutation == "flip" else content[:place]
+    return content
+
+
+@st.composite
+def idx_files(draw) -> tuple[bytes, bool]:
+    """The content of a file and whether it is called .gz: an IDX file, more or less."""
+    shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3) | st.lists(st.integers(0, 2), max_size=5))
+    count = math.prod(shape)
+    content = draw(mutated(idx_header(*shape) + draw(st.binary(min_size=count, max_size=count))))
+    packed = draw(st.booleans())
+    return (draw(mutated(gzip.compress(content, mtime=0))) if packed else content), packed
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("idx")
+
+
+@settings(max_examples=500, deadline=None)
+@given(file=idx_files() | st.tuples(st.binary(max_size=100), st.booleans()))
+def test_read_idx_returns_the_array_or_names_the_file(file, scratch):
+    content, packed = file
+    path = scratch / ("a.gz" if packed else "a")
+    path.write_bytes(content)
+    expected = idx_content(content, packed)
+    if expected is None:
+        with pytest.raises(ArgumentError) as caught:
+            read_idx(path)
+        assert str(caught.value).startswith(f"{path} must ")
+    else:
+        found = read_idx(path)
+        assert found.dtype == np.uint8
+        assert found.shape == expected.shape
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("folder", ["no/such/folder", "x" * 300, __file__])
+def test_a_folder_that_is_none_is_named(folder, capsys):
+    assert main(["distill", "--data", folder]) == 2
+    assert f"'--data' must be a folder of IDX files, not {folder!r}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
