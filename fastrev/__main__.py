@@ -10,7 +10,7 @@ from typing import Any
 
 from fastrev import DivergenceError, FastrevError, __version__
 from fastrev._arguments import fault
-from fastrev.experiments import distill, schedule
+from fastrev.experiments import distill, output, schedule
 from fastrev.experiments.datasets import Dataset, load
 
 
@@ -95,12 +95,15 @@ def _schedule(options: Any) -> None:
         sizes, options.steps, options.meta_steps, options.batch_size, options.lr, options.decay, options.meta_lr,
         options.seed,
     )  # fmt: skip
+    output.prepare(options.out)  # last, so that no other fault leaves an empty folder
     schedule.run(settings, data, options.out)
 
 
 def _distill(options: Any) -> None:
     settings = distill.Settings(options.steps, options.meta_steps, options.lr, options.meta_lr, options.seed)
-    distill.run(settings, load(options.data, options.seed), options.out)
+    data = load(options.data, options.seed)
+    output.prepare(options.out)
+    distill.run(settings, data, options.out)
 
 
 def _check_sizes(sizes: tuple[int, ...], data: Dataset) -> None:

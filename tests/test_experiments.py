@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from fastrev.__main__ import main
 from fastrev._extras import require
 from fastrev.errors import ArgumentError, MissingExtraError
+from fastrev.experiments import output
 from fastrev.experiments.adam import Adam
 from fastrev.experiments.datasets import load, read_idx
 
@@ -394,6 +395,67 @@ def test_bad_options_are_named(option, value, message, capsys):
 def test_sizes_must_fit_the_data(capsys):
     assert main(["schedule", "--sizes", "784,32,10"]) == 2
     assert "'--sizes' must begin with the data's 64 inputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["schedule", "distill"])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("file", "File exists"), ("file/in/it", "Not a directory"), ("x" * 300, "File name too long")],
+)
+def test_a_folder_that_cannot_be_created_is_named_before_the_work(command, folder, reason, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main([command, "--out", str(tmp_path / folder)]) == 2
+    printed = capsys.readouterr()
+    expected = f"'--out' must be a folder that can be written to, not {str(tmp_path / folder)!r}: {reason}. Pass a "
+    assert printed.err.startswith(f"fastrev: Argument {expected}")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(tmp_path, capsys, monkeypatch):
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied", str(options["dir"] / "name"))
+
+    monkeypatch.setattr(output, "NamedTemporaryFile", refuse)
+    assert main(["distill", "--out", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert f"folder that can be written to, not {str(tmp_path)!r}: Permission denied. Pass a folder" in printed.err
+    assert printed.out == ""
+
+
+def test_the_folder_is_tried_without_a_trace(tmp_path):
+    output.prepare(tmp_path / "a" / "b")
+    output.prepare(tmp_path / "a" / "b")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "b"]
+
+
+def test_no_folder_is_left_where_another_argument_is_at_fault(tmp_path):
+    assert main(["schedule", "--sizes", "784,32,10", "--out", str(tmp_path / "out")]) == 2
+    assert main(["distill", "--data", "no/such/folder", "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+@pytest.mark.parametrize("command", ["schedule", "distill"])
+@pytest.mark.parametrize(
+    ("full", "outcome"),
+    [
+        ("npz", "{0}.npz and {0}.png are not saved. Make room, or pass another folder, and run again."),
+        ("png", "{0}.npz is saved, {0}.png is not."),
+    ],
+)
+def test_a_full_disk_ends_in_one_line(command, full, outcome, tmp_path, capsys):
+    (tmp_path / f"{command}.{full}").symlink_to("/dev/full")
+    assert main([command, "--meta-steps", "1", "--steps", "2", "--out", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    expected = f"must be a folder that can be written to, not {str(tmp_path)!r}: No space left on device. "
+    assert printed.err.splitlines()[-1] == f"fastrev: Argument '--out' {expected}{outcome.format(command)}"
+    assert "Traceback" not in printed.err
+    assert str(tmp_path) not in printed.out
+    if full == "png":
+        with np.load(tmp_path / f"{command}.npz") as saved:
+            assert saved["meta_curve"].shape == (1,)
 
 
 def test_divergence_ends_with_advice(tmp_path, capsys):

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._extras import require
-from fastrev.experiments import plots
+from fastrev.experiments import output, plots
 from fastrev.experiments.adam import Adam
 from fastrev.experiments.datasets import Dataset, Examples
 from fastrev.meta_grad import meta_grad
@@ -41,11 +41,9 @@ def run(settings: Settings, data: Dataset, folder: Path) -> None:
     meta_curve = _learn(model, images, labels, data, settings)
     _report("after", model, (images, labels), data, settings)
 
-    folder.mkdir(parents=True, exist_ok=True)
     pictures = images.reshape(-1, *data.shape)
-    np.savez(folder / "distill.npz", images=pictures, labels=labels, meta_curve=meta_curve)
-    plots.distilled(pictures, meta_curve).savefig(folder / "distill.png", dpi=120)
-    print(f"distill.png and distill.npz are in {folder}")
+    arrays = {"images": pictures, "labels": labels, "meta_curve": meta_curve}
+    output.save(folder, "distill", arrays, lambda: plots.distilled(pictures, meta_curve))
 
 
 def _learn(

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._extras import require
-from fastrev.experiments import plots
+from fastrev.experiments import output, plots
 from fastrev.experiments.adam import Adam
 from fastrev.experiments.datasets import Dataset
 from fastrev.meta_grad import meta_grad
@@ -75,17 +75,14 @@ def run(settings: Settings, data: Dataset, folder: Path) -> None:
     after = _judge(model, schedule, data, settings)
     _report("after", after)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(
-        folder / "schedule.npz", lr=schedule.lr, decay=schedule.decay, groups=list(model.groups), sizes=model.sizes,
-        batch_size=settings.batch_size, meta_curve=meta_curve, curve_steps=before.steps, curve_before=before.curve,
-        curve_after=after.curve,
-    )  # fmt: skip
-    picture = plots.schedule(
-        list(model.groups), schedule.lr, schedule.decay, before.steps, before.curve, after.curve, meta_curve
-    )
-    picture.savefig(folder / "schedule.png", dpi=120)
-    print(f"schedule.png and schedule.npz are in {folder}")
+    groups = list(model.groups)
+    arrays = {
+        "lr": schedule.lr, "decay": schedule.decay, "groups": groups, "sizes": model.sizes,
+        "batch_size": settings.batch_size, "meta_curve": meta_curve, "curve_steps": before.steps,
+        "curve_before": before.curve, "curve_after": after.curve,
+    }  # fmt: skip
+    curves = before.steps, before.curve, after.curve, meta_curve
+    output.save(folder, "schedule", arrays, lambda: plots.schedule(groups, schedule.lr, schedule.decay, *curves))
 
 
 def _learn(model: MLP, schedule: Schedule, data: Dataset, settings: Settings) -> FloatArray:
