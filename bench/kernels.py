@@ -21,18 +21,18 @@ import numpy as np
 
 from bench.report import processor
 from bench.workloads import SHAPES
-from fastrev import _state
+from fastrev._engine import state
 from fastrev.kernels import (
     activations,
-    adjoint,
     fixed_point,
     layers,
     losses,
+    mlp_objective,
     momentum,
     products,
     reductions,
-    training,
 )
+from fastrev.kernels import information_buffer as buffer
 
 TANH, EXP = 34, 26  # operations of an element
 N, D = 9, 10
@@ -97,7 +97,7 @@ def calls(name: str) -> Iterator[Call]:
     bounds = np.cumsum([0, *(size for a, b in pairwise(sizes) for size in (a * b, b))])
     size = int(bounds[-1])
     w, g, u, hu, dw, dv = (rng.standard_normal(size) for _ in range(6))
-    grid_w, grid_v = (_state.to_grid("w", rng.uniform(-1, 1, size)) for _ in range(2))
+    grid_w, grid_v = (state.to_grid("w", rng.uniform(-1, 1, size)) for _ in range(2))
     act, delta, r_act, r_delta, bend = (0.1 * rng.standard_normal(rows * width) for _ in range(5))
     data, x = rng.random(shape.rows * sizes[0]), rng.random(rows * sizes[0])
     chosen = rng.integers(shape.rows, size=rows)
@@ -112,7 +112,7 @@ def calls(name: str) -> Iterator[Call]:
     def pulling(label: str, cost: tuple[float, float], kernel: Any, *arguments: Any) -> Call:
         return Call(label, "pulling", *cost, kernel, arguments)
 
-    step = grid_w, grid_v, _state.new_heads(size), np.empty(2 * size, np.uint16), np.empty(1024), g, bounds[[0, -1]]
+    step = grid_w, grid_v, state.new_heads(size), np.empty(2 * size, np.uint16), np.empty(1024), g, bounds[[0, -1]]
     yield Call("exact step", "making", 63 * size, 72 * size, make, step)
     yield Call("exact undo", "undoing", 51 * size, 72 * size, undo, step)
     yield Call("v, v + g on record", "undoing", 5 * size, 40 * size, on_record, (grid_v, dw.copy(), g))
@@ -122,7 +122,7 @@ def calls(name: str) -> Iterator[Call]:
     if shape.batch:
         for where in (*gradient_passes, "pulling"):
             arguments = data, chosen, sizes[0], x
-            yield Call("gather", where, 0, 16 * (x.size + y.size), training._gather, arguments)
+            yield Call("gather", where, 0, 16 * (x.size + y.size), mlp_objective.gather, arguments)
 
     p, q = 0, 0
     for layer, (a, b) in enumerate(pairwise(sizes)):
@@ -162,24 +162,24 @@ def make(w, v, heads, tail, scratch, g, bounds):
     """One step of every group.  Heads and tail start over, so that every call finds the same."""
     top = 0
     for i in range(bounds.size - 1):
-        top, _ = momentum.step(w, v, heads, tail, top, g, 1e-9, N, D, bounds[i], bounds[i + 1], scratch)
+        top, _ = momentum.step_span(w, v, heads, tail, top, g, 1e-9, N, D, bounds[i], bounds[i + 1], scratch)
     for i in range(heads.size):
-        heads[i] = _state.buffer.START
+        heads[i] = buffer.START
 
 
 @numba.njit
 def undo(w, v, heads, tail, scratch, g, bounds):
     """The way back of heads as they are at the start: no word is popped."""
     for i in range(bounds.size - 2, -1, -1):
-        momentum.undo_position(w, v, 1e-9, bounds[i], bounds[i + 1])
-        momentum.undo_velocity(v, heads, tail, tail.size, g, N, D, bounds[i], bounds[i + 1], scratch)
+        momentum.undo_position_of_span(w, v, 1e-9, bounds[i], bounds[i + 1])
+        momentum.undo_velocity_of_span(v, heads, tail, tail.size, g, N, D, bounds[i], bounds[i + 1], scratch)
     for i in range(heads.size):
-        heads[i] = _state.buffer.START
+        heads[i] = buffer.START
 
 
 @numba.njit
 def on_record(v, floats, g):
-    """What `travel` does for its reader."""
+    """What `undo` does for its reader."""
     fixed_point.grid_to_floats(v, floats)
     fixed_point.add_grid(g, v)
 
@@ -191,9 +191,9 @@ def pull_vectors(dw, dv, v, g, u, hu, bounds):
     for i in range(bounds.size - 1):
         start, stop = bounds[i], bounds[i + 1]
         total += reductions.dot(dw, v, start, stop)
-        adjoint._pull_velocity(dw, 0.0, 0.1, dv, u, start, stop)
+        momentum._pull_position(dw, 0.0, 0.1, dv, u, start, stop)
         total += reductions.dot(dv, g, start, stop)
-        adjoint._pull_weights(hu, 1.0, dw, dv, start, stop)
+        momentum._pull_velocity(hu, 1.0, dw, dv, start, stop)
     return total
 
 

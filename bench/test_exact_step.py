@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastrev import _state
+from fastrev._engine import state
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels import momentum
 
@@ -16,15 +16,15 @@ P, N, D, ALPHA = 44_860, 9, 10, 0.1
 @pytest.mark.benchmark(group="exact step and its undo, 44860 parameters")
 def test_step_and_undo(benchmark, dtype) -> None:
     rng = np.random.default_rng(0)
-    w, v = _state.to_grid("w", rng.standard_normal(P)), _state.to_grid("v", rng.standard_normal(P))
+    w, v = state.to_grid("w", rng.standard_normal(P)), state.to_grid("v", rng.standard_normal(P))
     start = w.copy(), v.copy()
-    heads, tail, scratch = _state.new_heads(P), np.empty(2 * P, np.uint16), np.empty(2 * buffer.BLOCK)
+    heads, tail, scratch = state.new_heads(P), np.empty(2 * P, np.uint16), np.empty(2 * buffer.BLOCK)
     g = rng.standard_normal(P).astype(dtype)
 
     def there_and_back() -> int:
-        top, _ = momentum.step(w, v, heads, tail, 0, g, ALPHA, N, D, 0, P, scratch)
-        momentum.undo_position(w, v, ALPHA, 0, P)
-        return momentum.undo_velocity(v, heads, tail, top, g, N, D, 0, P, scratch)
+        top, _ = momentum.step_span(w, v, heads, tail, 0, g, ALPHA, N, D, 0, P, scratch)
+        momentum.undo_position_of_span(w, v, ALPHA, 0, P)
+        return momentum.undo_velocity_of_span(v, heads, tail, top, g, N, D, 0, P, scratch)
 
     top = benchmark.pedantic(there_and_back, rounds=200, warmup_rounds=20)
     benchmark.extra_info["ns_per_parameter_step_each_way"] = 1e9 * benchmark.stats.stats.median / P / 2

@@ -7,13 +7,14 @@ from fastrev.errors import FastrevError as FastrevError
 from fastrev.errors import MissingExtraError as MissingExtraError
 from fastrev.errors import ReversalError as ReversalError
 from fastrev.errors import TrainingInterrupt as TrainingInterrupt
-from fastrev.meta_grad import meta_grad as meta_grad
+from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.mlp import MLP as MLP
 from fastrev.results import Gradients as Gradients
 from fastrev.results import MetaGradient as MetaGradient
 from fastrev.results import Stats as Stats
-from fastrev.reversible import ReversibleArray as ReversibleArray
-from fastrev.reversible import ReversibleSGD as ReversibleSGD
+from fastrev.reversible_array import ReversibleArray as ReversibleArray
+from fastrev.reversible_sgd import ReversibleSGD as ReversibleSGD
+from fastrev.settings import threads as threads
 from fastrev.training import Run as Run
 from fastrev.training import train as train
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrev import DivergenceError, FastrevError, __version__
-from fastrev._arguments import fault
+from fastrev._engine.arguments import fault
 from fastrev.experiments import distill, output, schedule
 from fastrev.experiments.datasets import Dataset, load
 

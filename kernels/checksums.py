@@ -1,7 +1,7 @@
 """Checksums, by which the way back knows that it sees the same numbers as the way there.
 
-The function is NH of UMAC (Black et al., CRYPTO 1999, section 4): with the 64 bits x_p of every element and a key k_p of
-its position,
+The function is NH of UMAC (Black et al., CRYPTO 1999, section 4): with the 64 bits x_p of every element and a key k_p
+of its position,
 
     sum_p  low32(x_p + k_p) * high32(x_p + k_p)        modulo 2**64
 

@@ -69,21 +69,38 @@ def add_grid(x, grid):
 
 @kernel
 def add(grid, x):
-    """Add a float64 array, rounded to the grid.  Returns whether the sum stayed on it; `subtract` undoes it."""
+    """Add a float64 array, rounded to the grid.  Returns whether the sum stayed on it; else nothing has changed."""
+    if _add(grid, x) >= 0:
+        return True
+    _subtract(grid, x)
+    return False
+
+
+@kernel
+def subtract(grid, x):
+    """Undo `add`.  Returns whether the result stayed on the grid; else nothing has changed."""
+    if _subtract(grid, x) >= 0:
+        return True
+    _add(grid, x)
+    return False
+
+
+@inlined
+def _add(grid, x):
+    """Returns flags with the sign bit set if something left the grid."""
     flags = np.int64(0)
     for p in range(x.size):
         a, b = grid[p], to_grid(x[p])
         grid[p] = wrapping_add(a, b)
         flags |= outside(x[p]) | overflow(a, b, grid[p])
-    return flags >= 0
+    return flags
 
 
-@kernel
-def subtract(grid, x):
-    """Subtract a float64 array, rounded to the grid.  Returns whether the result stayed on it; `add` undoes it."""
+@inlined
+def _subtract(grid, x):
     flags = np.int64(0)
     for p in range(x.size):
         a, b = grid[p], to_grid(x[p])
         grid[p] = wrapping_sub(a, b)
         flags |= outside(x[p]) | overflow(grid[p], b, a)
-    return flags >= 0
+    return flags

@@ -8,17 +8,21 @@ order.  Each count is written by one thread only.
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
 from ._jit import kernel, primitive
+from .primitives import address
 
 # Positions in `Record.progress`, each in a cache line (two, as they are fetched in pairs) of its own
-BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, ABANDONED, PATIENCE = range(0, 96, 16)
-PROGRESS = 96
+BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, ABANDONED, PATIENCE, CORE, _ALLOWED, _OWN = range(0, 144, 16)
+PROGRESS = 144
+_MASK = 16  # words of a set of cores: Linux' own size, for 1024 of them
 
 # How many pauses (of 40 ns) before the processor is offered to others.  Two threads on one core need that soon; on two
 # cores it costs a whole slice of time if anything else runs there, as BLAS does for some 25 ms after a product: W2 took
@@ -26,6 +30,11 @@ PROGRESS = 96
 PATIENCE_ON_ONE_CORE, PATIENCE_ON_TWO = 64, 4096
 
 _yield_processor = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.intc())
+_LINUX = sys.platform == "linux"
+_get_cores, _set_cores = (
+    types.ExternalFunction(name, types.intc(types.intc, types.uintp, types.CPointer(types.int64)))
+    for name in ("sched_getaffinity", "sched_setaffinity")
+)
 _X86 = llvm.get_default_triple().startswith(("x86", "i686", "amd64"))
 
 
@@ -48,6 +57,31 @@ def wait(progress, which, count):
 def announce(progress, which, count):
     """Set a count: what was written before is seen by whoever sees it."""
     _store(progress, which, count)
+
+
+@kernel
+def keep_to_core(progress):
+    """Keep this thread to core ``progress[CORE] - 1``, if any.  Returns whether it is kept; `let_go` takes it back.
+
+    This pair is compiled, and called within one kernel, because nothing can come between: an interrupt, which Python
+    raises between any two lines, would otherwise leave the caller's thread on one core for the rest of its life.
+    """
+    core = progress[CORE] - 1
+    if not _LINUX or core < 0 or core >= 64 * _MASK:
+        return False
+    if _get_cores(0, 8 * _MASK, address(progress, _ALLOWED)) != 0:
+        return False
+    for i in range(_MASK):
+        progress[_OWN + i] = 0
+    progress[_OWN + core // 64] = np.int64(1) << (core % 64)
+    return _set_cores(0, 8 * _MASK, address(progress, _OWN)) == 0
+
+
+@kernel
+def let_go(progress, kept):
+    """Undo `keep_to_core`."""
+    if _LINUX and kept:
+        _set_cores(0, 8 * _MASK, address(progress, _ALLOWED))
 
 
 @primitive

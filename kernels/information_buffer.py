@@ -182,24 +182,3 @@ def _refill(k, tail, top, n, d):
 def _boundaries(n):
     """The least k that may not have spilled, and the largest that may have."""
     return np.float64(LOW // n), np.float64((HIGH // BASE - 1) // n)
-
-
-@kernel
-def words_to_divide(heads, tail, top, n, d):
-    """How many words `divide` would pop, without popping them; -1 if the tail holds fewer."""
-    least, ambiguous = _boundaries(n)
-    needed = 0
-    if n != d:
-        for p in range(heads.size - 1, -1, -1):
-            k = np.float64(heads[p] // d)
-            spilled = k < least
-            if least <= k <= ambiguous:
-                needed += 1
-                if needed > top:
-                    return -1
-                spilled = tail[top - needed] != 0
-            if spilled:
-                needed += 1
-                if needed > top:
-                    return -1
-    return needed

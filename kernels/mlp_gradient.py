@@ -15,7 +15,7 @@ from ._jit import inlined, kernel
 from .activations import activate, through_slope
 from .layers import add_parameter_gradient, add_through_weights, affine, clear
 from .primitives import ZERO, copy_elements, like
-from .structures import Batch, Passes
+from .structures import Batch
 
 ROWS = 256
 
@@ -87,10 +87,9 @@ def add_penalty(bounds, w, l2, g):
 
 
 @kernel
-def mean_loss_and_gradient(net, w, data, examples, record, work, g):
+def mean_loss_and_gradient(net, w, data, examples, passes, work, g):
     """The mean of weight * loss over the first `examples` of the data, and its gradient in g."""
     clear(g, ZERO, g.size)
-    passes = passes_at(record, 0)
     total, k = 0.0, net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
@@ -101,20 +100,14 @@ def mean_loss_and_gradient(net, w, data, examples, record, work, g):
 
 
 @kernel
-def outputs(net, w, data, examples, record, z):
+def outputs(net, w, data, examples, passes, z):
     """The outputs z (examples, K) of the last layer."""
-    passes = passes_at(record, 0)
     k = net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
         forward(net, w, batch, passes)
         z0 = outputs_offset(net.sizes, batch.size)
         copy_elements(passes.act, z0, z, first * k, batch.size * k)
-
-
-@inlined
-def passes_at(record, slot):
-    return Passes(record.act[slot], record.mean[slot], record.delta[slot])
 
 
 @inlined

@@ -15,7 +15,7 @@ from __future__ import annotations
 from . import activations, losses
 from ._jit import inlined, kernel
 from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply_add
-from .mlp_gradient import ROWS, add_gradient, consecutive, layer_input, outputs_offset, passes_at
+from .mlp_gradient import ROWS, add_gradient, consecutive, layer_input, outputs_offset
 from .primitives import ONE, ZERO
 from .products import product
 
@@ -71,9 +71,8 @@ def _backward(net, w, batch, passes, work, tangents):
 
 
 @kernel
-def mean_hvp(net, w, data, examples, record, work, tangents):
-    """hu = H u for the mean of weight * loss over the first `examples` of the data."""
-    passes, g = passes_at(record, 0), record.g[0]
+def mean_hvp(net, w, data, examples, passes, work, g, tangents):
+    """hu = H u for the mean of weight * loss over the first `examples` of the data, and its gradient in g."""
     clear(g, ZERO, g.size)
     clear(tangents.hu, ZERO, tangents.hu.size)
     for first in range(0, examples, ROWS):

@@ -1,4 +1,8 @@
-"""What travels together through the kernels, as tuples of arrays: nothing is allocated or checked here."""
+"""What travels together through the kernels, as tuples of arrays: nothing is allocated or checked here.
+
+Three choices meet in a training run, each a tuple of its own: what is trained (`Objective`), how a step is made
+(`Momentum`), and what is wanted back (`Adjoint`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 Int64s = npt.NDArray[np.int64]
+Float64s = npt.NDArray[np.float64]
 Floats = npt.NDArray[Any]  # float64 or float32: the precision of the gradient's arithmetic
+
+
+# ---- what is trained -----------------------------------------------------------------------------------------
 
 
 class Network(NamedTuple):
@@ -40,6 +48,20 @@ class Batch(NamedTuple):
     size: int
 
 
+class Objective(NamedTuple):
+    """What the steps of a chunk of training descend on: an MLP's mean loss over each step's batch, and the penalty."""
+
+    net: Network
+    data: Data
+    examples: int  # N
+    l2: Float64s  # (1,), (G,) or (P,): penalty coefficients
+    rows: Int64s  # (steps of this chunk, B): examples of each step; (0, 0): all of them, in order
+    first: int  # the step of rows[0]
+
+
+# ---- how a step is made --------------------------------------------------------------------------------------
+
+
 class State(NamedTuple):
     """A training run between two steps: all that exact reversal needs."""
 
@@ -52,39 +74,75 @@ class State(NamedTuple):
     cursor: Int64s
 
 
-class Schedule(NamedTuple):
-    """What each step is made with.  An axis of length 1 stands for all steps, or for all groups."""
+class Momentum(NamedTuple):
+    """SGD with momentum: what each step is made with.  An axis of length 1 stands for all steps, or for all groups."""
 
-    lr: npt.NDArray[np.float64]  # (T or 1, G or 1)
+    lr: Float64s  # (T or 1, G or 1)
     n: Int64s  # (T or 1, G or 1): decay = n / d
     d: Int64s  # as n
-    bounds: Int64s  # (spans + 1,): neighbouring groups of equal lr, n and d are stepped as one span of parameters
+    groups: Int64s  # (G + 1,): bounds of the parameter groups
+    spans: Int64s  # (spans + 1,): neighbouring groups of equal lr, n and d are stepped as one span of parameters
     leaders: Int64s  # (spans,): the first group of each
-    l2: npt.NDArray[np.float64]  # (1,), (G,) or (P,)
-    rows: Int64s  # (steps of this chunk, B): examples of each step; (0, 0): all of them, in order
-    first: int  # the step of rows[0]
+
+
+# ---- what is wanted back -------------------------------------------------------------------------------------
+
+
+class MomentumAdjoint(NamedTuple):
+    """Derivatives by the tables of a `Momentum`."""
+
+    lr: Float64s  # as Momentum.lr
+    decay: Float64s  # as Momentum.n
+
+
+class ObjectiveAdjoint(NamedTuple):
+    """Derivatives by the arrays of an `Objective`; empty where not wanted."""
+
+    l2: Float64s  # as Objective.l2
+    x: Float64s  # (N D,)
+    y: Float64s  # (N K,)
+    weights: Float64s  # (N,)
+
+
+class Adjoint(NamedTuple):
+    """Derivatives of the final loss: of the current w and v, and sums over the steps undone so far."""
+
+    w: Float64s  # (P,)
+    v: Float64s  # (P,)
+    rule: MomentumAdjoint
+    objective: ObjectiveAdjoint
+
+
+# ---- what the passes leave and work in -----------------------------------------------------------------------
 
 
 class Passes(NamedTuple):
-    """What a forward and a backward pass over `ROWS` examples leave; H is the sum of all layers' outputs."""
+    """What a forward and a backward pass over `ROWS` examples leave; H is the sum of all layers' outputs.
+
+    Also a ring of R such: every array then has a first axis of that length.
+    """
 
     act: Floats  # (ROWS H,): activations of every layer; of the last, its outputs z
     mean: Floats  # (ROWS K,): what the outputs predict
     delta: Floats  # (ROWS H,): dL/dz of every layer
 
 
-class Record(NamedTuple):
-    """What the steps in flight leave for their differentiation: rings of S steps and of R blocks of `ROWS` examples.
-
-    Without a reader, S = R = 1 and `progress` tells the writer that everything was read.
-    """
+class Steps(NamedTuple):
+    """A ring of S steps."""
 
     w: Floats  # (S, P): the weights of a step
     v: Floats  # (S, P): the velocity that it ended with
     g: Floats  # (S, P): its gradient; once the step is undone, that plus the velocity that it began with
-    act: Floats  # (R, ...): rings of `Passes`
-    mean: Floats
-    delta: Floats
+
+
+class Record(NamedTuple):
+    """What the steps in flight leave for their differentiation.
+
+    Without a reader, S = R = 1 and `progress` tells the writer that everything was read.
+    """
+
+    steps: Steps
+    passes: Passes  # a ring
     progress: Int64s  # of kernels.handover
 
 
@@ -96,7 +154,7 @@ class Workspace(NamedTuple):
     weights: Floats
     across: Floats  # (largest a b,): a transposed weight matrix
     one: Floats  # (1,): 1
-    scratch: npt.NDArray[np.float64]  # (2 BLOCK,)
+    scratch: Float64s  # (2 BLOCK,)
 
 
 class Tangents(NamedTuple):
@@ -108,16 +166,3 @@ class Tangents(NamedTuple):
     delta: Floats  # (ROWS H,)
     bend: Floats  # (ROWS H,): phi'' / phi' R{z}
     x: Floats  # (ROWS D,) R{dL/dX}, or empty: not wanted
-
-
-class Adjoint(NamedTuple):
-    """Derivatives of the final loss: of the current w and v, and sums over the steps undone so far."""
-
-    w: npt.NDArray[np.float64]  # (P,)
-    v: npt.NDArray[np.float64]  # (P,)
-    lr: npt.NDArray[np.float64]  # as Schedule.lr
-    decay: npt.NDArray[np.float64]  # as Schedule.n
-    l2: npt.NDArray[np.float64]  # as Schedule.l2; like those below, empty where not wanted
-    x: npt.NDArray[np.float64]  # (N D,)
-    y: npt.NDArray[np.float64]  # (N K,)
-    weights: npt.NDArray[np.float64]  # (N,)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrev
-from fastrev.batches import FullBatch, GivenBatches, ShuffledBatches
+from fastrev._engine.batches import FullBatch, GivenBatches, ShuffledBatches
 
 
 @settings(deadline=None)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from fastrev import _compilation as compilation
+from fastrev._engine import compilation
 
 SCRIPT = """
 import numpy as np, fastrev
@@ -18,7 +18,7 @@ model = fastrev.MLP((2, 3, 2), dtype=np.float32)
 x, y = np.ones((4, 2)), np.array([0, 1, 0, 1])
 result = fastrev.meta_grad(model, model.init(0), train=(x, y), valid=(x, y), lr=0.1, decay=0.9, steps=3)
 assert result.stats.exact
-for kernel in (training.travel, adjoint.pull, mlp_gradient.mean_loss_and_gradient):
+for kernel in (training.make, adjoint.pull, mlp_gradient.mean_loss_and_gradient):
     print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
 

@@ -104,10 +104,13 @@ def test_addition_is_exact_modulo_2_to_the_64_and_says_when_it_wrapped(data: st.
     for do, undo, sign in ((fixed_point.add, fixed_point.subtract, 1), (fixed_point.subtract, fixed_point.add, -1)):
         grid = start.copy()
         exact = [c + sign * step for c, step in zip(start.tolist(), steps, strict=True)]
-        assert do(grid, terms) == (all(inside) and all(INT_MIN <= c <= INT_MAX for c in exact))
-        assert grid.tolist() == [(c + 2**63) % 2**64 - 2**63 for c in exact]
+        fits = all(inside) and all(INT_MIN <= c <= INT_MAX for c in exact)
+        assert do(grid, terms) == fits
+        if not fits:
+            assert grid.tolist() == start.tolist()
+            continue
+        assert grid.tolist() == exact
         undo(grid, terms)
-        assert grid.tolist() == start.tolist()
         check_reversible(lambda: do(grid, terms), lambda: undo(grid, terms), lambda: {"grid": grid.copy()})  # noqa: B023
 
 
@@ -147,8 +150,10 @@ def test_overflow_by_hand(c: int, x: float, sum_fits: bool, difference_fits: boo
         start[at], terms[at] = c, x
         grid = start.copy()
         assert fixed_point.add(grid, terms) == sum_fits
-        fixed_point.subtract(grid, terms)
+        if sum_fits:
+            fixed_point.subtract(grid, terms)
         np.testing.assert_array_equal(grid, start)
         assert fixed_point.subtract(grid, terms) == difference_fits
-        fixed_point.add(grid, terms)
+        if difference_fits:
+            fixed_point.add(grid, terms)
         np.testing.assert_array_equal(grid, start)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastrev
-from fastrev import _workspace
+from fastrev._engine import workspace
 from fastrev.kernels import handover
 from tests.cases import WRT, digits_like, random_case
 
@@ -56,7 +56,7 @@ def test_bits_do_not_depend_on_the_size_of_the_ring(monkeypatch, slots, batch):
     """Also where a step has more blocks of examples than the ring has slots."""
     case = random_case(6, examples=1100, batch=batch)
     one = case.meta_grad()
-    monkeypatch.setattr(_workspace, "_RING_STEPS", (slots, slots))
+    monkeypatch.setattr(workspace, "_RING_STEPS", (slots, slots))
     other = case.meta_grad()
     assert other.stats.exact
     for name in WRT:

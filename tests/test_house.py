@@ -128,7 +128,7 @@ def test_editing_a_callee_invalidates_cached_callers(tmp_path: Path) -> None:
     callee = tmp_path / "fastrev" / "kernels" / "fixed_point.py"
     script = """
 import numpy as np
-from fastrev.kernels.momentum import undo_position
+from fastrev.kernels.momentum import undo_position_of_span as undo_position
 w = np.full(3, 5 * 2**52)
 undo_position(w, np.full(3, 2**52), 1.0, 0, 3)
 print(w[0] / 2**52, sum(undo_position.stats.cache_hits.values()), sum(undo_position.stats.cache_misses.values()))

@@ -271,7 +271,6 @@ def test_a_missing_word_is_an_error_not_a_guess(words: list[int], n: int, d: int
     kernel, twin = twins([5], [k * d])
     kernel.words, kernel.top = np.array(words, np.uint16), len(words)
     twin.tail = list(words)
-    assert buffer.words_to_divide(kernel.heads, kernel.words, kernel.top, n, d) == -1
     with pytest.raises(IndexError):
         twin.divide(n, d)
     with pytest.raises(IndexError):
@@ -285,7 +284,6 @@ def test_nothing_is_popped_for_a_ratio_of_one() -> None:
     for d in (1, 2, 65535, 65536):
         kernel.divide(d, d)
         kernel.multiply(d, d)
-        assert buffer.words_to_divide(kernel.heads, kernel.words, 0, d, d) == 0
     assert_same(kernel.state(), before)
 
 
@@ -294,23 +292,6 @@ def test_no_parameters() -> None:
     kernel.multiply(1, 2)
     kernel.divide(1, 2)
     assert kernel.top == 0
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.data(), st.lists(ratios, min_size=1, max_size=4))
-def test_words_to_divide_are_what_divide_pops(data: st.DataObject, sequence: list[Ratio]) -> None:
-    kernel = KernelBuffer(*data.draw(states(sequence[0])))
-    for n, d in sequence:
-        before = kernel.top
-        kernel.multiply(n, d)
-        assert buffer.words_to_divide(kernel.heads, kernel.words, kernel.top, n, d) == kernel.top - before
-    for n, d in reversed(sequence):
-        before = kernel.top
-        needed = buffer.words_to_divide(kernel.heads, kernel.words, kernel.top, n, d)
-        for fewer in {needed - 1, needed // 2, 0} if needed else ():
-            assert buffer.words_to_divide(kernel.heads, kernel.words[before - fewer :], fewer, n, d) == -1
-        kernel.divide(n, d)
-        assert before - kernel.top == needed
 
 
 # ---- what it costs, and how it rounds ------------------------------------------------------------------------

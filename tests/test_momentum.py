@@ -36,7 +36,7 @@ class KernelSGD:
     def step(self, g: Floats, rows: Sequence[Row]) -> bool:
         fine = True
         for (start, stop), (lr, n, d) in zip(self.groups, rows, strict=True):
-            self.top, group_fine = momentum.step(
+            self.top, group_fine = momentum.step_span(
                 self.w, self.v, self.heads, self.words, self.top, g, lr, n, d, start, stop, self.scratch
             )
             fine &= group_fine
@@ -44,15 +44,11 @@ class KernelSGD:
 
     def undo_position(self, rows: Sequence[Row]) -> None:
         for (start, stop), (lr, _, _) in zip(reversed(self.groups), reversed(rows), strict=True):
-            momentum.undo_position(self.w, self.v, lr, start, stop)
-
-    def redo_position(self, rows: Sequence[Row]) -> None:
-        for (start, stop), (lr, _, _) in zip(self.groups, rows, strict=True):
-            momentum.redo_position(self.w, self.v, lr, start, stop)
+            momentum.undo_position_of_span(self.w, self.v, lr, start, stop)
 
     def undo_velocity(self, g: Floats, rows: Sequence[Row]) -> None:
         for (start, stop), (_, n, d) in zip(reversed(self.groups), reversed(rows), strict=True):
-            self.top = momentum.undo_velocity(
+            self.top = momentum.undo_velocity_of_span(
                 self.v, self.heads, self.words, self.top, g, n, d, start, stop, self.scratch
             )
             assert self.top >= 0
@@ -199,12 +195,5 @@ def test_what_is_refused(
     kernel.unstep(gradient, [(lr, n, d)])
     assert_same(kernel.state(), before)
     if not fine:
-        found = momentum.diagnose(kernel.w, kernel.v, gradient, lr, n, d, 0, size)
+        found = momentum._diagnose(kernel.w, kernel.v, gradient, lr, n, d, 0, size)
         assert found == (momentum.OFF_GRID if np.isfinite(g) else momentum.NOT_FINITE, place)
-
-
-def test_redo_position_takes_undo_position_back() -> None:
-    rng = np.random.default_rng(0)
-    kernel = KernelSGD(*rng.integers(-(2**62), 2**62, (2, 700)), [(0, 700)])
-    row = [(0.1, 9, 10)]
-    check_reversible(lambda: kernel.undo_position(row), lambda: kernel.redo_position(row), kernel.state)

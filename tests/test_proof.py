@@ -94,9 +94,10 @@ def test_a_change_without_any_effect_on_the_state_is_harmless_or_an_error(name: 
 def held(run: fastrev.Run) -> dict[str, np.ndarray]:
     """Every array that a run holds between its passes and that its results depend on."""
     problem, state = run._problem, run._state
-    schedule, data = problem.schedule, problem.data
-    arrays = {name: getattr(schedule, name) for name in ("lr", "n", "d", "l2")}
-    arrays |= {"x": data.x, "y": data.y, "weights": data.weights, "batches": problem.batches.table}
+    rule, trained = problem.rule.rule, problem.trained
+    arrays = {"lr": rule.lr, "n": rule.n, "d": rule.d, "l2": trained.l2}
+    arrays |= {"x": trained.data.x, "y": trained.data.y, "weights": trained.data.weights}
+    arrays |= {"batches": trained.batches.table}
     arrays |= {"w": state.w, "v": state.v, "heads": state.heads, "tail": state.tail[: state.cursor[1]]}
     return arrays | {"cursor": state.cursor[2:], "w0": problem.w0, "v0": problem.v0}
 

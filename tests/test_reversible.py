@@ -33,12 +33,19 @@ decays = st.one_of(
 
 
 def array_state(a: ReversibleArray) -> dict[str, Any]:
-    return {"grid": a._grid.copy(), "heads": a._heads.copy(), "tail": a._tail[: a._top].copy(), "bits": a.bits}
+    cursor = a._cursor.copy()
+    return {
+        "grid": a._grid.copy(), "heads": a._heads.copy(), "tail": a._tail[: cursor[1]].copy(), "cursor": cursor,
+        "made": a._made[: cursor[0]].copy(), "bits": a.bits,
+    }  # fmt: skip
 
 
 def sgd_state(sgd: ReversibleSGD) -> dict[str, Any]:
     w, v, heads, tail, cursor = (array.copy() for array in sgd._state)
-    return {"w": w, "v": v, "heads": heads, "tail": tail[: cursor[1]], "cursor": cursor, "bits": sgd.bits}
+    made = sgd._made[: cursor[0]].copy()
+    return {
+        "w": w, "v": v, "heads": heads, "tail": tail[: cursor[1]], "cursor": cursor, "made": made, "bits": sgd.bits
+    }  # fmt: skip
 
 
 # ---- ReversibleArray: laws -----------------------------------------------------------------------------------
@@ -79,6 +86,7 @@ def test_calls_in_the_opposite_order_bring_every_bit_back(
     start = array_state(a)
     check_reversible(*in_turn(pairs), lambda: array_state(a))
     assert_same(array_state(a), start)
+    a.verify()
 
 
 @settings(deadline=None, max_examples=100)
@@ -90,7 +98,7 @@ def test_mul_is_the_naive_streaming_buffer(x: list[float], sequence: list[tuple[
         twin.multiply(n, d)
     assert a._grid.tolist() == twin.values
     assert a._heads.tolist() == twin.heads
-    assert a._tail[: a._top].tolist() == twin.tail
+    assert a._tail[: a._cursor[1]].tolist() == twin.tail
     assert a.bits == pytest.approx(twin.information_bits(), abs=1e-6)
     for n, d in reversed(sequence):
         a.div(n, d)
@@ -238,7 +246,10 @@ def test_bad_initial_values(x: Any, message: str) -> None:
 @pytest.mark.parametrize(("n", "d"), [(1, 65536), (1, 2), (9, 10)])
 def test_nothing_to_undo(n: int, d: int) -> None:
     a = ReversibleArray([1e-6, -1e-6])
-    with pytest.raises(ReversalError, match=re.escape(f"div({n}, {d}) undoes mul({n}, {d}), and there is none left")):
+    message = (
+        f"div({n}, {d}) undoes mul({n}, {d}), and there is no multiplication left to undo. The array is unchanged."
+    )
+    with pytest.raises(ReversalError, match="^" + re.escape(message)):
         a.div(n, d)
     assert_same(array_state(a), array_state(ReversibleArray([1e-6, -1e-6])))
 
@@ -249,33 +260,69 @@ def test_nothing_left_to_undo() -> None:
         a.mul(1, 1000)
     for _ in range(5):
         a.div(1, 1000)
-    with pytest.raises(ReversalError, match=r"\(0 multiplications .* not undone\)\. The array is unchanged\.$"):
+    with pytest.raises(ReversalError, match=r"no multiplication left to undo\. The array is unchanged\.$"):
         a.div(1, 1000)
     assert_same(array_state(a), array_state(ReversibleArray([1e-9, -1e-9])))
 
 
-def test_more_information_than_is_stored() -> None:
-    a = ReversibleArray([1e-6, -1e-6])
+@pytest.mark.parametrize(("n", "d"), [(1, 2), (1, 65536), (18, 20), (9, 11), (1, 1)])
+def test_another_ratio_than_the_last_is_refused(n: int, d: int) -> None:
+    a = ReversibleArray([1.0, 2.0])
+    a.mul(3, 7)
     a.mul(9, 10)
     before = array_state(a)
-    with pytest.raises(ReversalError, match=r"\(1 multiplications .* not undone\)\. The array is unchanged\.$"):
-        a.div(1, 65536)
+    with pytest.raises(
+        ReversalError, match=r"the last multiplication left to undo was mul\(9, 10\): call div\(9, 10\)"
+    ):
+        a.div(n, d)
     assert_same(array_state(a), before)
+    a.div(9, 10)
+    with pytest.raises(ReversalError, match=r"was mul\(3, 7\): call div\(3, 7\)"):
+        a.div(9, 10)
+    a.div(3, 7)
+    a.verify()
 
 
-@pytest.mark.parametrize("value", [1547.9, 1548.0, -1548.0, -1548.1])
-def test_a_quotient_off_the_grid(value: float) -> None:
-    a = ReversibleArray([1000.0])
-    a.mul(1, 2)
-    a.sub(500.0)
-    a.add(value)
-    a.mul(1, 2)  # so that two divisions have information enough
+@pytest.mark.parametrize("term", [2.0**-52, 1.0, [0.0, -3.5]])
+def test_an_addition_that_was_not_undone_is_found(term: Any) -> None:
+    a = ReversibleArray([1.0, 2.0])
+    a.mul(9, 10)
+    a.add(term)
     before = array_state(a)
-    a.div(1, 2)
-    with pytest.raises(ArgumentError, match="Argument 'd' must keep the quotient within the grid's range"):
-        a.div(1, 2)
-    a.mul(1, 2)
+    with pytest.raises(ReversalError, match="the values are not those that it left: an add or sub since then"):
+        a.div(9, 10)
     assert_same(array_state(a), before)
+    a.sub(term)
+    a.div(9, 10)
+    a.verify()
+    a.add(term)
+    with pytest.raises(
+        ReversalError, match=r"^The array is not at its start: the values differ: an add or sub was not"
+    ):
+        a.verify()
+
+
+def test_verify_tells_what_is_left() -> None:
+    a = ReversibleArray([1.0, 2.0])
+    a.verify()
+    for _ in range(3):
+        a.mul(1, 3)
+    with pytest.raises(ReversalError, match=r"3 multiplications are left to undo; the values differ.* 2 heads of"):
+        a.verify()
+    a._cursor[0] = 0
+    a._flat[:] = 2**52, 2**53
+    with pytest.raises(ReversalError, match=r"^The array is not at its start: 2 heads of information buffers differ"):
+        a.verify()
+
+
+def test_a_damaged_head_is_found_with_the_last_division() -> None:
+    a = ReversibleArray([1.0, 2.0])
+    a.mul(9, 10)
+    a.mul(1, 1)
+    a._heads[1] += 10
+    a.div(1, 1)
+    with pytest.raises(ReversalError, match="1 heads of information buffers differ"):
+        a.div(9, 10)
 
 
 # ---- ReversibleSGD: laws -------------------------------------------------------------------------------------
@@ -427,23 +474,62 @@ def test_steps_are_made_or_refused_whole(size: int, seed: int, decay: float, lr:
 
 def test_no_step_to_undo() -> None:
     sgd = ReversibleSGD([1.0])
-    message = "There is no step with decay 0.9 left to undo (0 steps have been made and not undone)."
     for _ in range(2):
-        with pytest.raises(ReversalError, match="^" + re.escape(message)):
+        with pytest.raises(ReversalError, match=r"^There is no step left to undo\. Nothing has changed\."):
             sgd.unstep([0.0], 0.1, 0.9)
         assert_same(sgd_state(sgd), sgd_state(ReversibleSGD([1.0])))
         sgd.step([1.0], 0.1, 0.9)
         sgd.unstep([1.0], 0.1, 0.9)
 
 
-def test_too_little_information_to_undo() -> None:
-    sgd = ReversibleSGD([1.0])
-    sgd.step([0.0], 0.1, 0.9)
+WRONG_UNDOS = [
+    ({"decay": 0.8}, "was made with decay = 9/10, not 4/5. Undo each step once, last first"),
+    ({"decay": 1e-4}, "was made with decay = 9/10, not 1/10000."),
+    ({"decay": 1.0}, "was made with decay = 9/10, not 1/1."),
+    ({"lr": 0.2}, "was made with lr = 0.1, not 0.2."),
+    ({"lr": np.nextafter(0.1, 1)}, "was made with lr = 0.1, not 0.10000000000000002."),
+    ({"g": [1.0, -0.5 + 1e-12]}, "was made with another gradient, in one bit at least."),
+    ({"g": [-0.5, 1.0]}, "was made with another gradient"),
+    ({"g": lambda w: np.array([1.0, -0.5]) + 1e-15 * w}, "was made with another gradient"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_UNDOS)
+@pytest.mark.parametrize("steps", [1, 20])
+@pytest.mark.parametrize("decay", [0.9, 1.0])
+def test_a_wrong_undo_is_refused_at_once(steps: int, decay: float, change: dict[str, Any], message: str) -> None:
+    """Also of the first step, and at decay 1, where the gradient leaves no trace in the state."""
+    if decay == 1.0:
+        message = message.replace("9/10", "1/1")
+        if change.get("decay") == 1.0:
+            return
+    right = {"g": [1.0, -0.5], "lr": 0.1, "decay": decay}
+    sgd = ReversibleSGD([1.0, 2.0])
+    start = sgd_state(sgd)
+    for _ in range(steps):
+        sgd.step(**right)
     before = sgd_state(sgd)
-    message = "There is no step with decay 0.0001 left to undo (1 steps have been made and not undone)."
-    with pytest.raises(ReversalError, match="^" + re.escape(message)):
-        sgd.unstep([0.0], 0.1, 1e-4)
+    with pytest.raises(ReversalError, match=re.escape(f"Step {steps - 1}, the last one left to undo, {message}")):
+        sgd.unstep(**(right | change))
     assert_same(sgd_state(sgd), before)
+    with pytest.raises(ReversalError, match=f"^The state is not that of the start: {steps} steps are left to undo"):
+        sgd.verify()
+    for _ in range(steps):
+        sgd.unstep(**right)
+    sgd.verify()
+    assert_same(sgd_state(sgd), start)
+
+
+@pytest.mark.parametrize(("name", "message"), [("w", "the parameters differ"), ("v", "the velocity differs")])
+def test_a_damaged_state_is_found_with_the_last_step(name: str, message: str) -> None:
+    sgd = ReversibleSGD([1.0, 2.0])
+    for _ in range(3):
+        sgd.step([0.5, 0.25], 0.1, 0.9)
+    getattr(sgd._state, name)[1] ^= 1 << 20
+    for _ in range(2):
+        sgd.unstep([0.5, 0.25], 0.1, 0.9)
+    with pytest.raises(ReversalError, match=message):
+        sgd.unstep([0.5, 0.25], 0.1, 0.9)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])

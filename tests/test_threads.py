@@ -5,79 +5,238 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from fastrev._threads import beside
+import fastrev
+from fastrev._engine import threads
+from fastrev._engine.threads import Companion
 from fastrev.kernels import handover
+from tests.cases import WRT, digits_like, random_case
 
 linux = pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 
 
 @pytest.fixture
 def progress():
-    return np.full(handover.PROGRESS, 7, np.int64)
+    return np.zeros(handover.PROGRESS, np.int64)
 
 
-def test_both_run_from_a_fresh_start(progress):
-    with beside(lambda: handover.wait(progress, 0, 1) and handover.announce(progress, 16, 1), progress) as finish:
-        assert not progress[:16].any()
-        handover.announce(progress, 0, 1)
-        assert handover.wait(progress, 16, 1)
-        finish()
-    assert not progress[handover.ABANDONED]
+@pytest.fixture
+def companion(progress):
+    made = Companion(progress)
+    made.start()
+    yield made
+    made.give_up()
 
 
-def test_an_error_is_raised_where_the_thread_is_waited_for(progress):
+def until(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true within some seconds."""
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.001)
+    return condition()
+
+
+def companions() -> int:
+    return sum(thread.name == "fastrev-pullback" for thread in threading.enumerate())
+
+
+def test_tasks_are_done_in_order(companion):
+    done = []
+    for i in range(5):
+        companion.hand(lambda i=i: done.append(i))
+    companion.finish()
+    assert done == [0, 1, 2, 3, 4]
+    assert until(lambda: companions() == 0)
+
+
+def test_both_tell_each_other_how_far_they_are(companion, progress):
+    companion.hand(lambda: handover.wait(progress, 0, 1) and handover.announce(progress, 16, 1))
+    handover.announce(progress, 0, 1)
+    assert handover.wait(progress, 16, 1)
+    companion.finish()
+
+
+def test_an_error_is_raised_where_the_thread_is_waited_for(companion, progress):
     def fail():
         raise ZeroDivisionError("beside")
 
-    with beside(fail, progress) as finish:
-        assert not handover.wait(progress, 0, 1)
-        with pytest.raises(ZeroDivisionError, match="beside"):
-            finish()
+    companion.hand(fail)
+    assert not handover.wait(progress, 0, 1)
+    with pytest.raises(ZeroDivisionError, match="beside"):
+        companion.finish()
 
 
-def test_the_thread_is_told_when_the_block_fails(progress):
+def test_a_thread_that_waits_ends_when_it_is_given_up(companion, progress):
     gave_up = []
-    with pytest.raises(KeyError), beside(lambda: gave_up.append(handover.wait(progress, 0, 1)), progress):
-        raise KeyError
-    assert gave_up == [False]
+    companion.hand(lambda: gave_up.append(handover.wait(progress, 0, 1)))
+    companion.give_up()
+    assert until(lambda: gave_up == [False] and companions() == 0)
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_interrupt_within_the_start_leaves_no_thread(monkeypatch, progress, started):
+    """It comes before the system's thread is there, or while ``Thread.start`` waits for its first sign of life."""
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        if started:
+            start(thread)
+        raise KeyboardInterrupt
+
+    run = digits_like(steps=50).train()
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.pullback(run.w)
+    monkeypatch.undo()
+    assert until(lambda: companions() == 0)
+    run.rewind()
+    assert run.stats.exact
 
 
 @linux
-def test_the_two_keep_apart_and_no_trace_is_left(progress):
+def test_the_two_keep_apart_and_no_trace_is_left(monkeypatch, progress):
     before = os.sched_getaffinity(0)
     found = []
+    own = Companion(progress)
+    own.start()
+    own.hand(lambda: found.append(os.sched_getaffinity(0)))
+    own.finish()
+    core = int(progress[handover.CORE]) - 1
+    assert found == [before - {core}]
+    kept = handover.keep_to_core(progress)
+    assert kept
+    assert os.sched_getaffinity(0) == {core}
+    handover.let_go(progress, kept)
+    assert os.sched_getaffinity(0) == before
+    own.give_up()
 
-    def look():
-        found.append(os.sched_getaffinity(0))
 
-    with beside(look, progress) as finish:
-        own = os.sched_getaffinity(0)
-        finish()
-    assert len(own) == 1
-    assert found == [before - own]
+@linux
+def test_nothing_is_kept_where_it_is_not_wanted_or_cannot_be_told(monkeypatch, progress):
+    before = os.sched_getaffinity(0)
+    libc = type("Libc", (), {"sched_getcpu": staticmethod(lambda: -1)})
+    for arrange in (lambda: fastrev.threads(pin=False), lambda: monkeypatch.setattr(threads, "_libc", libc)):
+        arrange()
+        found = []
+        own = Companion(progress)
+        own.start()
+        own.hand(lambda found=found: found.append(os.sched_getaffinity(0)))
+        own.finish()
+        assert found == [before]
+        assert not handover.keep_to_core(progress)
+        assert os.sched_getaffinity(0) == before
+        own.give_up()
+        fastrev.threads()
+
+
+@linux
+def test_a_core_that_is_gone_is_no_error(monkeypatch, progress):
+    monkeypatch.setattr(threads, "_libc", type("Libc", (), {"sched_getcpu": staticmethod(lambda: 10**4)}))
+    before = os.sched_getaffinity(0)
+    progress[handover.CORE] = 1 + 1023  # no such core
+    assert not handover.keep_to_core(progress)
+    progress[handover.CORE] = 1 + 10**6
+    assert not handover.keep_to_core(progress)
+    assert os.sched_getaffinity(0) == before
+    case = digits_like()
+    assert case.meta_grad().stats.exact
     assert os.sched_getaffinity(0) == before
 
 
 @linux
-def test_one_core_is_enough(progress):
+def test_one_core_is_enough():
+    """With one thread, by itself, and with two that share it."""
     before = os.sched_getaffinity(0)
+    case = digits_like(steps=40)
+    expected = case.meta_grad().grad
     try:
         os.sched_setaffinity(0, {min(before)})
-        found = []
-        with beside(lambda: found.append(os.sched_getaffinity(0)), progress) as finish:
-            finish()
-        assert found == [os.sched_getaffinity(0)] == [{min(before)}]
+        assert threads.one_thread()
+        for per_run in (None, 2):
+            with fastrev.threads(per_run=per_run):
+                found = case.meta_grad().grad
+            assert all(np.array_equal(getattr(found, name), getattr(expected, name)) for name in ("lr", "w0"))
+            assert os.sched_getaffinity(0) == {min(before)}
     finally:
         os.sched_setaffinity(0, before)
 
 
-def test_threads_do_not_pile_up(progress):
-    before = threading.active_count()
-    for _ in range(20):
-        with beside(lambda: None, progress) as finish:
-            finish()
-    assert threading.active_count() == before
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_patience_follows_the_number_of_cores(monkeypatch, progress, system):
+    """Also where no affinity can be asked for."""
+    if system != "linux":
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(threads, "_libc", None)
+        monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    elif threads.cores() < 2:
+        pytest.skip("needs two cores")
+    own = Companion(progress)
+    own.start()
+    own.finish()
+    assert progress[handover.PATIENCE] == handover.PATIENCE_ON_TWO
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
+    own = Companion(progress)
+    own.start()
+    own.finish()
+    assert progress[handover.PATIENCE] == handover.PATIENCE_ON_ONE_CORE
+
+
+def test_one_thread_a_reversal(monkeypatch):
+    started = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread.name), start(thread)))
+    monkeypatch.setattr("fastrev._engine.walk._CHUNK_STEPS", 3)
+    with fastrev.threads(per_run=2):
+        digits_like(steps=50).meta_grad()
+        assert started == ["fastrev-pullback"]
+        digits_like(steps=50).meta_grad()
+        assert started == ["fastrev-pullback"] * 2
+    with fastrev.threads(per_run=1):
+        digits_like(steps=50).meta_grad()
+    assert started == ["fastrev-pullback"] * 2
+    assert until(lambda: companions() == 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("seed", "batch"), [(3, 5), (6, None), (7, 600), (10, 257), (14, 1)])
+def test_one_thread_gives_the_same_bits(seed, batch, dtype):
+    case = random_case(seed, examples=700, batch=batch, dtype=dtype)
+    with fastrev.threads(per_run=2):
+        two = case.meta_grad()
+    with fastrev.threads(per_run=1):
+        one = case.meta_grad()
+    assert one.stats.exact
+    assert all(np.array_equal(getattr(one.grad, name), getattr(two.grad, name)) for name in WRT)
+
+
+def test_settings_hold_until_the_end_of_the_block():
+    fastrev.threads(per_run=1)
+    try:
+        with fastrev.threads(pin=False):
+            assert threads.settings == threads.Settings(None, False)
+        assert threads.settings == threads.Settings(1, True)
+    finally:
+        fastrev.threads()
+    assert threads.settings == threads.Settings(None, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pieces"),
+    [
+        ({"per_run": 0}, "'per_run' must be at least 1, not 0"),
+        ({"per_run": 3}, "'per_run' must be 1, 2 or None, not 3"),
+        ({"per_run": 1.0}, "'per_run' must be a whole number, not 1.0"),
+        ({"pin": "no"}, "'pin' must be True or False, not 'no'"),
+        ({"pin": False, "per_run": -1}, "'per_run' must be at least 1, not -1"),
+    ],
+)
+def test_bad_settings_change_nothing(arguments, pieces):
+    with pytest.raises(fastrev.ArgumentError, match=pieces):
+        fastrev.threads(**arguments)
+    assert threads.settings == threads.Settings(None, True)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrev
+from fastrev._engine.walk import WalkBack
 from fastrev.kernels import adjoint, mlp_gradient
 from fastrev.kernels import training as kernels
 from fastrev.training import Run
@@ -170,12 +171,12 @@ def test_the_form_of_the_input_changes_no_bit():
 def test_other_sizes_compile_nothing():
     for dtype in (np.float64, np.float32):
         digits_like(dtype=dtype).meta_grad()
-    compiled = [kernels.travel, adjoint.pull, mlp_gradient.mean_loss_and_gradient]
+    compiled = [kernels.make, kernels.undo, adjoint.pull, mlp_gradient.mean_loss_and_gradient]
     before = [len(kernel.signatures) for kernel in compiled]
     for seed in range(12):
         random_case(seed).meta_grad()
         random_case(seed, examples=20, batch=None, dtype=np.float32).meta_grad()
-    assert [len(kernel.signatures) for kernel in compiled] == before == [2, 2, 2]  # float64 and float32
+    assert [len(kernel.signatures) for kernel in compiled] == before == [2, 2, 2, 2]  # float64 and float32
 
 
 @pytest.mark.parametrize("steps", [1, 3, 400])
@@ -184,7 +185,7 @@ def test_an_error_beside_the_undo_is_raised_and_the_run_stays_whole(monkeypatch,
         raise MemoryError("no room for the other half")
 
     run = digits_like(steps=steps).train()
-    monkeypatch.setattr(adjoint, "pull", fail)
+    monkeypatch.setattr(WalkBack, "pull", fail)
     with pytest.raises(MemoryError, match="no room for the other half"):
         run.pullback(run.w)
     assert not run.stats.exact
@@ -197,8 +198,9 @@ def test_an_error_beside_the_undo_is_raised_and_the_run_stays_whole(monkeypatch,
 def test_equal_groups_are_stepped_together_with_the_same_bits():
     together = digits_like(steps=50).train(lr=np.full((50, 4), 0.3), decay=0.5)
     problem = together._problem
-    each = problem.schedule._replace(bounds=problem.model._network.bounds, leaders=np.arange(4))
-    apart = Run(dataclasses.replace(problem, schedule=each))
+    rule = problem.rule.rule
+    each = dataclasses.replace(problem.rule, rule=rule._replace(spans=rule.groups, leaders=np.arange(4)))
+    apart = Run(dataclasses.replace(problem, rule=each))
     apart._advance(progress=False)
     top = int(together._state.cursor[1])
     assert top > 0
@@ -218,8 +220,8 @@ def test_equal_groups_are_stepped_together_with_the_same_bits():
 def test_spans_of_equal_groups(lr, leaders):
     case = digits_like(steps=2)
     run = case.train(lr=lr)
-    assert run._problem.schedule.leaders.tolist() == leaders
-    assert run._problem.schedule.bounds[-1] == case.model.num_params
+    assert run._problem.rule.rule.leaders.tolist() == leaders
+    assert run._problem.rule.rule.spans[-1] == case.model.num_params
 
 
 def steep(dtype=np.float64, scale=100.0, **changes):

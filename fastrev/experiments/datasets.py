@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._arguments import fault, reason
-from fastrev._extras import require
+from fastrev._engine.arguments import fault, reason
+from fastrev._engine.extras import require
 from fastrev.errors import ArgumentError
 
 Examples = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]  # inputs (N, D) from 0 to 1, classes (N,)

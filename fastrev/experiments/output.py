@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrev._arguments import fault, reason
+from fastrev._engine.arguments import fault, reason
 from fastrev.errors import ArgumentError
 
 

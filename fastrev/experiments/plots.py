@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._extras import require
+from fastrev._engine.extras import require
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._extras import require
+from fastrev._engine.extras import require
 from fastrev.experiments import output, plots
 from fastrev.experiments.adam import Adam
 from fastrev.experiments.datasets import Dataset
-from fastrev.meta_grad import meta_grad
+from fastrev.meta_gradient import meta_grad
 from fastrev.mlp import MLP
 from fastrev.training import train
 

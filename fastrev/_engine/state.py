@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from fastrev import _arguments as arguments
+from fastrev._engine import arguments
+from fastrev._engine.types import AnyArray, FloatArray, Grid, Ints
 from fastrev.kernels import checks, checksums, fixed_point
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.structures import State
 
 _LEAST_WORDS = 2**14  # 32 KB: small models grow their tail a few times, not every few steps
-
-Grid = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 def to_grid(name: str, x: FloatArray) -> Grid:
@@ -32,12 +27,12 @@ def to_floats(grid: Grid) -> FloatArray:
     return x
 
 
-def checksum(array: npt.NDArray[Any]) -> int:
+def checksum(array: AnyArray) -> int:
     """Of every bit of a contiguous array with elements of 4 or 8 bytes."""
     return int(checksums.checksum(array.reshape(-1).view(np.float64 if array.itemsize == 8 else np.float32)))
 
 
-def new_heads(size: int) -> npt.NDArray[np.int64]:
+def new_heads(size: int) -> Ints:
     """Heads that hold no information yet."""
     return np.full(size, buffer.START, np.int64)
 
@@ -47,7 +42,7 @@ def new_state(w: Grid, v: Grid) -> State:
     return State(w, v, new_heads(w.size), np.empty(0, np.uint16), np.zeros(3, np.int64))
 
 
-def make_room(tail: npt.NDArray[np.uint16], top: int, parameters: int) -> None:
+def make_room(tail: AnyArray, top: int, parameters: int) -> None:
     """Let the tail take at least one more step, in place.
 
     It grows by a sixteenth: the words themselves come at one in a hundred parameter updates, so the copying does not
@@ -58,7 +53,13 @@ def make_room(tail: npt.NDArray[np.uint16], top: int, parameters: int) -> None:
         tail.resize(max(needed, tail.size + tail.size // 16) + _LEAST_WORDS, refcheck=False)
 
 
-def stored_bits(heads: npt.NDArray[np.int64], top: int) -> float:
+def make_row(table: AnyArray, rows: int) -> None:
+    """Let a table of `rows` rows take one more, in place."""
+    if len(table) <= rows:
+        table.resize((2 * rows + 64, table.shape[1]), refcheck=False)
+
+
+def stored_bits(heads: Ints, top: int) -> float:
     """The information held, in bits: 0 at the start."""
     in_heads = np.log2(np.maximum(heads, 1) / buffer.START).sum()  # a damaged head may be negative; undoing will tell
     return float(in_heads + 16 * top)
@@ -71,10 +72,17 @@ def faults(state: State, w: Grid, v: Grid | None) -> list[str]:
         found.append(f"{np.count_nonzero(state.w != w)} weights differ")
     if not (checks.all_equal(state.v, 0) if v is None else np.array_equal(state.v, v)):
         found.append(f"{np.count_nonzero(state.v != (0 if v is None else v))} velocities differ")
-    if not checks.all_equal(state.heads, buffer.START):
-        found.append(f"{np.count_nonzero(state.heads != buffer.START)} heads of information buffers differ")
-    if state.cursor[1] != 0:
-        found.append(f"{state.cursor[1]} words are left over")
+    found += faults_of_buffer(state.heads, int(state.cursor[1]))
     if state.cursor[2] != 0:
         found.append("some gradient was not reproduced bit for bit")
+    return found
+
+
+def faults_of_buffer(heads: Ints, top: int) -> list[str]:
+    """How heads and tail differ from those that hold nothing."""
+    found = []
+    if not checks.all_equal(heads, buffer.START):
+        found.append(f"{np.count_nonzero(heads != buffer.START)} heads of information buffers differ")
+    if top != 0:
+        found.append(f"{top} words are left over")
     return found

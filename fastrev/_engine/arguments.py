@@ -92,6 +92,13 @@ def whole(name: str, value: object, minimum: int) -> int:
     return int(value)
 
 
+def flag(name: str, value: object) -> bool:
+    """A bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise fault(name, "be True or False", f"{value!r}")
+    return bool(value)
+
+
 def choice(name: str, value: object, choices: Iterable[str]) -> str:
     """One of the names in `choices`."""
     names = list(choices)

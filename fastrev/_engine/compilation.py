@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from fastrev._problem import prepare
+from fastrev._engine import evaluation
+from fastrev._engine.architecture import Architecture
+from fastrev._engine.problem import prepare
+from fastrev._engine.threads import cores
+from fastrev._engine.walk import Walk, WalkBack
 from fastrev.kernels import adjoint
-from fastrev.mlp import MLP
-from fastrev.training import DEFAULT_WRT, Run
 
 _pull: Any = adjoint.pull  # Numba's dispatcher
 _helpers: dict[str, subprocess.Popen[bytes]] = {}
@@ -28,7 +30,11 @@ _helpers: dict[str, subprocess.Popen[bytes]] = {}
 def begin(dtype: np.dtype[np.floating]) -> None:
     """Start the second process, if nothing is in the cache and there is a core for it."""
     if not _pull.overloads and dtype.name not in _helpers and not _cached() and _possible():
-        command = [sys.executable, "-c", f"from fastrev import _compilation; _compilation.way_back({dtype.name!r})"]
+        command = [
+            sys.executable,
+            "-c",
+            f"from fastrev._engine import compilation; compilation.way_back({dtype.name!r})",
+        ]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         nothing = subprocess.DEVNULL
         with contextlib.suppress(OSError):  # a system that allows no processes
@@ -45,15 +51,15 @@ def finish(dtype: np.dtype[np.floating]) -> None:
 
 def way_back(dtype: str) -> None:
     """Compile what a meta-gradient needs after its training: the gradient by the weights, and no step back."""
-    model = MLP((1, 2), dtype=dtype)
+    model = Architecture((1, 2), "tanh", "cross_entropy", dtype)
     w, x, y = np.zeros(model.num_params), np.zeros((1, 1)), np.zeros((1, 2))
     problem = prepare(
         model, w, train=(x, y), lr=0.0, decay=1.0, steps=1, batch_size=None, seed=0, batches=None, l2=0.0, v0=None,
         example_weights=None,
     )  # fmt: skip
-    _, pull, _ = Run(problem)._way_back(w, None, DEFAULT_WRT)
-    pull(problem.schedule_of(0, 0), 0, 0)
-    model.grad(w, x, y)
+    WalkBack(Walk(problem), w, w, (), one_thread=False).compile()
+    trained = problem.trained
+    evaluation.gradient(model, w.astype(model.dtype), trained.data, trained.examples, trained.l2)
 
 
 def _cached() -> bool:
@@ -61,6 +67,5 @@ def _cached() -> bool:
 
 
 def _possible() -> bool:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # an interpreter inside another program names that program as its executable
-    return cores > 1 and Path(sys.executable or "").name.startswith("python")
+    return cores() > 1 and Path(sys.executable or "").name.startswith("python")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrev import _arguments as arguments
+from fastrev._engine import arguments
+from fastrev._engine.architecture import Architecture
 from fastrev.kernels.structures import Data
 
-if TYPE_CHECKING:
-    from fastrev.mlp import MLP
 
-
-def as_pair(model: MLP, name: str, pair: Any, example_weights: npt.ArrayLike | None = None) -> tuple[Data, int]:
+def as_pair(
+    model: Architecture, name: str, pair: Any, example_weights: npt.ArrayLike | None = None
+) -> tuple[Data, int]:
     """Check an argument ``(X, Y)``.  Returns the data and N, the number of examples."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         what = f"{len(pair)} items" if isinstance(pair, tuple | list) else type(pair).__name__
@@ -24,7 +24,7 @@ def as_pair(model: MLP, name: str, pair: Any, example_weights: npt.ArrayLike | N
 
 
 def as_data(
-    model: MLP,
+    model: Architecture,
     X: npt.ArrayLike,
     Y: npt.ArrayLike,
     x_name: str,
@@ -45,7 +45,7 @@ def as_data(
     return Data(inputs.x, y.reshape(-1), weights, int(unit)), n
 
 
-def as_inputs(model: MLP, X: npt.ArrayLike, name: str) -> tuple[Data, int]:
+def as_inputs(model: Architecture, X: npt.ArrayLike, name: str) -> tuple[Data, int]:
     """Check inputs (N, D).  Returns data without targets, and N."""
     x = arguments.real_array(name, X, model.dtype)
     d = model.sizes[0]
@@ -59,7 +59,7 @@ def as_inputs(model: MLP, X: npt.ArrayLike, name: str) -> tuple[Data, int]:
     return Data(x.reshape(-1), np.empty(0, model.dtype), np.empty(0, model.dtype), 1), len(x)
 
 
-def _targets(model: MLP, Y: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
+def _targets(model: Architecture, Y: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
     """Targets (N, K) in the model's dtype; integer classes become one-hot."""
     k = model.sizes[-1]
     y = np.asarray(Y)

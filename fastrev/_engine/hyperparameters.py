@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrev import _arguments as arguments
+from fastrev._engine import arguments
+from fastrev._engine.architecture import Architecture
 from fastrev.kernels.rationals import best_ratios
-
-if TYPE_CHECKING:
-    from fastrev.mlp import MLP
 
 _SMALLEST_DECAY = 2.0**-16
 
@@ -77,7 +74,7 @@ def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return n.reshape(decay.values.shape), d.reshape(decay.values.shape)
 
 
-def penalty(model: MLP, l2: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def penalty(model: Architecture, l2: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Check `l2`.  Returns its coefficients (1,), (G,) or (P,)."""
     values = arguments.real_array("l2", l2, own=True)
     groups = len(model.groups)

@@ -7,12 +7,10 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 
-from fastrev import _arguments as arguments
-from fastrev import _compilation as compilation
-from fastrev._examples import as_pair
-from fastrev._workspace import record_for, workspace_for
+from fastrev._engine import arguments, compilation
+from fastrev._engine.evaluation import loss_and_gradient
+from fastrev._engine.examples import as_pair
 from fastrev.errors import DivergenceError
-from fastrev.kernels import mlp_gradient
 from fastrev.mlp import MLP
 from fastrev.results import MetaGradient
 from fastrev.training import DEFAULT_WRT, WRT
@@ -128,11 +126,7 @@ def meta_grad(
 
     compilation.finish(model.dtype)
     w, v = run.w, run.v
-    w_bar = np.empty(model.num_params, model.dtype)
-    loss = mlp_gradient.mean_loss_and_gradient(
-        model._network, w.astype(model.dtype), valid_data, valid_examples,
-        record_for(model, valid_examples), workspace_for(model), w_bar,
-    )  # fmt: skip
+    loss, w_bar = loss_and_gradient(model, w.astype(model.dtype), valid_data, valid_examples)
     if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
         raise DivergenceError(
             f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
@@ -147,4 +141,4 @@ def meta_grad(
             RuntimeWarning,
             stacklevel=2,
         )
-    return MetaGradient(loss=float(loss), w=w, v=v, grad=grad, stats=run.stats)
+    return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)

@@ -1,0 +1,4 @@
+"""The machinery behind the public names: it allocates, hands over to the kernels and shapes what comes back.
+
+Nothing in here is public, so nothing in here begins with an underscore except what is a module's own.
+"""

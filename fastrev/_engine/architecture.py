@@ -1,0 +1,67 @@
+"""The shape and the arithmetic of a multilayer perceptron, as the kernels take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine import arguments
+from fastrev.kernels import activations, losses
+from fastrev.kernels.structures import Network
+
+_ACTIVATIONS = {
+    "tanh": activations.TANH,
+    "sigmoid": activations.SIGMOID,
+    "relu": activations.RELU,
+    "softplus": activations.SOFTPLUS,
+    "identity": activations.IDENTITY,
+}
+_LOSSES = {
+    "cross_entropy": losses.CROSS_ENTROPY,
+    "squared_error": losses.SQUARED_ERROR,
+    "logistic": losses.LOGISTIC,
+}
+
+
+class Architecture:
+    """What `fastrev.MLP` is made of; see there for the parameters.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple
+        Of every parameter group.
+    network : Network
+        The same for the kernels.
+    """
+
+    def __init__(self, sizes: Sequence[int], activation: str, loss: str, dtype: npt.DTypeLike) -> None:
+        if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
+            raise arguments.fault(
+                "sizes", "hold at least two layer sizes", repr(sizes), "Pass (inputs, hidden, ..., outputs)."
+            )
+        self.sizes = tuple(arguments.whole(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
+        self.activation = arguments.choice("activation", activation, _ACTIVATIONS)
+        self.loss = arguments.choice("loss", loss, _LOSSES)
+        if self.loss == "cross_entropy" and self.sizes[-1] < 2:
+            raise arguments.fault(
+                "sizes", "end in at least 2 classes for loss='cross_entropy'", f"{self.sizes[-1]}",
+                "Pass loss='logistic' for one binary target.",
+            )  # fmt: skip
+        self.dtype = arguments.precision(dtype)
+
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        for layer, (a, b) in enumerate(pairwise(self.sizes), start=1):
+            self.shapes[f"W{layer}"] = (a, b)
+            self.shapes[f"b{layer}"] = (b,)
+        bounds = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes.values())], dtype=np.int64)
+        self.num_params = int(bounds[-1])
+        self.groups = {
+            name: slice(int(start), int(stop))
+            for name, start, stop in zip(self.shapes, bounds, bounds[1:], strict=False)
+        }
+        self.network = Network(
+            np.array(self.sizes, np.int64), bounds, _ACTIVATIONS[self.activation], _LOSSES[self.loss]
+        )

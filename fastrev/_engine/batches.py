@@ -1,0 +1,117 @@
+"""Which examples each step sees: always from the step's number alone, so that the reverse pass sees the same."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine import arguments
+
+Rows = npt.NDArray[np.int64]
+
+
+class Batches(Protocol):
+    """A plan of batches over `examples` rows of data."""
+
+    @property
+    def size(self) -> int:
+        """Examples in a batch."""
+        ...
+
+    @property
+    def steps(self) -> int | None:
+        """T, if the plan fixes it."""
+        ...
+
+    @property
+    def table(self) -> npt.NDArray[np.integer]:
+        """What the rows are taken from; empty where they follow from the seed."""
+        ...
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """Row indices (end - begin, size) of the steps begin <= t < end; (0, 0) for all rows in order."""
+        ...
+
+
+class FullBatch:
+    """All examples at every step."""
+
+    steps: int | None = None
+    table = np.empty(0, np.uint32)
+
+    def __init__(self, examples: int) -> None:
+        self.size = examples
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """No indices: all rows."""
+        return np.empty((0, 0), np.int64)
+
+
+class GivenBatches:
+    """Row indices (T, B) from the user."""
+
+    steps: int | None
+
+    def __init__(self, batches: npt.ArrayLike, examples: int) -> None:
+        table = np.array(batches)  # the run's own: kernels index with it, and nobody may change it after these checks
+        if table.ndim != 2 or table.size == 0:
+            raise arguments.fault(
+                "batches", "have shape (T, B), B row indices for each of T steps", f"shape {table.shape}"
+            )
+        if table.dtype.kind not in "iu":
+            raise arguments.fault("batches", "hold integer row indices", f"dtype {table.dtype}")
+        if table.min() < 0 or table.max() >= examples:
+            bad = table[(table < 0) | (table >= examples)][0]
+            raise arguments.fault(
+                "batches", f"hold row indices from 0 to {examples - 1}, of the {examples} training examples", f"{bad}"
+            )
+        self.table: npt.NDArray[np.integer] = table.astype(np.uint32 if examples <= 2**32 else np.int64)
+        self.steps, self.size = table.shape
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """A slice of the table."""
+        return self.table[begin:end].astype(np.int64)
+
+
+class ShuffledBatches:
+    """Epochs of shuffled mini-batches, without replacement; what does not fill a batch is left out of its epoch."""
+
+    steps: int | None = None
+    table = np.empty(0, np.uint32)
+
+    def __init__(self, examples: int, batch_size: int, seed: int) -> None:
+        self.size = arguments.whole("batch_size", batch_size, 1)
+        if self.size > examples:
+            raise arguments.fault(
+                "batch_size", f"be at most {examples}, the number of training examples", f"{self.size}",
+                "Leave it out to train on the full batch.",
+            )  # fmt: skip
+        self._seed = arguments.whole("seed", seed, 0)
+        self._examples = examples
+        self._per_epoch = examples // self.size
+
+    def rows(self, begin: int, end: int) -> Rows:
+        """The batches of some steps, from as many epochs as they touch."""
+        first, last = begin // self._per_epoch, -(-end // self._per_epoch)
+        epochs = np.concatenate([self._epoch(epoch) for epoch in range(first, last)])
+        skipped = begin - first * self._per_epoch
+        return epochs[skipped : skipped + end - begin]
+
+    def _epoch(self, epoch: int) -> Rows:
+        # A generator of its own for each epoch: the reverse pass asks for the last one first.
+        order = np.random.default_rng((self._seed, epoch)).permutation(self._examples)
+        return order[: self._per_epoch * self.size].reshape(self._per_epoch, self.size)
+
+
+def plan(examples: int, batch_size: int | None, seed: int, batches: npt.ArrayLike | None) -> Batches:
+    """The plan that the arguments `batch_size`, `seed` and `batches` ask for."""
+    if batches is None:
+        return FullBatch(examples) if batch_size is None else ShuffledBatches(examples, batch_size, seed)
+    if batch_size is not None:
+        raise arguments.fault(
+            "batches", "not be given together with batch_size", f"both (batch_size={batch_size!r})",
+            "Pass batches for row indices of your own, batch_size and seed for shuffled epochs.",
+        )  # fmt: skip
+    return GivenBatches(batches, examples)

@@ -1,0 +1,49 @@
+"""An MLP's outputs, loss and derivatives at given weights, for examples that were checked."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrev._engine.architecture import Architecture
+from fastrev._engine.types import FloatArray, Floating
+from fastrev._engine.workspace import passes_for, tangents_for, workspace_for
+from fastrev.kernels import losses, mlp_gradient, mlp_hvp
+from fastrev.kernels.structures import Data
+
+
+def outputs(model: Architecture, w: Floating, data: Data, n: int) -> Floating:
+    """Flat outputs (N K,) in the model's dtype."""
+    z = np.empty(n * model.sizes[-1], model.dtype)
+    mlp_gradient.outputs(model.network, w, data, n, passes_for(model, n), z)
+    return z
+
+
+def loss_value(model: Architecture, w: Floating, data: Data, n: int) -> float:
+    """Mean loss."""
+    z = outputs(model, w, data, n)
+    mean, k = np.empty_like(z), model.sizes[-1]
+    losses.predict(model.network.loss, z, 0, n, k, mean)
+    return float(losses.total(model.network.loss, z, 0, mean, data.y, data.weights, 0, n, k) / n)
+
+
+def loss_and_gradient(model: Architecture, w: Floating, data: Data, n: int) -> tuple[float, Floating]:
+    """Mean loss, and its gradient (P,) in the model's dtype."""
+    g = np.empty(model.num_params, model.dtype)
+    loss = mlp_gradient.mean_loss_and_gradient(model.network, w, data, n, passes_for(model, n), workspace_for(model), g)
+    return float(loss), g
+
+
+def gradient(model: Architecture, w: Floating, data: Data, n: int, l2: FloatArray) -> Floating:
+    """Gradient (P,) of mean loss and penalty, in the model's dtype."""
+    _, g = loss_and_gradient(model, w, data, n)
+    mlp_gradient.add_penalty(model.network.bounds, w, l2, g)
+    return g
+
+
+def hvp(model: Architecture, w: Floating, u: Floating, data: Data, n: int, l2: FloatArray) -> Floating:
+    """The Hessian of mean loss and penalty, times u, in the model's dtype."""
+    tangents, g = tangents_for(model, n, inputs=False), np.empty(model.num_params, model.dtype)
+    tangents.u[:] = u
+    mlp_hvp.mean_hvp(model.network, w, data, n, passes_for(model, n), workspace_for(model), g, tangents)
+    mlp_gradient.add_penalty(model.network.bounds, tangents.u, l2, tangents.hu)
+    return tangents.hu

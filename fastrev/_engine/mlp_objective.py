@@ -1,0 +1,91 @@
+"""An MLP with its examples, penalty and batches as something to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine.architecture import Architecture
+from fastrev._engine.batches import Batches, plan
+from fastrev._engine.examples import as_pair
+from fastrev._engine.hyperparameters import penalty
+from fastrev._engine.state import checksum
+from fastrev._engine.types import FloatArray
+from fastrev.kernels.structures import Data, Objective, ObjectiveAdjoint
+
+
+@dataclass(frozen=True)
+class MLPObjective:
+    """Checked once, and then good for any number of runs: whatever of it changes in between, a run's proof tells."""
+
+    model: Architecture
+    data: Data
+    examples: int  # N
+    l2: FloatArray  # (1,), (G,) or (P,)
+    l2_shape: tuple[int, ...]  # of the argument
+    batches: Batches
+
+    names: ClassVar[tuple[str, ...]] = ("l2", "x", "y", "example_weights")  # what there is to differentiate by
+
+    @property
+    def work_per_step(self) -> float:
+        """Multiply-adds of a step, about."""
+        return 6.0 * self.model.num_params * self.batches.size + 100.0 * self.model.num_params
+
+    def chunk(self, begin: int, end: int) -> Objective:
+        """What the kernels take of it for the steps begin <= t < end."""
+        rows = self.batches.rows(begin, end)
+        return Objective(self.model.network, self.data, self.examples, self.l2, rows, begin)
+
+    def fingerprint(self) -> dict[str, int]:
+        """A checksum of all that the kernels read, by the name of the argument."""
+        return {
+            "train[0]": checksum(self.data.x),
+            "train[1]": checksum(self.data.y),
+            "example_weights": checksum(self.data.weights),
+            "l2": checksum(self.l2),
+            "batches": checksum(self.batches.table),
+        }
+
+    def new_adjoint(self, wrt: tuple[str, ...]) -> ObjectiveAdjoint:
+        """Zeros for the derivatives that are wanted."""
+        sizes = {"l2": self.l2.size, "x": self.data.x.size, "y": self.data.y.size, "example_weights": self.examples}
+        return ObjectiveAdjoint(*(np.zeros(size if name in wrt else 0) for name, size in sizes.items()))
+
+    def gradients(self, adjoint: ObjectiveAdjoint) -> dict[str, FloatArray]:
+        """The derivatives in the shapes of the arguments; empty where not wanted."""
+        sizes = self.model.sizes
+        shapes = [self.l2_shape, (self.examples, sizes[0]), (self.examples, sizes[-1]), (self.examples,)]
+        return {
+            name: array.reshape(shape) for name, array, shape in zip(self.names, adjoint, shapes, strict=True)
+            if array.size
+        }  # fmt: skip
+
+    def with_penalty(self, l2: npt.ArrayLike) -> MLPObjective:
+        """The same with other penalty coefficients; nothing else is checked again."""
+        return replace(self, l2=penalty(self.model, l2), l2_shape=np.shape(l2))
+
+    def with_batches(
+        self, batch_size: int | None = None, seed: int = 0, batches: npt.ArrayLike | None = None
+    ) -> MLPObjective:
+        """The same with other batches; nothing else is checked again."""
+        return replace(self, batches=plan(self.examples, batch_size, seed, batches))
+
+
+def prepare(
+    model: Architecture,
+    *,
+    train: Any,
+    batch_size: int | None,
+    seed: int,
+    batches: npt.ArrayLike | None,
+    l2: npt.ArrayLike,
+    example_weights: npt.ArrayLike | None,
+) -> MLPObjective:
+    """Check everything that makes the objective."""
+    coefficients = penalty(model, l2)
+    data, examples = as_pair(model, "train", train, example_weights)
+    return MLPObjective(model, data, examples, coefficients, np.shape(l2), plan(examples, batch_size, seed, batches))

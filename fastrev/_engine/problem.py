@@ -1,0 +1,66 @@
+"""Everything that a training run depends on, checked and in the form that the kernels take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from fastrev._engine import arguments, mlp_objective, sgd
+from fastrev._engine.architecture import Architecture
+from fastrev._engine.hyperparameters import number_of_steps
+from fastrev._engine.mlp_objective import MLPObjective
+from fastrev._engine.sgd import SGD
+from fastrev._engine.state import to_grid
+from fastrev._engine.types import Grid
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained, how its steps are made, and from where; each was checked by itself and may serve again."""
+
+    trained: MLPObjective
+    rule: SGD
+    steps: int  # T
+    w0: Grid
+    v0: Grid | None  # None: zero
+
+    def fingerprint(self) -> dict[str, int]:
+        """A checksum of everything that a step or its derivative depends on, by the name of the argument."""
+        return self.trained.fingerprint() | self.rule.fingerprint()
+
+
+def prepare(
+    model: Architecture,
+    w0: npt.ArrayLike,
+    *,
+    train: Any,
+    lr: npt.ArrayLike,
+    decay: npt.ArrayLike,
+    steps: int | None,
+    batch_size: int | None,
+    seed: int,
+    batches: npt.ArrayLike | None,
+    l2: npt.ArrayLike,
+    v0: npt.ArrayLike | None,
+    example_weights: npt.ArrayLike | None,
+) -> Problem:
+    """Check every argument of a run before anything is computed."""
+    if not isinstance(model, Architecture):
+        raise arguments.fault("model", "be a fastrev.MLP", type(model).__name__)
+    weights = arguments.parameters("w0", w0, model.num_params)
+    velocity = None if v0 is None else arguments.parameters("v0", v0, model.num_params)
+    rule = sgd.prepare(lr, decay, model.network.bounds)
+    trained = mlp_objective.prepare(
+        model, train=train, batch_size=batch_size, seed=seed, batches=batches, l2=l2, example_weights=example_weights
+    )
+    return assemble(trained, rule, steps, weights, velocity)
+
+
+def assemble(
+    trained: MLPObjective, rule: SGD, steps: int | None, w0: npt.NDArray[Any], v0: npt.NDArray[Any] | None
+) -> Problem:
+    """A problem of parts that were checked, if they agree on the number of steps."""
+    count = number_of_steps(steps, [("batches", trained.batches.steps), *rule.axes])
+    return Problem(trained, rule, count, to_grid("w0", w0), None if v0 is None else to_grid("v0", v0))

@@ -1,0 +1,71 @@
+"""SGD with momentum as a rule by which steps are made: its hyperparameters, for the kernels and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine.hyperparameters import Table, decays, learning_rates, ratios
+from fastrev._engine.state import checksum
+from fastrev._engine.types import AnyArray, FloatArray, Ints
+from fastrev.kernels.structures import Momentum, MomentumAdjoint
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Checked learning rates and decays."""
+
+    lr: Table
+    decay: Table
+    rule: Momentum
+
+    names: ClassVar[tuple[str, ...]] = ("lr", "decay")  # what there is to differentiate by
+
+    @property
+    def axes(self) -> list[tuple[str, int | None]]:
+        """Every argument with its number of steps, if it has an axis of them."""
+        return [(table.name, table.steps) for table in (self.lr, self.decay)]
+
+    def rate_at(self, step: int, group: int) -> float:
+        """The learning rate of one step and group."""
+        lr = self.lr.values
+        return float(lr[min(step, lr.shape[0] - 1), min(group, lr.shape[1] - 1)])
+
+    def fingerprint(self) -> dict[str, int]:
+        """A checksum of all that the kernels read, by the name of the argument."""
+        rule = self.rule
+        return {
+            "lr": checksum(rule.lr),
+            "decay": hash((checksum(rule.n), checksum(rule.d))),
+            "lr or decay": hash((checksum(rule.spans), checksum(rule.leaders))),
+        }
+
+    def new_adjoint(self) -> MomentumAdjoint:
+        """Zeros for the derivatives."""
+        return MomentumAdjoint(np.zeros(self.rule.lr.shape), np.zeros(self.rule.n.shape))
+
+    def gradients(self, adjoint: MomentumAdjoint) -> dict[str, FloatArray]:
+        """The derivatives in the shapes of the arguments."""
+        return {"lr": adjoint.lr.reshape(self.lr.shape), "decay": adjoint.decay.reshape(self.decay.shape)}
+
+
+def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGD:
+    """Check the hyperparameters of parameter groups that lie between the bounds (G + 1,)."""
+    groups = bounds.size - 1
+    rates, table = learning_rates(lr, groups), decays(decay, groups)
+    n, d = ratios(table)
+    return SGD(rates, table, Momentum(rates.values, n, d, bounds, *_spans(bounds, rates.values, n, d)))
+
+
+def _spans(bounds: Ints, *tables: AnyArray) -> tuple[Ints, Ints]:
+    """Neighbouring groups whose columns are equal in all tables: bounds of their parameters, and the first of each."""
+    differs = np.zeros(bounds.size - 1, bool)
+    differs[0] = True
+    for table in tables:
+        if table.shape[1] > 1:
+            differs[1:] |= (table[:, 1:] != table[:, :-1]).any(axis=0)
+    leaders = np.flatnonzero(differs)
+    return np.append(bounds[leaders], bounds[-1]), leaders

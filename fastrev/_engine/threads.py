@@ -1,0 +1,103 @@
+"""The second thread of a reversal, and how many there may be."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from fastrev._engine.types import Ints
+from fastrev.kernels.handover import ABANDONED, CORE, PATIENCE, PATIENCE_ON_ONE_CORE, PATIENCE_ON_TWO
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+@dataclass
+class Settings:
+    """What `fastrev.threads` sets, for the process."""
+
+    per_run: int | None = None  # None: as many as there are cores, at most 2
+    pin: bool = True
+
+
+settings = Settings()
+
+
+def cores() -> int:
+    """How many cores this thread may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_thread() -> bool:
+    """Whether a reversal is to make do with the thread that called it."""
+    return (settings.per_run or cores()) == 1
+
+
+class Companion:
+    """A second thread that does what it is handed, in order, beside the one that hands it on.
+
+    Both tell each other how far they are through `progress` (`kernels.handover`).  Whoever starts it gives it up in the
+    end, whatever happens: the thread is told both by `progress` and by its queue.  Nobody waits for it then, since it
+    may not even have started (an interrupt can come within ``Thread.start``) and finds both when it does.  It works on
+    arrays of its own and is a daemon, so that nothing depends on when it ends.
+    """
+
+    def __init__(self, progress: Ints) -> None:
+        self._progress = progress
+        self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._ended = threading.Event()
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        other_cores = self._share_cores()
+        threading.Thread(target=self._run, args=(other_cores,), name="fastrev-pullback", daemon=True).start()
+
+    def hand(self, task: Callable[[], object]) -> None:
+        """Have it do something, after what it was handed before."""
+        self._tasks.put(task)
+
+    def finish(self) -> None:
+        """Wait until it has done everything, and raise what it raised."""
+        self._tasks.put(None)
+        self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+    def give_up(self) -> None:
+        """Tell it to end, if it has not."""
+        self._progress[ABANDONED] = True
+        self._tasks.put(None)
+
+    def _run(self, own_cores: set[int]) -> None:
+        try:
+            if own_cores:
+                os.sched_setaffinity(0, own_cores)
+        except OSError:  # cores that were taken from the process meanwhile
+            pass
+        try:
+            while (task := self._tasks.get()) is not None:
+                task()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._progress[ABANDONED] = True  # whoever still waits for something waits in vain
+            self._ended.set()
+
+    def _share_cores(self) -> set[int]:
+        """Keep the calling thread, while it is within a kernel, to the core that it is on.  Returns the others.
+
+        Both stay apart while they work.  Linux likes to wake a thread on the core of the one that woke it, and then
+        leaves both there for some 10 ms: a reversal of 1000 small steps took 4.4 ms instead of 2.2, nearly every time
+        that the process had slept before (`python -m bench.choices apart`).  Nothing is kept apart where the cores
+        cannot be told.
+        """
+        own = _libc.sched_getcpu() if _libc is not None and settings.pin else -1
+        others = os.sched_getaffinity(0) - {own} if own >= 0 else set()
+        self._progress[PATIENCE] = PATIENCE_ON_TWO if cores() > 1 else PATIENCE_ON_ONE_CORE
+        self._progress[CORE] = own + 1 if others else 0
+        return others

@@ -1,0 +1,85 @@
+"""What the kernels work in: allocated once a run, here and nowhere else."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from fastrev._engine.architecture import Architecture
+from fastrev.kernels import handover
+from fastrev.kernels.information_buffer import BLOCK
+from fastrev.kernels.mlp_gradient import ROWS
+from fastrev.kernels.structures import Passes, Record, Steps, Tangents, Workspace
+
+# Small steps may run several ahead, within the L2 cache: longer rings gained nothing (`python -m bench.choices ring`)
+_RING_BYTES = 2**19
+_RING_STEPS = 2, 16
+
+
+def passes_for(model: Architecture, examples: int) -> Passes:
+    """For the passes over a block of up to `examples` examples."""
+    return Passes(*(array[0] for array in _passes(model, examples, 1)))
+
+
+def lone_record(model: Architecture, examples: int) -> Record:
+    """For batches of up to `examples` rows, with nobody to read it."""
+    progress = np.zeros(handover.PROGRESS, np.int64)
+    progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = np.iinfo(np.int64).max
+    return Record(_steps(model, 1), _passes(model, examples, 1), progress)
+
+
+def ring(model: Architecture, examples: int) -> Record:
+    """The same for a reader on another thread: room for two steps, and two blocks of examples, or more."""
+    step = sum(array.nbytes for array in (*_steps(model, 1), *_passes(model, examples, 1)))
+    slots = int(np.clip(_RING_BYTES // step, *_RING_STEPS))
+    return Record(_steps(model, slots), _passes(model, examples, slots), np.zeros(handover.PROGRESS, np.int64))
+
+
+def whole_steps(model: Architecture, examples: int) -> tuple[Record, int]:
+    """The same for a reader on the same thread, which reads whole steps only; and how many at a time."""
+    blocks = -(-examples // ROWS)
+    step = sum(array.nbytes for array in (*_steps(model, 1), *_passes(model, examples, blocks)))
+    slots = int(np.clip(_RING_BYTES // step, 1, 256))
+    record = Record(
+        _steps(model, slots), _passes(model, examples, slots * blocks), np.zeros(handover.PROGRESS, np.int64)
+    )
+    return record, slots
+
+
+def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) -> Workspace:
+    """For one thread; with room for `gathered` rows from anywhere in the data, and for derivatives by the `inputs`."""
+    layers = list(pairwise(model.sizes))[0 if inputs else 1 :]
+    gathered = min(ROWS, gathered)
+    return Workspace(
+        x=np.empty(gathered * model.sizes[0], model.dtype),
+        y=np.empty(gathered * model.sizes[-1], model.dtype),
+        weights=np.empty(gathered, model.dtype),
+        across=np.empty(max((a * b for a, b in layers), default=0), model.dtype),
+        one=np.ones(1, model.dtype),
+        scratch=np.empty(2 * BLOCK),
+    )
+
+
+def tangents_for(model: Architecture, examples: int, inputs: bool) -> Tangents:
+    """Scratch of the R-operator passes over batches of up to `examples` rows."""
+    rows = min(ROWS, examples)
+    sizes, dtype = model.sizes, model.dtype
+    width, k = sum(sizes[1:]), sizes[-1]
+    return Tangents(
+        u=np.empty(model.num_params, dtype),
+        hu=np.empty(model.num_params, dtype),
+        act=np.empty(rows * width, dtype),
+        delta=np.empty(rows * width, dtype),
+        bend=np.empty(rows * (width - k), dtype),
+        x=np.empty(rows * sizes[0] if inputs else 0, dtype),
+    )
+
+
+def _steps(model: Architecture, slots: int) -> Steps:
+    return Steps(*(np.empty((slots, model.num_params), model.dtype) for _ in Steps._fields))
+
+
+def _passes(model: Architecture, examples: int, slots: int) -> Passes:
+    rows, width, k = min(ROWS, examples), sum(model.sizes[1:]), model.sizes[-1]
+    return Passes(*(np.empty((slots, rows * columns), model.dtype) for columns in (width, k, width)))

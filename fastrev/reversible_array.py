@@ -1,0 +1,160 @@
+"""The exact arithmetic by itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine import arguments
+from fastrev._engine import state as states
+from fastrev._engine.types import FloatArray
+from fastrev.errors import ArgumentError, ReversalError
+from fastrev.kernels import by_hand, fixed_point
+from fastrev.kernels import information_buffer as buffer
+
+
+class ReversibleArray:
+    """Numbers on the grid that can be added to and multiplied by ratios, and taken back exactly.
+
+    Parameters
+    ----------
+    x : array_like
+        Initial values, of any shape, magnitudes below 2048; rounded to multiples of 2**-52.
+
+    Notes
+    -----
+    ``sub`` undoes ``add`` and ``div`` undoes ``mul``: called in the opposite order with the same arguments they bring
+    every bit back.  What a multiplication by n/d would lose, log2(d/n) bits an element, is kept (Maclaurin et al. 2015,
+    Algorithm 3).  A ``div`` that would not undo the last ``mul`` exactly is refused and changes nothing: each ``mul``
+    leaves its ratio and a checksum of the values, 24 bytes, whatever their number.
+
+    Examples
+    --------
+    >>> import fastrev
+    >>> a = fastrev.ReversibleArray([1.0, -2.0])
+    >>> a.mul(9, 10); a.add([0.1, 0.1])
+    >>> a.value
+    array([ 1. , -1.7])
+    >>> a.sub([0.1, 0.1]); a.div(9, 10)
+    >>> a.value
+    array([ 1., -2.])
+    >>> a.verify()                                      # every bit is as it was
+    """
+
+    def __init__(self, x: npt.ArrayLike) -> None:
+        self._grid = states.to_grid("x", arguments.real_array("x", x))
+        self._flat = self._grid.reshape(-1)
+        self._start = states.checksum(self._flat)
+        self._heads = states.new_heads(self._flat.size)
+        self._tail = np.empty(0, np.uint16)
+        self._cursor = np.zeros(2, np.int64)  # multiplications made and not undone, top of the tail
+        self._made = np.empty((0, 3), np.int64)  # of each: n, d, checksum of the values that it left
+        self._scratch = np.empty(2 * buffer.BLOCK)
+
+    def __repr__(self) -> str:
+        return f"ReversibleArray({self.value!r}, bits={self.bits:.1f})"
+
+    @property
+    def value(self) -> FloatArray:
+        """The values as a float64 array, rounded to 53 significant bits."""
+        return states.to_floats(self._grid)
+
+    @property
+    def bits(self) -> float:
+        """Information kept so far so that multiplications can be taken back, in bits."""
+        return states.stored_bits(self._heads, int(self._cursor[1]))
+
+    def add(self, y: npt.ArrayLike) -> None:
+        """Add y, of the same shape or a number, rounded to the grid."""
+        if not fixed_point.add(self._flat, self._term(y)):
+            raise _leaves_grid("sum")
+
+    def sub(self, y: npt.ArrayLike) -> None:
+        """Undo ``add(y)``."""
+        if not fixed_point.subtract(self._flat, self._term(y)):
+            raise _leaves_grid("difference")
+
+    def mul(self, n: int, d: int) -> None:
+        """Multiply by the ratio n/d, 1 <= n <= d <= 65536; each result is within one grid step of the exact one."""
+        n, d = _ratio(n, d)
+        states.make_room(self._tail, int(self._cursor[1]), self._flat.size)
+        states.make_row(self._made, int(self._cursor[0]))
+        by_hand.multiply(self._flat, self._heads, self._tail, self._cursor, self._made, n, d, self._scratch)
+
+    def div(self, n: int, d: int) -> None:
+        """Undo ``mul(n, d)``.
+
+        Raises
+        ------
+        ReversalError
+            If that is not what it would do: the last multiplication left to undo was by another ratio, or the values
+            are not those that it left.  Nothing has changed then.
+        """
+        n, d = _ratio(n, d)
+        done = int(self._cursor[0])
+        if done == 0:
+            raise ReversalError(
+                f"div({n}, {d}) undoes mul({n}, {d}), and there is no multiplication left to undo. The array is "
+                "unchanged."
+            )
+        made_n, made_d, left = self._made[done - 1].tolist()
+        if (n, d) != (made_n, made_d):
+            raise ReversalError(
+                f"div({n}, {d}) undoes mul({n}, {d}), and the last multiplication left to undo was mul({made_n}, "
+                f"{made_d}): call div({made_n}, {made_d}). The array is unchanged."
+            )
+        if states.checksum(self._flat) != left:
+            raise ReversalError(
+                f"div({n}, {d}) undoes mul({n}, {d}), and the values are not those that it left: an add or sub since "
+                "then was not undone, or with another argument. The array is unchanged."
+            )
+        by_hand.divide(self._flat, self._heads, self._tail, self._cursor, n, d, self._scratch)
+        if done == 1 and (faults := states.faults_of_buffer(self._heads, int(self._cursor[1]))):
+            raise _not_at_start(faults)
+
+    def verify(self) -> None:
+        """Prove that everything was undone.
+
+        Raises
+        ------
+        ReversalError
+            If a multiplication is left to undo, or values, heads or tail are not those of the start, in every bit.
+        """
+        faults = [f"{self._cursor[0]} multiplications are left to undo"] if self._cursor[0] else []
+        if states.checksum(self._flat) != self._start:
+            faults.append("the values differ: an add or sub was not undone, or with another argument")
+        if faults := faults + states.faults_of_buffer(self._heads, int(self._cursor[1])):
+            raise _not_at_start(faults)
+
+    def _term(self, y: npt.ArrayLike) -> FloatArray:
+        term = arguments.on_grid("y", arguments.real_array("y", y))
+        if term.shape not in ((), self._grid.shape):
+            raise arguments.fault("y", f"be a number or have shape {self._grid.shape}", f"shape {term.shape}")
+        return np.ascontiguousarray(np.broadcast_to(term, self._grid.shape)).reshape(-1)
+
+
+def _ratio(n: int, d: int) -> tuple[int, int]:
+    """The checked ratio n/d."""
+    n, d = arguments.whole("n", n, 1), arguments.whole("d", d, 1)
+    if d > buffer.MAX_DENOMINATOR:
+        raise arguments.fault(
+            "d", f"be at most {buffer.MAX_DENOMINATOR}", f"{d}",
+            "fractions.Fraction(x).limit_denominator(65536) finds the nearest ratio.",
+        )  # fmt: skip
+    if n > d:
+        raise arguments.fault(
+            "n", f"be at most d = {d}", f"{n}",
+            "A growing ratio has no stored digits to take up; div(n, d) is for undoing mul(n, d).",
+        )  # fmt: skip
+    return n, d
+
+
+def _leaves_grid(what: str) -> ArgumentError:
+    return arguments.fault(
+        "y", f"keep the {what} within the grid's range, magnitudes below {fixed_point.LIMIT:g}", "larger",
+        "The array is unchanged.",
+    )  # fmt: skip
+
+
+def _not_at_start(faults: list[str]) -> ReversalError:
+    return ReversalError(f"The array is not at its start: {'; '.join(faults)}.")

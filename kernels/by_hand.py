@@ -1,0 +1,48 @@
+"""Single calls for those who go step by step from Python.
+
+Each leaves the state whole: an interrupt comes before such a call or after it, never within.
+"""
+
+from __future__ import annotations
+
+from . import information_buffer as buffer
+from . import momentum
+from ._jit import kernel
+from .checksums import checksum
+
+
+@kernel
+def make_step(rule, state, g, scratch):
+    """Returns why the step was refused, if it was, and the first parameter at fault."""
+    return momentum.step(rule, state, g, state.cursor[0], scratch)
+
+
+@kernel
+def undo_step(rule, state, g, scratch):
+    """Undo `make_step`, with the gradient at `position_before_step`.  Returns whether no word was missing."""
+    t = state.cursor[0] - 1
+    momentum.undo_position(rule, state, t)
+    return momentum.undo_velocity(rule, state, g, t, scratch)
+
+
+@kernel
+def position_before_step(rule, state, w):
+    """The weights before the last step, to w (P,) float64."""
+    momentum.position_before(rule, state, state.cursor[0] - 1, w)
+
+
+@kernel
+def multiply(values, heads, tail, cursor, made, n, d, scratch):
+    """Multiply all values by n/d, and write down into `made` (capacity, 3) with what, and what came of it."""
+    done, top = cursor
+    top = buffer.multiply(values, heads, tail, top, n, d, 0, values.size, scratch)
+    made[done, 0], made[done, 1], made[done, 2] = n, d, checksum(values)
+    cursor[0], cursor[1] = done + 1, top
+
+
+@kernel
+def divide(values, heads, tail, cursor, n, d, scratch):
+    """Undo `multiply`."""
+    done, top = cursor
+    top = buffer.divide(values, heads, tail, top, n, d, 0, values.size, scratch)
+    cursor[0], cursor[1] = done - 1, top

@@ -1,0 +1,126 @@
+"""An MLP with its data as something to train: the gradient of one step, and the derivatives of that gradient.
+
+What is trained offers two functions to the walks (training.py, adjoint.py).  Both go through the step's batch in blocks
+of `ROWS` examples; what the passes over a block leave goes from one to the other through the ring of the record.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import handover, losses
+from ._jit import inlined, kernel
+from .layers import clear
+from .mlp_gradient import ROWS, add_gradient, add_penalty, outputs_offset
+from .mlp_hvp import add_hvp
+from .primitives import ONE, ZERO, copy_elements
+from .reductions import dot
+from .structures import Batch, Passes
+
+
+@inlined
+def step_gradient(objective, record, work, t, blocks, w, g):
+    """The gradient g of step t at the weights w, block by block on record.  Returns the number of blocks so far."""
+    net, size = objective.net, _batch_size(objective)
+    clear(g, ZERO, g.size)
+    add_penalty(net.bounds, w, objective.l2, g)
+    for first in range(0, size, ROWS):
+        slots = record.passes.act.shape[0]
+        handover.wait(record.progress, handover.BLOCKS_READ, blocks - slots + 1)
+        batch = _take(objective, work, t, first, min(ROWS, size - first))
+        add_gradient(net, w, batch, 1.0 / size, _passes_at(record.passes, blocks % slots), work, g)
+        blocks += 1
+        handover.announce(record.progress, handover.BLOCKS_WRITTEN, blocks)
+    return blocks
+
+
+@inlined
+def pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint):
+    """H u for the gradient of step t, and its derivatives along u by all that it depends on.
+
+    Returns the number of blocks so far, or -1 if the other side gave up.
+    """
+    net, size = objective.net, _batch_size(objective)
+    clear(tangents.hu, ZERO, tangents.hu.size)
+    add_penalty(net.bounds, tangents.u, objective.l2, tangents.hu)
+    _through_penalty(net.bounds, w, tangents.u, adjoint.l2)
+    for first in range(0, size, ROWS):
+        if not handover.wait(record.progress, handover.BLOCKS_WRITTEN, blocks + 1):
+            return -ONE
+        passes = _passes_at(record.passes, blocks % record.passes.act.shape[0])
+        batch = _take(objective, work, t, first, min(ROWS, size - first))
+        add_hvp(net, w, batch, 1.0 / size, passes, work, tangents)
+        _through_examples(objective, batch, first, 1.0 / size, passes, tangents, adjoint, t)
+        blocks += 1
+        handover.announce(record.progress, handover.BLOCKS_READ, blocks)
+    return blocks
+
+
+@kernel
+def _through_penalty(bounds, w, u, dl2):
+    """dl2 -= w * u, summed over what shares a coefficient."""
+    if dl2.size == w.size:
+        for p in range(w.size):
+            dl2[p] -= np.float64(w[p]) * np.float64(u[p])
+    elif dl2.size:
+        for group in range(bounds.size - 1):
+            dl2[min(group, dl2.size - 1)] -= dot(w, u, bounds[group], bounds[group + 1])
+
+
+@inlined
+def _through_examples(objective, batch, first, scale, passes, tangents, adjoint, t):
+    """Scatter R{dL/dx}, R{dL/dy} and R{dL/d weight}: an example drawn twice is added twice."""
+    net, rows = objective.net, objective.rows
+    d, k = net.sizes[0], net.sizes[-1]
+    z0 = outputs_offset(net.sizes, batch.size)
+    for i in range(batch.size):
+        row = rows[t - objective.first, first + i] if rows.size else np.int64(first + i)
+        if adjoint.x.size:
+            _subtract(tangents.x, i * d, d, adjoint.x, row * d)
+        if adjoint.y.size:
+            c = scale * (batch.weights[batch.first + i] if batch.weights.size else 1.0)
+            losses.subtract_target_tangent(net.loss, passes.mean, i, k, c, tangents.act, z0, adjoint.y, row * k)
+        if adjoint.weights.size:
+            adjoint.weights[row] -= losses.weight_tangent(
+                net.loss, passes.mean, batch.y, batch.first + i, i, k, scale, tangents.act, z0
+            )
+
+
+@kernel
+def _subtract(b, b0, size, a, a0):
+    """a[a0:] -= b[b0:], `size` elements."""
+    a_s, b_s = a[a0 : a0 + size], b[b0 : b0 + size]
+    for p in range(size):
+        a_s[p] -= b_s[p]
+
+
+@inlined
+def _passes_at(ring, slot):
+    return Passes(ring.act[slot], ring.mean[slot], ring.delta[slot])
+
+
+@inlined
+def _batch_size(objective):
+    return objective.rows.shape[1] if objective.rows.size else objective.examples
+
+
+@inlined
+def _take(objective, work, t, first, size):
+    """`size` examples of step t's batch from position `first` on; gathered, unless the batch is all of the data."""
+    net, data = objective.net, objective.data
+    if not objective.rows.size:
+        return Batch(data.x, data.y, data.weights, data.unit, np.int64(first), size)
+    rows = objective.rows[t - objective.first, first : first + size]
+    gather(data.x, rows, net.sizes[0], work.x)
+    gather(data.y, rows, net.sizes[-1], work.y)
+    if not data.weights.size:
+        return Batch(work.x, work.y, data.weights, data.unit, ZERO, size)
+    gather(data.weights, rows, ONE, work.weights)
+    return Batch(work.x, work.y, work.weights, data.unit, ZERO, size)
+
+
+@kernel
+def gather(source, rows, width, out):
+    """Rows of `width` elements from anywhere in the source."""
+    for i in range(rows.size):
+        copy_elements(source, rows[i] * width, out, i * width, width)
