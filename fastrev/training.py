@@ -41,7 +41,6 @@ class Run:
 
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._fingerprint = problem.fingerprint()
         self._walk = Walk(problem)
         v0 = np.zeros_like(problem.w0) if problem.v0 is None else problem.v0.copy()
         self._state = states.new_state(problem.w0.copy(), v0)
@@ -206,9 +205,7 @@ class Run:
                 if reason != momentum.FINE:
                     raise _no_arrival([f"the stored information ran out at step {state.cursor[0] - 1}"])
         faults = states.faults(state, problem.w0, problem.v0)
-        found = problem.fingerprint()
-        faults += [f"'{name}' was changed" for name, value in self._fingerprint.items() if found[name] != value]
-        if faults:
+        if faults := faults + [f"'{name}' was changed" for name in problem.changed()]:
             raise _no_arrival(faults)
 
     def _proved(self) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastrev._engine.extras import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrev.__main__ import main
+from fastrev._engine.extras import require
 from fastrev.errors import ArgumentError, MissingExtraError
 from fastrev.experiments import output
 from fastrev.experiments.adam import Adam

@@ -15,7 +15,7 @@ import pytest
 
 import fastrev
 from fastrev._engine import workspace
-from fastrev.kernels import handover
+from fastrev.kernels import handover, products, vectors
 from tests.cases import WRT, digits_like, random_case
 
 ROOT = Path(__file__).parent.parent
@@ -108,3 +108,29 @@ def test_counts_have_cache_lines_of_their_own():
     ])  # fmt: skip
     assert min(np.diff(counts)) * 8 >= 128
     assert counts[-1] < handover.PROGRESS
+
+
+OTHER_VECTORS = """
+import llvmlite.binding as llvm
+import numba
+numba.njit(lambda: 0)                  # Numba has asked for itself by now
+true = llvm.get_host_cpu_features
+llvm.get_host_cpu_features = lambda: true() | {"avx512f": not true().get("avx512f")}
+from fastrev.kernels import products, vectors
+llvm.get_host_cpu_features = true      # LLVM itself emits what this processor has
+from tests.test_handover import digest
+print(digest(), vectors.VECTOR, products.ROWS)
+"""
+
+
+def test_bits_do_not_depend_on_the_width_of_vectors(tmp_path):
+    """AVX-512 is chosen at import, with tiles of another shape: the other choice is run in a process of its own."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *map(str, sys.path)]), "NUMBA_CACHE_DIR": str(tmp_path)
+    }  # fmt: skip
+    command = [sys.executable, "-c", OTHER_VECTORS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    other, vector, rows = done.stdout.split()
+    assert {(int(vector), int(rows)), (vectors.VECTOR, products.ROWS)} == {(32, 4), (64, 8)}
+    assert other == digest()

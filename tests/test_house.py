@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 
 import numba
 import numpy as np
@@ -24,6 +26,14 @@ from fastrev.kernels import information_buffer as buffer
 PACKAGE = Path(fastrev.__file__).parent
 KERNELS = sorted((PACKAGE / "kernels").glob("*.py"))
 KERNEL_MODULES = [f"fastrev.kernels.{file.stem}" for file in KERNELS if file.stem != "__init__"]
+MODULES = {
+    ".".join(("fastrev", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
+    for file in sorted(PACKAGE.rglob("*.py"))
+}
+# what other packages offer under such a name only
+FROM_OTHERS = {("fastrev.kernels.structures", "_fields"), ("fastrev._engine.workspace", "_fields"),
+               ("fastrev.kernels._jit", "_cache"), ("fastrev.kernels._cache", "_reduce"),
+               ("fastrev.kernels._cache", "_rebuild")}  # fmt: skip
 ALLOWED = sys.stdlib_module_names | {"numpy", "numba", "llvmlite"}
 
 
@@ -64,6 +74,60 @@ def test_kernels_import_only_each_other_and_the_compiler(file: Path) -> None:
         else:
             continue
         assert {module.partition(".")[0] for module in modules} <= ALLOWED, ast.unparse(node)
+
+
+def imports_of(file: Path) -> set[str]:
+    """The modules of the package that a file imports, also for its types only or within a function."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parent = "fastrev.kernels" if node.level else node.module or ""
+            base = f"{parent}.{node.module}" if node.level and node.module else parent
+            found |= {f"{base}.{alias.name}" for alias in node.names} & set(MODULES) or {base}
+    return found & set(MODULES)
+
+
+def test_no_circle_of_imports() -> None:
+    """Every module stands above what it uses."""
+    graph = {name: imports_of(file) - {name, "fastrev"} for name, file in MODULES.items() if name != "fastrev"}
+    assert sum(map(len, graph.values())) > 100
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names them
+
+
+def test_the_machinery_stands_below_what_is_public() -> None:
+    public = {name for name in MODULES if not name.startswith(("fastrev._engine", "fastrev.kernels"))}
+    public -= {"fastrev.errors"}  # which everybody may raise
+    for name, file in MODULES.items():
+        if name.startswith("fastrev._engine"):
+            assert not imports_of(file) & public, name
+
+
+def test_no_module_hides_behind_a_name_that_it_holds() -> None:
+    """``fastrev.x`` is a function or a module, never one in place of the other."""
+    for name in vars(fastrev):
+        assert not isinstance(getattr(fastrev, name), FunctionType | type) or f"fastrev.{name}" not in MODULES, name
+
+
+def test_underscores_are_private_to_their_module() -> None:
+    """Folders and modules are private by the folder's underscore, names by their own; nobody reaches for another's."""
+    for name, file in MODULES.items():
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        own |= {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+                theirs = ast.unparse(node.value).partition(".")[0] not in ("self", "cls")
+                allowed = node.attr in own or (name, node.attr) in FROM_OTHERS
+                assert allowed or not theirs, f"{name}: {ast.unparse(node)}"
+            if isinstance(node, ast.ImportFrom):
+                private = [alias.name for alias in node.names if re.match("_[a-z]", alias.name)]
+                assert not set(private) - {"_engine", "_jit", "_cache"}, f"{name}: {private}"
 
 
 def test_kernels_are_reached_by_one_import_path() -> None:

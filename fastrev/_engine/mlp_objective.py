@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from fastrev.kernels.structures import Data, Objective, ObjectiveAdjoint
 
 @dataclass(frozen=True)
 class MLPObjective:
-    """Checked once, and then good for any number of runs: whatever of it changes in between, a run's proof tells."""
+    """Checked once, and then good for any number of runs: if any of it has changed since, the proof of a run tells."""
 
     model: Architecture
     data: Data
@@ -27,6 +28,7 @@ class MLPObjective:
     l2: FloatArray  # (1,), (G,) or (P,)
     l2_shape: tuple[int, ...]  # of the argument
     batches: Batches
+    checksums: Mapping[str, int]  # the fingerprint as it was when the data were checked
 
     names: ClassVar[tuple[str, ...]] = ("l2", "x", "y", "example_weights")  # what there is to differentiate by
 
@@ -42,13 +44,7 @@ class MLPObjective:
 
     def fingerprint(self) -> dict[str, int]:
         """A checksum of all that the kernels read, by the name of the argument."""
-        return {
-            "train[0]": checksum(self.data.x),
-            "train[1]": checksum(self.data.y),
-            "example_weights": checksum(self.data.weights),
-            "l2": checksum(self.l2),
-            "batches": checksum(self.batches.table),
-        }
+        return _of_data(self.data) | _of_penalty(self.l2) | _of_batches(self.batches)
 
     def new_adjoint(self, wrt: tuple[str, ...]) -> ObjectiveAdjoint:
         """Zeros for the derivatives that are wanted."""
@@ -66,13 +62,15 @@ class MLPObjective:
 
     def with_penalty(self, l2: npt.ArrayLike) -> MLPObjective:
         """The same with other penalty coefficients; nothing else is checked again."""
-        return replace(self, l2=penalty(self.model, l2), l2_shape=np.shape(l2))
+        values = penalty(self.model, l2)
+        return replace(self, l2=values, l2_shape=np.shape(l2), checksums={**self.checksums, **_of_penalty(values)})
 
     def with_batches(
         self, batch_size: int | None = None, seed: int = 0, batches: npt.ArrayLike | None = None
     ) -> MLPObjective:
         """The same with other batches; nothing else is checked again."""
-        return replace(self, batches=plan(self.examples, batch_size, seed, batches))
+        others = plan(self.examples, batch_size, seed, batches)
+        return replace(self, batches=others, checksums={**self.checksums, **_of_batches(others)})
 
 
 def prepare(
@@ -86,6 +84,20 @@ def prepare(
     example_weights: npt.ArrayLike | None,
 ) -> MLPObjective:
     """Check everything that makes the objective."""
-    coefficients = penalty(model, l2)
+    values = penalty(model, l2)
     data, examples = as_pair(model, "train", train, example_weights)
-    return MLPObjective(model, data, examples, coefficients, np.shape(l2), plan(examples, batch_size, seed, batches))
+    batch_plan = plan(examples, batch_size, seed, batches)
+    checksums = _of_data(data) | _of_penalty(values) | _of_batches(batch_plan)
+    return MLPObjective(model, data, examples, values, np.shape(l2), batch_plan, checksums)
+
+
+def _of_data(data: Data) -> dict[str, int]:
+    return {"train[0]": checksum(data.x), "train[1]": checksum(data.y), "example_weights": checksum(data.weights)}
+
+
+def _of_penalty(l2: FloatArray) -> dict[str, int]:
+    return {"l2": checksum(l2)}
+
+
+def _of_batches(batches: Batches) -> dict[str, int]:
+    return {"batches": checksum(batches.table)}

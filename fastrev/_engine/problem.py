@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,12 @@ class Problem:
     steps: int  # T
     w0: Grid
     v0: Grid | None  # None: zero
+    checksums: Mapping[str, int]  # of everything that a step or its derivative depends on, by the argument's name
 
-    def fingerprint(self) -> dict[str, int]:
-        """A checksum of everything that a step or its derivative depends on, by the name of the argument."""
-        return self.trained.fingerprint() | self.rule.fingerprint()
+    def changed(self) -> list[str]:
+        """The arguments that are no longer what they were when they were checked."""
+        found = self.trained.fingerprint() | self.rule.fingerprint()
+        return [name for name, value in self.checksums.items() if found[name] != value]
 
 
 def prepare(
@@ -63,4 +66,5 @@ def assemble(
 ) -> Problem:
     """A problem of parts that were checked, if they agree on the number of steps."""
     count = number_of_steps(steps, [("batches", trained.batches.steps), *rule.axes])
-    return Problem(trained, rule, count, to_grid("w0", w0), None if v0 is None else to_grid("v0", v0))
+    start = to_grid("w0", w0), None if v0 is None else to_grid("v0", v0)
+    return Problem(trained, rule, count, *start, {**trained.checksums, **rule.fingerprint()})

@@ -1,0 +1,292 @@
+"""Ctrl-C at any moment: an exception injected at every line, and real signals at hundreds of random moments.
+
+Afterwards the run is whole, the caller has its cores back, and no second thread is left.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrev
+from tests.cases import digits_like
+from tests.reversal import assert_same
+from tests.test_reversible import array_state, sgd_state
+
+PACKAGE = str(Path(fastrev.__file__).parent)
+
+
+class Injected(BaseException):
+    """Raised where a KeyboardInterrupt could be."""
+
+
+def inject(action: Callable[[], object], line: int) -> str | None:
+    """Run an action, and raise at the line-th line of fastrev that it comes to.  Returns where, if it came so far."""
+    count = 0
+    where = None
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count, where
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        if event == "line":
+            count += 1
+            if count == line:
+                where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                raise Injected
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except Injected:
+        pass
+    finally:
+        sys.settrace(before)
+    return where
+
+
+def at_every_line(make: Callable[[], Callable[[], object]]) -> Iterator[str]:
+    """Interrupt what `make` makes at its first line, at its second, ..., and yield after each."""
+    line = 1
+    while (where := inject(make(), line)) is not None:
+        yield where
+        line += 1
+    assert line > 5
+
+
+def cores() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+
+def assert_no_companion(where: str) -> None:
+    end = time.monotonic() + 10
+    while any(thread.name == "fastrev-pullback" for thread in threading.enumerate()):
+        assert time.monotonic() < end, where
+        time.sleep(0.0002)
+
+
+@pytest.mark.parametrize("per_run", [1, 2])
+def test_a_pullback_interrupted_at_any_line(per_run, monkeypatch):
+    monkeypatch.setattr("fastrev._engine.walk._CHUNK_STEPS", 4)
+    case = digits_like(steps=10)
+    case.meta_grad()
+    runs: list[fastrev.Run] = []
+    before = cores()
+
+    def make() -> Callable[[], object]:
+        runs.append(case.train())
+        return lambda: runs[-1].pullback(np.ones(case.model.num_params))
+
+    with fastrev.threads(per_run=per_run):
+        for where in at_every_line(make):
+            assert cores() == before, where
+            run = runs[-1]
+            if not run.stats.exact:
+                run.rewind()
+            assert run.stats.exact, where
+            assert_no_companion(where)
+    assert len(runs) > 60
+
+
+@pytest.mark.parametrize("per_run", [1, 2])
+def test_a_meta_gradient_interrupted_at_any_line(per_run):
+    case = digits_like(steps=10)
+    expected = case.meta_grad()
+    before = cores()
+    with fastrev.threads(per_run=per_run):
+        for where in at_every_line(lambda: case.meta_grad):
+            assert cores() == before, where
+            assert_no_companion(where)
+    assert np.array_equal(case.meta_grad().grad.w0, expected.grad.w0)
+
+
+def test_an_array_interrupted_at_any_line():
+    calls = [("mul", (9, 10)), ("add", (0.25,)), ("mul", (1, 3)), ("sub", ([1.0, 2.0],)), ("mul", (65535, 65536))]
+    undo = {"mul": "div", "add": "sub", "sub": "add"}
+    start = array_state(fastrev.ReversibleArray([1.0, -2.0]))
+    for at in range(len(calls)):
+        for way in ("there", "back"):
+            made: list[tuple[fastrev.ReversibleArray, dict[str, Any], dict[str, Any]]] = []
+
+            def make(at: int = at, way: str = way, made: list[Any] = made) -> Callable[[], object]:
+                a = fastrev.ReversibleArray([1.0, -2.0])
+                for name, arguments in calls[:at]:
+                    getattr(a, name)(*arguments)
+                without = array_state(a)
+                name, arguments = calls[at]
+                getattr(a, name)(*arguments)
+                with_it = array_state(a)
+                if way == "there":
+                    getattr(a, undo[name])(*arguments)
+                made.append((a, without, with_it))
+                return lambda: getattr(a, name if way == "there" else undo[name])(*arguments)
+
+            for where in at_every_line(make):
+                a, without, with_it = made[-1]
+                done = same(array_state(a), with_it)
+                assert done or same(array_state(a), without), where
+                for name, arguments in reversed(calls[: at + done]):
+                    getattr(a, undo[name])(*arguments)
+                a.verify()
+                assert_same(array_state(a), start)
+
+
+def test_a_step_interrupted_at_any_line():
+    step = {"g": lambda w: 2 * w, "lr": 0.1, "decay": 0.9}
+    start = sgd_state(fastrev.ReversibleSGD([1.0, -2.0]))
+    for way in ("step", "unstep"):
+        made: list[fastrev.ReversibleSGD] = []
+
+        def make(way: str = way, made: list[fastrev.ReversibleSGD] = made) -> Callable[[], object]:
+            sgd = fastrev.ReversibleSGD([1.0, -2.0])
+            for _ in range(3):
+                sgd.step(**step)
+            made.append(sgd)
+            return lambda: getattr(sgd, way)(**step)
+
+        for where in at_every_line(make):
+            sgd = made[-1]
+            assert sgd.steps in ((3, 4) if way == "step" else (2, 3)), where
+            while sgd.steps:
+                sgd.unstep(**step)
+            sgd.verify()
+            assert_same(sgd_state(sgd), start)
+
+
+def same(state: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(np.array_equal(state[name], other[name]) for name in other)
+
+
+# ---- real signals --------------------------------------------------------------------------------------------
+
+SIGNALS = """
+import os, random, signal, sys, threading, time
+import numpy as np
+import fastrev
+from tests.cases import digits_like
+
+count, seed = int(sys.argv[1]), int(sys.argv[2])
+chance = random.Random(seed)
+case = digits_like(steps=600, lr=0.01, decay=0.999)
+case.meta_grad()
+run = case.train()
+start = time.perf_counter()
+run.pullback(run.w)
+length = time.perf_counter() - start
+before = os.sched_getaffinity(0)
+signal.signal(signal.SIGALRM, signal.default_int_handler)     # a KeyboardInterrupt in the main thread, as Ctrl-C is one
+came = within = 0
+while came < count:
+    run = case.train()
+    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 1.2 * length))
+    try:
+        try:
+            run.pullback(run.w)
+            within += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        within -= 1
+    except KeyboardInterrupt:
+        came += 1
+        assert os.sched_getaffinity(0) == before
+        if not run.stats.exact:
+            run.rewind()
+    assert run.stats.exact
+end = time.monotonic() + 10
+while threading.active_count() > 1 and time.monotonic() < end:
+    time.sleep(0.001)
+print(came, threading.active_count())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer") or not hasattr(os, "sched_getaffinity"), reason="needs Linux")
+@pytest.mark.parametrize(("count", "load"), [(300, False), (100, True)])
+def test_signals_at_random_moments(count, load):
+    """With a second core that is busy with something else, too.  The process ends by itself."""
+    root = Path(__file__).parent.parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *map(str, sys.path)])}
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if load else None
+    try:
+        command = [sys.executable, "-c", SIGNALS, str(count), "1"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    finally:
+        if busy is not None:
+            busy.kill()
+            busy.wait()
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(count), "1"]
+
+
+@pytest.fixture
+def ctrl_c():
+    """SIGINT as a terminal's user has it: a shell makes what it starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupt_at_chunk(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Ctrl-C as the steps of that chunk are about to be made, or undone."""
+    from fastrev._engine.mlp_objective import MLPObjective
+
+    chunk, count = MLPObjective.chunk, 0
+
+    def counted(self: MLPObjective, begin: int, end: int) -> Any:
+        nonlocal count
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.SIGINT)
+        return chunk(self, begin, end)
+
+    monkeypatch.setattr(MLPObjective, "chunk", counted)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_ctrl_c_leaves_a_whole_run(ctrl_c, monkeypatch, chunk):
+    case = digits_like(steps=20_000, lr=0.01, decay=0.999)
+    interrupt_at_chunk(monkeypatch, chunk)
+    with pytest.raises(fastrev.TrainingInterrupt, match="interrupted after") as info:
+        case.train()
+    run = info.value.run
+    assert run.stats.steps < 20_000
+    assert run.stats.steps % 2048 == 0
+    run.rewind()
+    assert run.stats.exact
+
+
+@pytest.mark.parametrize("per_run", [1, 2])
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_ctrl_c_on_the_way_back(ctrl_c, monkeypatch, chunk, per_run):
+    run = digits_like(steps=20_000, lr=0.01, decay=0.999).train()
+    interrupt_at_chunk(monkeypatch, chunk)
+    with fastrev.threads(per_run=per_run), pytest.raises(KeyboardInterrupt):
+        run.pullback(run.w)
+    left = int(run._state.cursor[0])
+    assert 20_000 - 2048 * chunk <= left <= 20_000
+    with pytest.raises(fastrev.ReversalError, match=f"stopped with {left} steps to go"):
+        run.pullback(run.w)
+    run.rewind()
+    assert run.stats.exact
+
+
+def test_a_chunk_is_about_a_tenth_of_a_second():
+    """Ctrl-C is answered between two of them."""
+    from fastrev._engine import walk
+
+    for case in (digits_like(steps=3), digits_like(steps=3, batch_size=None)):
+        found = walk.Walk(case.train()._problem)
+        assert 1 <= found.chunk_steps <= 2048
+        assert found.chunk_steps * found.trained.work_per_step <= 1e9 or found.chunk_steps == 1
