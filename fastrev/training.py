@@ -11,7 +11,9 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine import state as states
 from fastrev._engine.extras import progress_bar
+from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.problem import Problem, prepare
+from fastrev._engine.sgd import SGD
 from fastrev._engine.threads import Companion, one_thread
 from fastrev._engine.types import FloatArray
 from fastrev._engine.walk import Walk, WalkBack, nbytes
@@ -22,7 +24,7 @@ from fastrev.kernels.structures import Objective
 from fastrev.mlp import MLP
 from fastrev.results import Gradients, Stats
 
-WRT = ("lr", "decay", "w0", "v0", "l2", "x", "y", "example_weights")
+WRT = (*SGD.names, "w0", "v0", *MLPObjective.names)
 DEFAULT_WRT = ("lr", "decay", "w0", "v0", "l2")
 
 Undo = Callable[[Objective, int, int], int]  # chunk, steps done, steps to be left: why it ended
@@ -112,8 +114,9 @@ class Run:
             )
         wrt = arguments.distinct_choices("wrt", wrt, WRT)
         size = self._problem.trained.model.num_params
-        start = arguments.parameters("w_bar", w_bar, size), arguments.parameters("v_bar", self._zeros(v_bar), size)
-        back = WalkBack(self._walk, start[0].copy(), start[1].copy(), wrt, one_thread=one_thread())
+        dw = arguments.parameters("w_bar", w_bar, size).copy()
+        dv = np.zeros(size) if v_bar is None else arguments.parameters("v_bar", v_bar, size).copy()
+        back = WalkBack(self._walk, dw, dv, wrt, one_thread=one_thread())
         back.compile()
         self._adjoint_lost = True
         if back.steps_ahead:
@@ -211,9 +214,6 @@ class Run:
     def _proved(self) -> None:
         assert self._end is not None
         self._end = (*self._end[:2], replace(self._end[2], exact=True))
-
-    def _zeros(self, v_bar: npt.ArrayLike | None) -> npt.ArrayLike:
-        return np.zeros(self._problem.trained.model.num_params) if v_bar is None else v_bar
 
     def _divergence(self, reason: int, parameter: int) -> DivergenceError:
         step = int(self._state.cursor[0])

@@ -1,4 +1,4 @@
-"""The grid: int64 with 52 fraction bits, so values in (-2048, 2048) in steps of 2**-52.
+"""Grids: int64 with a number of fraction bits, 52 for weights and velocity: (-2048, 2048) in steps of 2**-52.
 
 int64 addition is exact and undoes exactly (modulo 2**64 even where it overflows), which float addition does not.
 Every float that moves the state is rounded to the grid first.
@@ -6,35 +6,49 @@ Every float that moves the state is rounded to the grid first.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ._jit import inlined, kernel
 from .primitives import rint, wrapping_add, wrapping_sub
 
-FRACTION_BITS = 52
-SCALE = 2.0**FRACTION_BITS
-STEP = 2.0**-FRACTION_BITS
-LIMIT = 2.0 ** (63 - FRACTION_BITS)  # magnitudes below it are on the grid
+
+class Grid(NamedTuple):
+    """How integers stand for numbers.  It belongs to a buffer: not every rule's fit into the same range."""
+
+    scale: float
+    step: float
+    limit: float  # magnitudes below it are on the grid
+
+
+def grid_of(fraction_bits: int) -> Grid:
+    """The grid with that many fraction bits."""
+    return Grid(2.0**fraction_bits, 2.0**-fraction_bits, 2.0 ** (63 - fraction_bits))
+
+
+GRID = grid_of(fraction_bits=52)  # of weights and velocity
+LIMIT = GRID.limit
 
 OUTSIDE = np.int64(-(2**63))  # the sign bit: what the range guards or together
 
 
 @inlined
-def to_float(c):
+def to_float(c, grid):
     """The grid value as float64: rounded to 53 significant bits, then scaled exactly."""
-    return np.float64(c) * STEP
+    return np.float64(c) * grid.step
 
 
 @inlined
-def to_grid(x):
+def to_grid(x, grid):
     """The float64 rounded to the grid, ties to even; 0 where `outside(x)`, so that no input is undefined behaviour."""
-    return np.int64(rint((x if abs(x) < LIMIT else 0.0) * SCALE))
+    return np.int64(rint((x if abs(x) < grid.limit else 0.0) * grid.scale))
 
 
 @inlined
-def outside(x):
+def outside(x, grid):
     """Sign bit set where the float is not on the grid: too large, infinite or NaN."""
-    return np.int64(0) if abs(x) < LIMIT else OUTSIDE
+    return np.int64(0) if abs(x) < grid.limit else OUTSIDE
 
 
 @inlined
@@ -48,8 +62,8 @@ def floats_to_grid(x, grid):
     """Round a float64 array to the grid.  Returns whether every element is on it."""
     flags = np.int64(0)
     for p in range(x.size):
-        flags |= outside(x[p])
-        grid[p] = to_grid(x[p])
+        flags |= outside(x[p], GRID)
+        grid[p] = to_grid(x[p], GRID)
     return flags >= 0
 
 
@@ -57,14 +71,14 @@ def floats_to_grid(x, grid):
 def grid_to_floats(grid, x):
     """The inverse of `floats_to_grid`, rounded to the type of `x`."""
     for p in range(grid.size):
-        x[p] = to_float(grid[p])
+        x[p] = to_float(grid[p], GRID)
 
 
 @kernel
 def add_grid(x, grid):
     """x += the grid values, in the type of `x`."""
     for p in range(grid.size):
-        x[p] = to_float(grid[p]) + np.float64(x[p])
+        x[p] = to_float(grid[p], GRID) + np.float64(x[p])
 
 
 @kernel
@@ -90,9 +104,9 @@ def _add(grid, x):
     """Returns flags with the sign bit set if something left the grid."""
     flags = np.int64(0)
     for p in range(x.size):
-        a, b = grid[p], to_grid(x[p])
+        a, b = grid[p], to_grid(x[p], GRID)
         grid[p] = wrapping_add(a, b)
-        flags |= outside(x[p]) | overflow(a, b, grid[p])
+        flags |= outside(x[p], GRID) | overflow(a, b, grid[p])
     return flags
 
 
@@ -100,7 +114,7 @@ def _add(grid, x):
 def _subtract(grid, x):
     flags = np.int64(0)
     for p in range(x.size):
-        a, b = grid[p], to_grid(x[p])
+        a, b = grid[p], to_grid(x[p], GRID)
         grid[p] = wrapping_sub(a, b)
-        flags |= outside(x[p]) | overflow(grid[p], b, a)
+        flags |= outside(x[p], GRID) | overflow(grid[p], b, a)
     return flags

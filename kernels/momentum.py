@@ -14,7 +14,7 @@ where it left the grid.  A pass over g, v and w to check beforehand would cost a
 (`python -m bench.choices check`).
 
 This room is one of the rules by which a step can be made.  What a rule offers to the walks (training.py, adjoint.py)
-are the six functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the kernels below them
+are the eight functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the kernels below them
 work on the parameters of one span, which share alpha and gamma.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 from . import checksums
 from . import information_buffer as buffer
 from ._jit import inlined, kernel
-from .fixed_point import LIMIT, outside, overflow, to_float, to_grid
+from .fixed_point import GRID, add_grid, grid_to_floats, outside, overflow, to_float, to_grid
 from .primitives import ZERO, like, wrapping_add, wrapping_sub
 from .reductions import dot
 
@@ -67,7 +67,7 @@ def position_before(rule, state, t, w):
     for span in range(rule.leaders.size):
         start, stop, alpha, _, _ = _of_span(rule, t, span)
         for p in range(start, stop):
-            w[p] = to_float(wrapping_sub(state.w[p], to_grid(alpha * to_float(state.v[p]))))
+            w[p] = to_float(wrapping_sub(state.w[p], to_grid(alpha * to_float(state.v[p], GRID), GRID)), GRID)
 
 
 @inlined
@@ -81,6 +81,18 @@ def undo_velocity(rule, state, g, t, scratch):
     gradients = checksums.remove(state.cursor[2], checksums.checksum(g))
     state.cursor[0], state.cursor[1], state.cursor[2] = t, top, gradients
     return True
+
+
+@inlined
+def record_before(state, v):
+    """What the adjoint needs of the state before a step is undone: its velocity."""
+    grid_to_floats(state.v, v)
+
+
+@inlined
+def record_after(state, g):
+    """And after it: v + g, in place of g."""
+    add_grid(g, state.v)
 
 
 @inlined
@@ -152,9 +164,9 @@ def _kick(v, g, share):
     flags = np.int64(0)
     for p in range(v.size):
         change = share * np.float64(g[p])
-        a, b = v[p], to_grid(change)
+        a, b = v[p], to_grid(change, GRID)
         total = wrapping_sub(a, b)
-        flags |= outside(change) | overflow(total, b, a)
+        flags |= outside(change, GRID) | overflow(total, b, a)
         v[p] = total
     return flags
 
@@ -162,7 +174,7 @@ def _kick(v, g, share):
 @inlined
 def _kick_back(v, g, share):
     for p in range(v.size):
-        v[p] = wrapping_add(v[p], to_grid(share * np.float64(g[p])))
+        v[p] = wrapping_add(v[p], to_grid(share * np.float64(g[p]), GRID))
 
 
 @inlined
@@ -170,10 +182,10 @@ def _move(w, v, alpha):
     """w <- w + alpha v.  Returns flags with the sign bit set if something left the grid."""
     flags = np.int64(0)
     for p in range(w.size):
-        change = alpha * to_float(v[p])
-        a, b = w[p], to_grid(change)
+        change = alpha * to_float(v[p], GRID)
+        a, b = w[p], to_grid(change, GRID)
         total = wrapping_add(a, b)
-        flags |= outside(change) | overflow(a, b, total)
+        flags |= outside(change, GRID) | overflow(a, b, total)
         w[p] = total
     return flags
 
@@ -181,7 +193,7 @@ def _move(w, v, alpha):
 @inlined
 def _move_back(w, v, alpha):
     for p in range(w.size):
-        w[p] = wrapping_sub(w[p], to_grid(alpha * to_float(v[p])))
+        w[p] = wrapping_sub(w[p], to_grid(alpha * to_float(v[p], GRID), GRID))
 
 
 @kernel
@@ -210,8 +222,8 @@ def _diagnose(w, v, g, alpha, n, d, start, stop):
             return NOT_FINITE, p
     share = 1.0 - n / d
     for p in range(start, stop):
-        velocity = to_float(v[p]) * (n / d) - share * g[p]
-        if not max(abs(velocity), abs(alpha * velocity), abs(to_float(w[p]) + alpha * velocity)) < LIMIT:
+        velocity = to_float(v[p], GRID) * (n / d) - share * g[p]
+        if not max(abs(velocity), abs(alpha * velocity), abs(to_float(w[p], GRID) + alpha * velocity)) < GRID.limit:
             return OFF_GRID, p
     return OFF_GRID, start  # off by less than these floats can tell
 

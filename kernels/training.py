@@ -5,7 +5,7 @@ from __future__ import annotations
 from . import handover, momentum
 from . import information_buffer as buffer
 from ._jit import inlined, kernel
-from .fixed_point import add_grid, grid_to_floats
+from .fixed_point import grid_to_floats
 from .mlp_objective import step_gradient
 from .primitives import ZERO
 
@@ -50,13 +50,13 @@ def _undo(objective, rule, state, record, work, stop):
         w, v, g = record.steps.w[steps % slots], record.steps.v[steps % slots], record.steps.g[steps % slots]
         if not handover.wait(progress, handover.STEPS_READ, steps - slots + 1):
             return ABANDONED
-        grid_to_floats(state.v, v)
+        momentum.record_before(state, v)
         momentum.undo_position(rule, state, t)
         grid_to_floats(state.w, w)
         blocks = step_gradient(objective, record, work, t, blocks, w, g)
         if not momentum.undo_velocity(rule, state, g, t, work.scratch):
             return TAIL_EMPTY
-        add_grid(g, state.v)
+        momentum.record_after(state, g)
         steps += 1
         handover.announce(progress, handover.STEPS_WRITTEN, steps)
     return momentum.FINE

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fastrev.kernels import fixed_point
-from fastrev.kernels.fixed_point import FRACTION_BITS, LIMIT, STEP
+from fastrev.kernels.fixed_point import GRID, LIMIT
 from tests import naive
 from tests.reversal import check_reversible
 
@@ -38,7 +38,7 @@ def grid_to_floats(*grid: int, dtype: Any = np.float64) -> npt.NDArray[Any]:
 
 
 def test_constants() -> None:
-    assert (FRACTION_BITS, STEP, LIMIT) == (naive.FRACTION_BITS, 2.0**-52, 2048.0)
+    assert (GRID.scale, GRID.step, LIMIT) == (2.0**naive.FRACTION_BITS, 2.0**-52, 2048.0)
 
 
 @settings(deadline=None)
@@ -51,7 +51,7 @@ def test_rounding_is_that_of_exact_fractions(x: list[float]) -> None:
 @given(st.integers(-(2**53), 2**53))
 def test_halfway_goes_to_even(twice: int) -> None:
     """From 2**-53 up to 1 there are floats halfway between two grid values."""
-    assert floats_to_grid(twice * STEP / 2) == ([round(twice / 2)], True)
+    assert floats_to_grid(twice * GRID.step / 2) == ([round(twice / 2)], True)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_halfway_goes_to_even(twice: int) -> None:
     ],
 )  # fmt: skip
 def test_ties_by_hand(steps: float, nearest: int) -> None:
-    assert floats_to_grid(steps * STEP) == ([nearest], True)
+    assert floats_to_grid(steps * GRID.step) == ([nearest], True)
 
 
 @settings(deadline=None)
@@ -117,13 +117,13 @@ def test_addition_is_exact_modulo_2_to_the_64_and_says_when_it_wrapped(data: st.
 @pytest.mark.parametrize(
     ("c", "x", "sum_fits", "difference_fits"),
     [
-        (INT_MAX, STEP, False, True),
-        (INT_MAX, -STEP, True, False),
-        (INT_MAX - 1, STEP, True, True),
-        (INT_MIN, STEP, True, False),
-        (INT_MIN, -STEP, False, True),
-        (INT_MIN + 1, -STEP, True, True),
-        (INT_MIN + 1, STEP, True, True),
+        (INT_MAX, GRID.step, False, True),
+        (INT_MAX, -GRID.step, True, False),
+        (INT_MAX - 1, GRID.step, True, True),
+        (INT_MIN, GRID.step, True, False),
+        (INT_MIN, -GRID.step, False, True),
+        (INT_MIN + 1, -GRID.step, True, True),
+        (INT_MIN + 1, GRID.step, True, True),
         (0, JUST_BELOW, True, True),
         (2**10 - 1, JUST_BELOW, True, True),  # 2**63 - 1
         (2**10, JUST_BELOW, False, True),

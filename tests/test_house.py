@@ -200,8 +200,8 @@ print(w[0] / 2**52, sum(undo_position.stats.cache_hits.values()), sum(undo_posit
     assert run_python(script, tmp_path).split() == ["4.0", "0", "1"]
     assert run_python(script, tmp_path).split() == ["4.0", "1", "0"]
     source = callee.read_text(encoding="utf-8")
-    assert source.count("STEP = 2.0**-FRACTION_BITS") == 1
-    edited = source.replace("STEP = 2.0**-FRACTION_BITS", "STEP = 4.0 * 2.0**-FRACTION_BITS")
+    assert source.count("np.float64(c) * grid.step") == 1
+    edited = source.replace("np.float64(c) * grid.step", "np.float64(c) * grid.step * 4.0")
     callee.write_text(edited, encoding="utf-8")
     assert run_python(script, tmp_path).split() == ["1.0", "0", "1"]
     assert run_python(script, tmp_path).split() == ["1.0", "1", "0"]

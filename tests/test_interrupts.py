@@ -188,17 +188,15 @@ run.pullback(run.w)
 length = time.perf_counter() - start
 before = os.sched_getaffinity(0)
 signal.signal(signal.SIGALRM, signal.default_int_handler)     # a KeyboardInterrupt in the main thread, as Ctrl-C is one
-came = within = 0
+came = 0
 while came < count:
     run = case.train()
-    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 1.2 * length))
     try:
         try:
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 1.2 * length))
             run.pullback(run.w)
-            within += 1
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        within -= 1
     except KeyboardInterrupt:
         came += 1
         assert os.sched_getaffinity(0) == before

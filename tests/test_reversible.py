@@ -186,7 +186,7 @@ RATIO_FAULTS = [
     ((9.0, 10), "Argument 'n' must be a whole number, not 9.0."),
     ((9, 10.0), "Argument 'd' must be a whole number, not 10.0."),
     ((True, 2), "Argument 'n' must be a whole number, not True."),
-    ((1, np.True_), "Argument 'd' must be a whole number, not np.True_."),
+    ((1, np.True_), f"Argument 'd' must be a whole number, not {np.True_!r}."),  # NumPy 1 says True
     (("1", 2), "Argument 'n' must be a whole number, not '1'."),
     ((None, 2), "Argument 'n' must be a whole number, not None."),
 ]
