@@ -117,7 +117,6 @@ def meta_grad(
     arguments.distinct_choices("wrt", wrt, WRT)
     if not isinstance(model, MLP):
         raise arguments.fault("model", "be a fastrev.MLP", type(model).__name__)
-    compilation.begin(model.dtype)
     valid_data, valid_examples = as_pair(model, "valid", valid)
     run = run_training(
         model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,

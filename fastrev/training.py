@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments
+from fastrev._engine import arguments, compilation
 from fastrev._engine import state as states
 from fastrev._engine.extras import progress_bar
 from fastrev._engine.mlp_objective import MLPObjective
@@ -117,7 +117,8 @@ class Run:
         dw = arguments.parameters("w_bar", w_bar, size).copy()
         dv = np.zeros(size) if v_bar is None else arguments.parameters("v_bar", v_bar, size).copy()
         back = WalkBack(self._walk, dw, dv, wrt, one_thread=one_thread())
-        back.compile()
+        compilation.finish(self._problem.trained.model.dtype)
+        compilation.here(back.compile)  # not on the second thread
         self._adjoint_lost = True
         if back.steps_ahead:
             self._take_back(self._in_turn(back), progress, back.nbytes)
@@ -287,6 +288,7 @@ def train(
             batches=batches, l2=l2, v0=v0, example_weights=example_weights,
         )
     )  # fmt: skip
+    compilation.begin(model.dtype)
     try:
         run._advance(progress)
     except KeyboardInterrupt:

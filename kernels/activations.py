@@ -13,7 +13,7 @@ Both derivatives follow from a = phi(z), so z is not kept:
 from __future__ import annotations
 
 from . import elementary
-from ._jit import kernel
+from .jit import kernel
 from .primitives import fma, like
 
 TANH, SIGMOID, RELU, SOFTPLUS, IDENTITY = range(5)

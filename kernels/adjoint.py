@@ -21,7 +21,7 @@ its gradients are off by up to a percent for it.
 from __future__ import annotations
 
 from . import handover, momentum
-from ._jit import kernel
+from .jit import kernel
 from .mlp_objective import pull_gradient
 from .training import ABANDONED
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from . import information_buffer as buffer
 from . import momentum
-from ._jit import kernel
 from .checksums import checksum
+from .jit import kernel
 
 
 @kernel

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import inlined, kernel
+from .jit import inlined, kernel
 from .primitives import bits, shift_right, wrapping_add, wrapping_mul, wrapping_sub
 
 _KEY = np.int64(-0x61C8864680B583EB)  # 2**64 over the golden ratio: k_p = (p + 1) * _KEY fills 64 bits evenly

@@ -10,7 +10,7 @@ so that r is exact.
 
 from __future__ import annotations
 
-from ._jit import inlined
+from .jit import inlined
 from .primitives import by_precision, fma, like, power_of_two, rint
 
 _LOG2_E = 1.4426950408889634

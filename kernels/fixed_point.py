@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ._jit import inlined, kernel
+from .jit import inlined, kernel
 from .primitives import rint, wrapping_add, wrapping_sub
 
 

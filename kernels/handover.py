@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from ._jit import kernel, primitive
+from .jit import kernel, primitive
 from .primitives import address
 
 # Positions in `Record.progress`, each in a cache line (two, as they are fetched in pairs) of its own

@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import inlined, kernel
+from .jit import inlined, kernel
 from .primitives import floor, fma, wrapping_add, wrapping_mul, wrapping_sub
 
 MAX_DENOMINATOR = 2**16  # D

@@ -5,7 +5,7 @@ All matrices have `rows` rows and lie in flat arrays from an offset on.
 
 from __future__ import annotations
 
-from ._jit import inlined, kernel
+from .jit import inlined, kernel
 from .primitives import ONE, ZERO, copy_elements, fma, like
 from .products import product, transpose
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import elementary
-from ._jit import inlined, kernel
+from .jit import inlined, kernel
 from .primitives import like
 
 CROSS_ENTROPY, SQUARED_ERROR, LOGISTIC = range(3)

@@ -11,8 +11,8 @@ the activation arrays, where the rows of a layer lie behind those of the layers 
 from __future__ import annotations
 
 from . import losses
-from ._jit import inlined, kernel
 from .activations import activate, through_slope
+from .jit import inlined, kernel
 from .layers import add_parameter_gradient, add_through_weights, affine, clear
 from .primitives import ZERO, copy_elements, like
 from .structures import Batch

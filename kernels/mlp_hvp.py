@@ -13,7 +13,7 @@ likewise for the targets and the example weights.
 from __future__ import annotations
 
 from . import activations, losses
-from ._jit import inlined, kernel
+from .jit import inlined, kernel
 from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply_add
 from .mlp_gradient import ROWS, add_gradient, consecutive, layer_input, outputs_offset
 from .primitives import ONE, ZERO

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import handover, losses
-from ._jit import inlined, kernel
+from .jit import inlined, kernel
 from .layers import clear
 from .mlp_gradient import ROWS, add_gradient, add_penalty, outputs_offset
 from .mlp_hvp import add_hvp

@@ -24,8 +24,8 @@ import numpy as np
 
 from . import checksums
 from . import information_buffer as buffer
-from ._jit import inlined, kernel
 from .fixed_point import GRID, add_grid, grid_to_floats, outside, overflow, to_float, to_grid
+from .jit import inlined, kernel
 from .primitives import ZERO, like, wrapping_add, wrapping_sub
 from .reductions import dot
 

@@ -8,7 +8,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from ._jit import primitive
+from .jit import primitive
 
 # Zero and one as arguments of kernels: Numba compiles a kernel once more for every pattern of literal arguments
 ZERO, ONE = np.int64(0), np.int64(1)

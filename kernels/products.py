@@ -26,7 +26,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from ._jit import inlined, kernel, primitive
+from .jit import inlined, kernel, primitive
 from .primitives import address, after
 from .vectors import AVX512, VECTOR, Vectors, each
 
@@ -142,6 +142,7 @@ def _panel(columns: int) -> Any:
         if i < m:
             row(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n))
 
+    panel.__name__ = panel.__qualname__ = f"_panel_of_{columns}"  # a kernel is known by its name
     return kernel(panel)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import kernel
 from .information_buffer import MAX_DENOMINATOR
+from .jit import kernel
 
 
 @kernel

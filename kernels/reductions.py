@@ -7,7 +7,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils, types
 
-from ._jit import kernel, primitive
+from .jit import kernel, primitive
 from .vectors import VECTOR, Vectors, each
 
 # Chains of fused multiply-adds, element p on chain p mod 32, that are then added in halves.  One running sum would wait

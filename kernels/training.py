@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from . import handover, momentum
 from . import information_buffer as buffer
-from ._jit import inlined, kernel
 from .fixed_point import grid_to_floats
+from .jit import inlined, kernel
 from .mlp_objective import step_gradient
 from .primitives import ZERO
 

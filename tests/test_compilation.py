@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import fastrev
 from fastrev._engine import compilation
+from fastrev.kernels import code_cache
+from tests.test_house import PACKAGE
 
 SCRIPT = """
 import numpy as np, fastrev
@@ -23,27 +29,97 @@ for kernel in (training.make, adjoint.pull, mlp_gradient.mean_loss_and_gradient)
 """
 
 
-def first_call(cache, **environment):
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": os.pathsep.join(sys.path)} | environment
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=False)
+def run_script(script, copy):
+    """Run a script in a fresh interpreter with a copy of the package, which keeps its code to itself."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(copy / "numba")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(copy), *map(str, sys.path)])
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.split("\n")[:3]
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """What a first call leaves on disk."""
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copytree(PACKAGE, copy / "fastrev", ignore=shutil.ignore_patterns("__pycache__"))
+    return copy, run_script(SCRIPT, copy)
 
 
 @pytest.mark.skipif(not compilation._possible(), reason="needs two cores")
-def test_the_way_back_is_compiled_beside_the_way_there(tmp_path):
-    assert first_call(tmp_path) == ["0 1", "1 0", "1 0"]
-    assert first_call(tmp_path) == ["1 0", "1 0", "1 0"]
+def test_the_way_back_is_compiled_beside_the_way_there(kept):
+    copy, first = kept
+    assert first == ["0 1", "1 0", "1 0"]
+    assert run_script(SCRIPT, copy) == ["1 0", "1 0", "1 0"]
+
+
+def test_ctrl_c_is_answered_while_the_way_back_is_compiled(kept):
+    """By the second process, and where that is of no help by this one; the next call works."""
+    script = """
+import os, signal, threading, time
+import numpy as np, fastrev
+from fastrev._engine import compilation
+from fastrev.kernels import adjoint
+from numba.core import event
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
+compilation._possible = lambda: True
+compilation._SCRIPT = "import time; time.sleep(600)"
+sent = []
+
+def press():
+    sent.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+
+class Press(event.Listener):
+    def on_start(self, event):
+        if event.data["dispatcher"] is adjoint.pull and len(sent) == 1:
+            threading.Timer(0.3, press).start()
+
+    def on_end(self, event):
+        pass
+
+def interrupted():
+    try:
+        run.pullback(run.w)
+    except KeyboardInterrupt:
+        print(time.monotonic() - sent[-1] < 2)
+
+event.register("numba:compile", Press())
+model = fastrev.MLP((2, 3, 2), dtype=np.float32)
+x, y = np.ones((4, 2)), np.array([0, 1, 0, 1])
+run = fastrev.train(model, model.init(0), train=(x, y), lr=0.1, decay=0.9, steps=3)
+helper, = compilation._helpers.values()
+threading.Timer(0.3, press).start()
+interrupted()
+print(helper.returncode is not None)
+interrupted()
+run.pullback(run.w)
+print(run.stats.exact)
+"""
+    copy, _ = kept
+    for file in copy.rglob("adjoint.pull-*.nbc"):
+        file.unlink()
+    assert run_script(script, copy) == ["True"] * 4
 
 
 @pytest.fixture
 def cold(monkeypatch, tmp_path):
     """As before the first call, with a second process possible."""
     monkeypatch.setattr(compilation, "_helpers", {})
-    monkeypatch.setattr(compilation, "_cached", lambda: False)
+    monkeypatch.setattr(compilation, "_asked", set())
+    monkeypatch.setattr(compilation, "_compiled", lambda dtype: False)
     monkeypatch.setattr(compilation, "_possible", lambda: True)
-    monkeypatch.setattr(compilation, "_pull", type("NotCompiled", (), {"overloads": {}}))
     return monkeypatch
+
+
+FLOAT64 = np.dtype(np.float64)
+
+
+def begun():
+    compilation.begin(FLOAT64)
+    (helper,) = compilation._helpers.values()
+    return helper
 
 
 def test_a_system_without_processes_does_without(cold):
@@ -51,19 +127,122 @@ def test_a_system_without_processes_does_without(cold):
         raise PermissionError("no processes here")
 
     cold.setattr(subprocess, "Popen", refuse)
-    compilation.begin(np.dtype(np.float64))
-    compilation.finish(np.dtype(np.float64))
+    compilation.begin(FLOAT64)
+    compilation.finish(FLOAT64)
 
 
 def test_a_failing_process_is_waited_for(cold):
     cold.setattr(sys, "path", ["/nonexistent"])
-    compilation.begin(np.dtype(np.float64))
-    compilation.finish(np.dtype(np.float64))
-    (helper,) = compilation._helpers.values()
+    helper = begun()
+    compilation.finish(FLOAT64)
+    assert helper.returncode > 0
+    assert not compilation._helpers
+
+
+def test_a_hanging_process_is_ended(cold):
+    cold.setattr(compilation, "_SCRIPT", "import time; time.sleep(600)")
+    cold.setattr(compilation, "_TIME_LIMIT", 0.1)
+    helper = begun()
+    compilation.finish(FLOAT64)
     assert helper.returncode is not None
 
 
-@pytest.mark.parametrize("program", ["", "uwsgi", "blender", "my_application"])
+def test_a_killed_process_is_no_loss(cold):
+    cold.setattr(compilation, "_SCRIPT", "import time; time.sleep(600)")
+    helper = begun()
+    helper.kill()
+    compilation.finish(FLOAT64)
+
+
+def test_no_process_is_left_behind(cold):
+    cold.setattr(compilation, "_SCRIPT", "import time; time.sleep(600)")
+    helper = begun()
+    compilation._end_all()
+    assert helper.returncode is not None
+
+
+def test_ctrl_c_ends_the_process_too(cold):
+    cold.setattr(compilation, "_SCRIPT", "import time; time.sleep(600)")
+    helper = begun()
+    wait = helper.wait
+
+    def interrupted(timeout=None):
+        if timeout is not None:
+            raise KeyboardInterrupt
+        return wait()
+
+    cold.setattr(helper, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compilation.finish(FLOAT64)
+    assert helper.returncode is not None
+    compilation.finish(FLOAT64)
+
+
+def test_the_process_finds_modules_where_this_one_does(cold, tmp_path):
+    """Also where a place is a `Path`, which Python passes over and some programs leave there."""
+    out = tmp_path / "out"
+    cold.setattr(
+        compilation, "_SCRIPT", compilation._SCRIPT.split("from")[0] + f"open({str(out)!r}, 'w').write(sys.path[0])"
+    )
+    cold.setattr(sys, "path", [tmp_path / "ü", *sys.path])
+    begun()
+    compilation.finish(FLOAT64)
+    assert out.read_text() == str(tmp_path / "ü")
+
+
+def test_it_is_asked_once_and_after_the_arguments_were_checked(cold):
+    started = []
+    cold.setattr(subprocess, "Popen", lambda *arguments, **options: started.append(arguments))
+    finished = []
+    cold.setattr(compilation, "finish", finished.append)
+    model = fastrev.MLP((2, 3, 2))
+    x, y = np.ones((4, 2)), np.array([0, 1, 0, 1])
+    good = {"train": (x, y), "lr": 0.1, "decay": 0.9, "steps": 3}
+    for bad in ({"lr": -1.0}, {"decay": 2.0}, {"train": (x, y[:3])}):
+        with pytest.raises(fastrev.ArgumentError):
+            fastrev.train(model, model.init(0), **(good | bad))
+    with pytest.raises(fastrev.ArgumentError):
+        fastrev.meta_grad(model, model.init(0), valid=(x, y[:3]), **good)
+    assert not started
+    for _ in range(2):
+        run = fastrev.train(model, model.init(0), **good)
+    assert len(started) == 1
+    run.pullback(run.w)
+    assert finished == [model.dtype]
+
+
+def test_a_missed_ctrl_c_is_made_up_for():
+    """What C calls by ctypes prints and forgets its exceptions; so does what LLVM calls when it has compiled."""
+
+    @ctypes.CFUNCTYPE(None)
+    def called_by_c():
+        raise KeyboardInterrupt
+
+    hook = sys.unraisablehook
+    with pytest.raises(KeyboardInterrupt):
+        compilation.here(called_by_c)
+    assert sys.unraisablehook is hook
+    compilation.here(lambda: None)
+
+
+@pytest.mark.parametrize("program", ["", "uwsgi", "blender", "my_application", "python_app", "pythonic"])
 def test_another_program_is_never_started(monkeypatch, program):
     monkeypatch.setattr(sys, "executable", program)
+    assert not compilation._possible()
+
+
+@pytest.mark.parametrize("program", ["python", "python3.11", "python3.13t", "python.exe", "pythonw.exe", "Python"])
+def test_an_interpreter_is_known(monkeypatch, program):
+    monkeypatch.setattr(sys, "executable", f"/usr/bin/{program}")
+    assert compilation._is_python()
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    assert not compilation._is_python()
+
+
+@pytest.mark.skipif(not compilation._possible(), reason="needs two cores")
+def test_nothing_is_started_where_it_could_not_leave_anything(monkeypatch, tmp_path):
+    monkeypatch.setattr(code_cache, "_folders", lambda: [tmp_path])
+    assert compilation._possible()
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(code_cache, "_folders", lambda: [Path("/dev/null/code")])
     assert not compilation._possible()

@@ -7,10 +7,13 @@ costs its gain: what it did not leave in the cache is compiled here.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import os
+import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +25,66 @@ from fastrev._engine.problem import prepare
 from fastrev._engine.threads import cores
 from fastrev._engine.walk import Walk, WalkBack
 from fastrev.kernels import adjoint
+from fastrev.kernels import code_cache as cache
+
+_TIME_LIMIT = 120.0  # seconds that a call waits for the second process, which needs 8
+_SCRIPT = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from fastrev._engine import compilation
+compilation.way_back(sys.argv[2])
+"""
 
 _pull: Any = adjoint.pull  # Numba's dispatcher
+_asked: set[str] = set()  # for which precisions the question arose, which it does once
 _helpers: dict[str, subprocess.Popen[bytes]] = {}
 
 
 def begin(dtype: np.dtype[np.floating]) -> None:
     """Start the second process, if nothing is in the cache and there is a core for it."""
-    if not _pull.overloads and dtype.name not in _helpers and not _cached() and _possible():
-        command = [
-            sys.executable,
-            "-c",
-            f"from fastrev._engine import compilation; compilation.way_back({dtype.name!r})",
-        ]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        nothing = subprocess.DEVNULL
-        with contextlib.suppress(OSError):  # a system that allows no processes
+    if dtype.name in _asked:
+        return
+    _asked.add(dtype.name)
+    with contextlib.suppress(Exception):  # such as of a system that allows no processes
+        if not _compiled(dtype) and _possible():
+            search = json.dumps([str(place) for place in sys.path])
+            nothing = subprocess.DEVNULL
             _helpers[dtype.name] = subprocess.Popen(
-                command, env=environment, stdin=nothing, stdout=nothing, stderr=nothing
+                [sys.executable, "-c", _SCRIPT, search, dtype.name], stdin=nothing, stdout=nothing, stderr=nothing
             )
 
 
 def finish(dtype: np.dtype[np.floating]) -> None:
-    """Wait for what `begin` started."""
-    if dtype.name in _helpers:
-        _helpers[dtype.name].wait()
+    """Wait for what `begin` started, but not for ever; on Ctrl-C it ends as well."""
+    if helper := _helpers.pop(dtype.name, None):
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                helper.wait(_TIME_LIMIT)
+        finally:
+            _end(helper)
+
+
+def here(kernel: Callable[[], object]) -> None:
+    """Call a kernel that is yet to be compiled, so that Ctrl-C ends it.
+
+    An exception in what LLVM calls back to hand over its code is printed and forgotten, and so a Ctrl-C of before.
+    """
+    missed = []
+    hook = sys.unraisablehook
+
+    def keep(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            missed.append(unraisable.exc_value)
+        else:
+            hook(unraisable)
+
+    sys.unraisablehook = keep
+    try:
+        kernel()
+    finally:
+        sys.unraisablehook = hook
+    if missed:
+        raise KeyboardInterrupt
 
 
 def way_back(dtype: str) -> None:
@@ -62,10 +100,28 @@ def way_back(dtype: str) -> None:
     evaluation.gradient(model, w.astype(model.dtype), trained.data, trained.examples, trained.l2)
 
 
-def _cached() -> bool:
-    return any(Path(_pull.stats.cache_path).glob("adjoint.pull-*.nbi"))
+def _compiled(dtype: np.dtype[np.floating]) -> bool:
+    here = any(cache.precision(types) == dtype.name for types in _pull.overloads)
+    return here or cache.holds(_pull, dtype.name)
 
 
 def _possible() -> bool:
-    # an interpreter inside another program names that program as its executable
-    return cores() > 1 and Path(sys.executable or "").name.startswith("python")
+    return cores() > 1 and _is_python() and _pull.stats.cache_path is not None and cache.writable()
+
+
+def _is_python() -> bool:
+    """Whether the executable is an interpreter: that of a program with one inside would start the program again."""
+    name = Path(sys.executable or "").name
+    return not getattr(sys, "frozen", False) and re.fullmatch(r"(?i)pythonw?[\d.]*[a-z]?(\.exe)?", name) is not None
+
+
+def _end(helper: subprocess.Popen[bytes]) -> None:
+    helper.kill()  # nothing, if it has ended
+    helper.wait()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Leave no process behind where there was training only."""
+    for helper in _helpers.values():
+        _end(helper)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numba
 from numba.extending import intrinsic
+
+from . import code_cache
+from .code_cache import config
+
+if config.DISABLE_JIT:
+    raise ImportError(
+        f"fastrev needs Numba's compiler, which NUMBA_DISABLE_JIT={config.DISABLE_JIT} switches off: its kernels are "
+        "written in instructions that only compiled code has. Unset that variable and start Python again."
+    )
 
 Function = Callable[..., Any]
 
@@ -21,25 +28,20 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def _source_stamp() -> tuple[tuple[str, int, int], ...]:
-    """Name, modification time and size of every source file of the kernels."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
-
-
-_STAMP = _source_stamp()
+_names: set[tuple[str, str]] = set()
 
 
 def kernel(function: Function) -> Function:
-    """Compile `function` lazily, one specialisation per dtype, cached on disk.
-
-    Numba invalidates a cached function when its own file changes, but not when a file that it calls into does
-    (https://numba.readthedocs.io/en/stable/developer/caching.html).  A stale half of a do/undo pair would be the worst
-    of errors here, so the stamp of the index covers all of the kernels' files.
-    """
-    compiled: Function = numba.njit(function, cache=True, nogil=True, **_OPTIONS)
-    with contextlib.suppress(AttributeError):  # Numba's own stamp then stands
-        compiled._cache._cache_file._source_stamp = _STAMP  # type: ignore[attr-defined]
+    """Compile `function` lazily, one specialisation per dtype, cached on disk under its name (code_cache.py)."""
+    name = function.__module__, function.__qualname__
+    if name in _names:
+        raise ValueError(
+            f"There is a kernel {'.'.join(name)} already, and the cache knows kernels by their names. Give this one "
+            "another; and start a new process after an edit, as a reloaded module would be taken for the old one."
+        )
+    _names.add(name)
+    compiled: Function = numba.njit(function, nogil=True, **_OPTIONS)
+    code_cache.attach(compiled)
     return compiled
 
 
