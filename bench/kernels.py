@@ -9,7 +9,6 @@ Kernels run as in a step, on the arrays of a step, but each by itself, so its op
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,6 +19,7 @@ import numba
 import numpy as np
 
 from bench.report import processor
+from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES
 from fastrev._engine import state
 from fastrev.kernels import (
@@ -54,22 +54,8 @@ class Call:
 
 def seconds(kernel: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     """The shortest time of a call from compiled code."""
-
-    @numba.njit
-    def repeat(count, *arguments):
-        for _ in range(count):
-            kernel(*arguments)
-
-    repeat(1, *arguments)
-    start = time.perf_counter()
-    repeat(10, *arguments)
-    count = max(10, int(10 * 2e-3 / (time.perf_counter() - start)))
-    times = []
-    for _ in range(15):
-        start = time.perf_counter()
-        repeat(count, *arguments)
-        times.append((time.perf_counter() - start) / count)
-    return min(times)
+    measure = stopwatch(kernel, *arguments)
+    return min(measure() for _ in range(15))
 
 
 def rates() -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """exp, tanh and their kin, written so that a loop over an array vectorises.
 
-Numba's own are scalar calls into libm: 17-19 ns an element for tanh, a third of a training step of a small network.
-These are branch-free polynomials, 0.5-1 ns an element, within 3 ulp (tests/test_elementary.py).  All work in the type
-of their argument.
+Numba's own are scalar calls into libm: 15-19 ns an element for tanh, most of a training step of a small network.
+These are branch-free polynomials, 0.5-1 ns an element, 1-2 without AVX-512 (`python -m bench.choices tanh`), within
+3 ulp (tests/test_elementary.py).  All work in the type of their argument.
 
 Method: Cody and Waite (1980).  x = k ln 2 + r with |r| <= ln 2 / 2, then exp(x) = 2**k exp(r), with ln 2 in two parts
 so that r is exact.

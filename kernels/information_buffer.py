@@ -21,7 +21,8 @@ This differs from the paper's Algorithm 3 in:
    stay in [LOW, HIGH), where LOW = D**2 and HIGH = b (D**2 + D), D = 2**16 is the largest denominator, b = 2**16 the
    range of a word.
 3. The undo knows a spill by the k it left: k < LOW div n.  From there to (HIGH/b - 1) div n, k can come of both, and a
-   *flag* word, 1 for a spill, is pushed to tell which.  One step in half a million needs it.
+   *flag* word, 1 for a spill, is pushed to tell which.  One step in some 700,000 needs it
+   (`python -m bench.choices words`).
 
 tests/test_information_buffer.py goes through all states at a small D = b.
 
@@ -42,12 +43,15 @@ BASE = 2**16  # b: a tail word's range; at least D, so that one word is enough f
 LOW = MAX_DENOMINATOR**2
 HIGH = BASE * (LOW + MAX_DENOMINATOR)
 # A fresh head: far from both ends, and 2**40 over the golden ratio.  Decays that are powers of two keep a head's
-# mantissa: from 2**40 itself every 16th halving would land on an ambiguous k, which doubled the bits of decay 1/2.
+# mantissa: from 2**40 itself every 16th halving would land on an ambiguous k, which doubles the bits of decay 1/2
+# (`python -m bench.choices start`).
 START = 0x9E3779B97F
 WORDS_PER_STEP = 2  # what one multiplication can push for one parameter: a word and a flag
 BLOCK = 512  # elements worked on at a time, so that the passes over a block meet in the L1 cache
 
-_LANES = 16  # elements that the search for the rare spill looks at together (8: +5 %, 32: +12 % time)
+# Elements that the search for the rare spill looks at together (8: +5 %, 32: +12 % time with AVX-512, all the same
+# without; `python -m bench.choices lanes`)
+_LANES = 16
 
 
 @kernel

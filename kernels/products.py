@@ -16,7 +16,8 @@ bench/test_products.py measures them again):
 
 A tile of C, ROWS x 3 vectors, stays in registers while k runs.  A is read element by element through its two
 strides, so A^T needs no copy; B and C have rows of N contiguous elements.  All matrices are flat arrays with an offset,
-below the first call plain addresses: an array is seven words as an argument, a quarter of the time of W3's products.
+below the first call plain addresses: an array is seven words as an argument, a sixth to a quarter of the time of W3's
+products (`python -m bench.choices addresses`).
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ from .jit import inlined, kernel, primitive
 from .primitives import address, after
 from .vectors import AVX512, VECTOR, Vectors, each
 
-# A tile of C: ROWS x 3 accumulators, 3 vectors of B and one of A fit in the 32 (else 16) registers.  Of 6x4, 8x3 and
-# 12x2, measured on the products above, 8x3 was the fastest (float64: 75, 92, 91).  Narrower panels have 2 vectors or 1;
-# 4 are 2 and 2, which is faster than 3 and 1 (50, 64, 32: 109 and 90).
+# A tile of C: ROWS x 3 accumulators, 3 vectors of B and one of A fit in the 32 (else 16) registers.  8x3 is faster than
+# 6x4 and 12x2 (200, 784, 50: 92, 75, 91), on a Zen 3, without AVX-512, 4x3 than 2x4 and 6x2 (36, 17, 33), measured by
+# `python -m bench.choices tiles`.  Narrower panels have 2 vectors or 1; 4 are 2 and 2, which is faster than 3 and 1
+# (50, 64, 32: 109 and 90; `python -m bench.choices panels`).
 ROWS = 8 if AVX512 else 4
-# B is walked in slices of this many rows, which stay in the L1 cache between two tiles (64: 90, 128: 92, all: 89)
+# B is walked in slices of this many rows, which stay in the L1 cache between two tiles (64: 90, 128: 92, all: 89;
+# `python -m bench.choices depth`)
 DEPTH = 128
 PAGE, STRIPE = 4096, 8
 
@@ -84,7 +87,9 @@ def transpose(a, a0, m, n, b):
         for i in range(m):
             for j in range(n):
                 b[j * m + i] = a[a0 + i * n + j]
-    else:  # a column falls on one set of the L1 cache: few columns at a time (512, 512: 0.2 ms, without 1.6)
+    else:
+        # a column falls on one set of the L1 cache: few columns at a time (512, 512: 0.2 ms, without 1.6;
+        # `python -m bench.choices transpose`)
         for j0 in range(0, n, STRIPE):
             for i in range(m):
                 for j in range(j0, min(j0 + STRIPE, n)):

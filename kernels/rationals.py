@@ -14,7 +14,7 @@ def best_ratios(gamma, n, d):
 
     The continued fraction of ``fractions.Fraction.limit_denominator`` in int64, with gamma rounded to 62 fraction bits;
     it takes the other of two ratios only where gamma is as near to both to 2**-61.  A hundred times as fast, which a
-    learned schedule with a decay of its own for every step and group needs.
+    learned schedule with a decay of its own for every step and group needs (`python -m bench.choices ratios`).
     """
     for k in range(gamma.size):
         p0, q0, p1, q1 = 0, 1, 1, 0

@@ -1,0 +1,693 @@
+"""The measured choices that comments state, measured again: ``python -m bench.choices [NAME ...]``.
+
+Each choice takes turns with what its comment names instead, so that what else the machine does falls on all of them
+alike.  A line gives the quartile of the better turns of each, the choice as it stands first, and for the others their
+ratio to it.  An alternative is other code, or the package with a piece of its text replaced: a copy in a temporary
+folder, with a process that imports from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+
+import fastrev
+from bench.products_alone import of_a_step
+from bench.stopwatch import stopwatch
+from bench.workloads import SHAPES, workload
+from fastrev.kernels import activations, elementary, fixed_point, losses, momentum, products, rationals, reductions
+from fastrev.kernels import information_buffer as buffer
+from fastrev.kernels.primitives import copy_elements
+from fastrev.kernels.vectors import VECTOR
+
+ROOT = Path(__file__).parent.parent
+PARAMETERS = 44_860  # of W1
+N, D, ALPHA = 9, 10, 1e-9
+
+Figures = dict[str, float]  # by what they are of
+Turn = Callable[[], Figures]
+Probe = Callable[[], Turn]  # prepares, which may take long, and returns what measures
+
+
+class Edit(NamedTuple):
+    """One piece of text, of which a file of the package has exactly one, and what takes its place."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How the package differs in the process that measures it."""
+
+    edits: tuple[Edit, ...] = ()
+    values: dict[str, Any] = field(default_factory=dict)  # of attributes of modules
+    cores: int | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is measured, and the contestants by their labels: the choice as it stands comes first."""
+
+    what: str
+    unit: str
+    probes: dict[str, Probe]
+    variants: dict[str, Variant] = field(default_factory=dict)  # of all labels, or empty: all in this process
+    turns: int = 9
+    fresh: bool = False  # a new process with an empty cache for every turn
+    slow: bool = False
+
+    @property
+    def warm(self) -> bool:
+        """Whether a first turn does not count."""
+        return self.turns > 1 and not self.fresh
+
+
+def beside(probe: Probe, **variants: Variant | Edit | tuple[Edit, ...]) -> dict[str, Any]:
+    """The arguments of a `Choice` whose contestants differ in the package only."""
+    found = {}
+    for label, variant in variants.items():
+        edits = (variant,) if isinstance(variant, Edit) else variant
+        found[label.replace("_", " ").strip()] = edits if isinstance(edits, Variant) else Variant(edits=edits)
+    return {"probes": dict.fromkeys(found, probe), "variants": found}
+
+
+# ---- turns ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def process(name: str, label: str, fresh: bool) -> Iterator[Callable[[], Figures]]:
+    """A contestant in a process of its own, from the moment that it is ready for its first turn."""
+    variant = CHOICES[name].variants[label]
+    with tempfile.TemporaryDirectory(prefix="choices-", ignore_cleanup_errors=True) as temporary:
+        folder, environment = ROOT, dict(os.environ)
+        if variant.edits:
+            folder = Path(temporary) / "package"
+            copy_package(folder, variant.edits)
+        if variant.edits or fresh:
+            environment["NUMBA_CACHE_DIR"] = str(Path(temporary) / "cache")
+        command = [sys.executable, "-m", "bench.choices", "--contestant", name, label]
+        with subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as child:
+
+            def turn() -> Figures:
+                print(file=child.stdin, flush=True)
+                line = child.stdout.readline()
+                if not line:
+                    sys.exit(f"{name}: {label} failed")
+                return json.loads(line)
+
+            yield turn
+
+
+def copy_package(folder: Path, edits: tuple[Edit, ...]) -> None:
+    """The package and the benchmarks, with the edits made."""
+    for each in ("fastrev", "bench"):
+        shutil.copytree(ROOT / each, folder / each, ignore=shutil.ignore_patterns("__pycache__", "plots"))
+    for edit in edits:
+        file = folder / "fastrev" / edit.file
+        text = file.read_text(encoding="utf-8")
+        assert text.count(edit.old) == 1, edit
+        file.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
+
+
+def serve(name: str, label: str) -> None:
+    """Be a contestant: a turn for every line that comes."""
+    assert Path(fastrev.__file__).parent.parent == Path.cwd()
+    variant = CHOICES[name].variants[label]
+    if variant.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: variant.cores])
+    for attribute, value in variant.values.items():
+        module, _, leaf = attribute.rpartition(".")
+        setattr(importlib.import_module(module), leaf, value)
+    turn = CHOICES[name].probes[label]()
+    for _ in sys.stdin:
+        print(json.dumps(turn()), flush=True)
+
+
+def measure(name: str) -> dict[str, list[Figures]]:
+    """The figures of all turns."""
+    choice = CHOICES[name]
+    found: dict[str, list[Figures]] = {label: [] for label in choice.probes}
+    with ExitStack() as stack:
+        turns: dict[str, Turn] = {}
+        for label, probe in choice.probes.items():
+            if not choice.variants:
+                turns[label] = probe()
+            elif not choice.fresh:
+                turns[label] = stack.enter_context(process(name, label, fresh=False))
+        for _ in range(choice.turns + choice.warm):
+            for label in choice.probes:
+                if choice.fresh:
+                    with process(name, label, fresh=True) as turn:
+                        found[label].append(turn())
+                else:
+                    found[label].append(turns[label]())
+    return {label: figures[choice.warm :] for label, figures in found.items()}
+
+
+def report(name: str) -> None:
+    """Print a line for each of what the figures are of."""
+    choice, found = CHOICES[name], measure(name)
+    first, *others = found
+    share = 0.75 if choice.unit == "GFLOP/s" else 0.25
+    for part in found[first][0]:
+        typical = {label: np.quantile([each[part] for each in found[label]], share) for label in found}
+        figures = ", ".join(f"{label} {value:.3g}".strip() for label, value in typical.items())
+        ratios = ", ".join(f"{typical[label] / typical[first]:.2f}x" for label in others)
+        what = choice.what + (f", {part}" if part else "")
+        print(f"{name}: {what}: {figures} {choice.unit}" + (f" ({ratios})" if ratios else ""), flush=True)
+
+
+# ---- whole runs ----------------------------------------------------------------------------------------------
+
+
+def whole(*names: str) -> Turn:
+    """Microseconds a step of whole meta-gradients."""
+    cases = [workload(name) for name in names]
+    for case in cases:
+        case.run()
+    return lambda: {case.name: 1e6 * elapsed(case.run) / case.steps for case in cases}
+
+
+def elapsed(function: Callable[[], object]) -> float:
+    """Its seconds."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def shortest(turn: Callable[[], float], times: int = 5) -> float:
+    """Of a few measurements in a row."""
+    return min(turn() for _ in range(times))
+
+
+def after_blas() -> Turn:
+    """W2 right after a matrix product on all cores, whose threads wait for another one for a while."""
+    case, matrix = workload("W2"), np.ones((512, 512))
+    case.run()
+
+    def turn() -> Figures:
+        time.sleep(0.1)
+        matrix @ matrix
+        return {"W2": 1e6 * elapsed(case.run) / case.steps}
+
+    return turn
+
+
+def undisturbed() -> Turn:
+    """W2 when nothing else runs in the process."""
+    turn = whole("W2")
+    return lambda: time.sleep(0.1) or turn()
+
+
+def reversal() -> Turn:
+    """Milliseconds of the way back of W3, after a sleep."""
+    case = workload("W3")
+
+    def turn() -> Figures:
+        run = fastrev.train(
+            fastrev.MLP(case.sizes), case.w0, train=case.train, lr=case.lr, decay=case.decay, batches=case.batches
+        )
+        time.sleep(0.1)
+        return {"": 1e3 * elapsed(lambda: run.pullback(run.w, wrt=case.wrt))}
+
+    return turn
+
+
+def first_call(clock: Callable[[], float]) -> Turn:
+    """Seconds of a first meta-gradient, which compiles."""
+    case = workload("W3", steps=10)
+    start = clock()
+    case.run()
+    seconds = clock() - start
+    return lambda: {"": seconds}
+
+
+# ---- kernels by themselves -----------------------------------------------------------------------------------
+
+
+@numba.njit
+def product(a, b, m, n, k, c):
+    """`products.product`, which is a part of its callers."""
+    products.product(a, 0, k, 1, b, 0, m, n, k, c, 0)
+
+
+@numba.njit
+def products_of(shapes, a, b, c):
+    """Many of them."""
+    for i in range(shapes.shape[0]):
+        m, k, n = shapes[i]
+        product(a, b, m, n, k, c)
+
+
+def gflops(m: int, k: int, n: int) -> Turn:
+    """GFLOP/s of one product."""
+    a, b, c = (np.full(size, 1e-3) for size in (m * k, k * n, m * n))
+    c[:] = 0.0
+    product(a, b, m, n, k, c)
+    assert np.allclose(c, 1e-6 * k)
+    seconds = stopwatch(product, a, b, m, n, k, c)
+    return lambda: {f"{m}, {k}, {n}": 2e-9 * m * k * n / shortest(seconds)}
+
+
+def products_of_w3() -> Turn:
+    """Microseconds of a step's products."""
+    shapes = np.array(of_a_step(workload("W3", steps=1)))
+    a, b, c = (np.full(size, 1e-3) for size in (512, 512, 512))
+    seconds = stopwatch(products_of, shapes, a, b, c)
+    return lambda: {"": 1e6 * shortest(seconds)}
+
+
+def transpose() -> Turn:
+    """Milliseconds of a transpose whose columns are whole pages apart."""
+    size = 512
+    a, b = np.ones(size * size), np.empty(size * size)
+    seconds = stopwatch(products.transpose, a, 0, size, size, b)
+    return lambda: {f"{size}, {size}": 1e3 * shortest(seconds)}
+
+
+def loop(function: Any, inputs: np.ndarray) -> Turn:
+    """Nanoseconds an element of a scalar function of a loop."""
+
+    @numba.njit(error_model="numpy")
+    def apply(x, out):
+        for p in range(x.size):
+            out[p] = function(x[p])
+
+    timers = {
+        str(np.dtype(dtype)): stopwatch(apply, inputs.astype(dtype), np.empty(inputs.size, dtype))
+        for dtype in (np.float64, np.float32)
+    }
+    return lambda: {dtype: 1e9 * shortest(seconds) / inputs.size for dtype, seconds in timers.items()}
+
+
+@numba.njit
+def running_sum(a, b, start, stop):
+    """The inner product as one writes it."""
+    total = 0.0
+    for p in range(start, stop):
+        total += a[p] * b[p]
+    return total
+
+
+def inner_product(function: Any) -> Turn:
+    """Nanoseconds an element."""
+    a, b = np.random.default_rng(0).standard_normal((2, 1024))
+    sums = np.zeros(1)
+
+    @numba.njit
+    def add_to(sums, a, b):  # a sum that nobody reads would not be made
+        sums[0] += function(a, b, 0, a.size)
+
+    seconds = stopwatch(add_to, sums, a, b)
+    return lambda: {"": 1e9 * shortest(seconds) / a.size}
+
+
+def multiplications() -> Turn:
+    """Nanoseconds a parameter of the exact multiplication, on heads as they are after some steps."""
+    values = np.random.default_rng(0).integers(-(2**52), 2**52, PARAMETERS)
+    heads, tail, scratch = new_heads(), np.empty(2 * PARAMETERS, np.uint16), np.empty(2 * buffer.BLOCK)
+    for _ in range(200):
+        buffer.multiply(values, heads, tail, 0, N, D, 0, PARAMETERS, scratch)
+    seconds = stopwatch(buffer.multiply, values, heads, tail, 0, N, D, 0, PARAMETERS, scratch)
+    return lambda: {"": 1e9 * shortest(seconds) / PARAMETERS}
+
+
+def new_heads(start: int = buffer.START) -> np.ndarray:
+    return np.full(PARAMETERS, start)
+
+
+def stored_bits(start: int) -> Turn:
+    """Bits that a halving stores, of which it loses 1."""
+    steps = 500
+
+    def turn() -> Figures:
+        values = np.random.default_rng(0).integers(-(2**52), 2**52, PARAMETERS)
+        heads, tail, scratch = new_heads(start), np.empty(4 * steps * PARAMETERS // 16, np.uint16), np.empty(1024)
+        top = 0
+        for _ in range(steps):
+            top = buffer.multiply(values, heads, tail, top, 1, 2, 0, PARAMETERS, scratch)
+        return {"": (np.log2(heads / start).sum() + 16 * top) / (steps * PARAMETERS)}
+
+    return turn
+
+
+def words() -> Turn:
+    """Updates of a parameter for each word, and for each flag among them."""
+    steps = 4000
+
+    def turn() -> Figures:
+        rng = np.random.default_rng(0)
+        values = rng.integers(-(2**52), 2**52, PARAMETERS)
+        # as they are in the long run: from one start all would come to a flag at the same steps
+        heads = (buffer.LOW * (buffer.HIGH / buffer.LOW) ** rng.random(PARAMETERS)).astype(np.int64)
+        tail, scratch = np.empty(2 * PARAMETERS, np.uint16), np.empty(2 * buffer.BLOCK)
+        pushed = flags = 0
+        for _ in range(steps):
+            spills = np.count_nonzero(heads // N >= buffer.HIGH // D)
+            top = buffer.multiply(values, heads, tail, 0, N, D, 0, PARAMETERS, scratch)
+            pushed, flags = pushed + top, flags + top - spills
+        return {"a word": steps * PARAMETERS / pushed, "a flag": steps * PARAMETERS / flags}
+
+    return turn
+
+
+@numba.njit(error_model="numpy")
+def would_leave(w, v, g, alpha, n, d):
+    """Whether a step would leave the grid, as one would ask before it."""
+    flags, share, gamma = np.int64(0), 1.0 - n / d, n / d
+    for p in range(w.size):
+        velocity = fixed_point.to_float(v[p]) * gamma - share * g[p]
+        change = alpha * velocity
+        flags |= fixed_point.outside(velocity) | fixed_point.outside(fixed_point.to_float(w[p]) + change)
+    return flags < 0
+
+
+@numba.njit
+def checked_step(w, v, heads, tail, g, scratch):
+    """A step after that."""
+    if not would_leave(w, v, g, ALPHA, N, D):
+        momentum.step(w, v, heads, tail, 0, g, ALPHA, N, D, 0, w.size, scratch)
+
+
+@numba.njit
+def step(w, v, heads, tail, g, scratch):
+    """The step as it is."""
+    momentum.step(w, v, heads, tail, 0, g, ALPHA, N, D, 0, w.size, scratch)
+
+
+def steps(function: Any) -> Turn:
+    """Nanoseconds a parameter of an exact step."""
+    rng = np.random.default_rng(0)
+    timers = {}
+    for name, size in {"W1": PARAMETERS, "W2": 2410}.items():
+        w, v = rng.integers(-(2**52), 2**52, (2, size))
+        arguments = w, v, np.full(size, buffer.START), np.empty(2 * size, np.uint16), rng.standard_normal(size)
+        timers[name, size] = stopwatch(function, *arguments, np.empty(2 * buffer.BLOCK))
+    return lambda: {name: 1e9 * shortest(seconds) / size for (name, size), seconds in timers.items()}
+
+
+def ratios(function: Callable[[np.ndarray], object]) -> Turn:
+    """Microseconds a decay."""
+    gammas = np.random.default_rng(0).uniform(0.5, 1.0, 500)
+    function(gammas)
+    return lambda: {"": 1e6 * shortest(lambda: elapsed(lambda: function(gammas))) / gammas.size}
+
+
+def by_kernel(gammas: np.ndarray) -> None:
+    n, d = np.empty((2, gammas.size), np.int64)
+    rationals.best_ratios(gammas, n, d)
+
+
+def by_fractions(gammas: np.ndarray) -> None:
+    for gamma in gammas.tolist():
+        Fraction(gamma).limit_denominator(buffer.MAX_DENOMINATOR)
+
+
+def copy_by_memcpy(source, source0, out, out0, count):
+    copy_elements(source, source0, out, out0, count)
+
+
+def copy_by_slices(source, source0, out, out0, count):
+    out[out0 : out0 + count] = source[source0 : source0 + count]
+
+
+def copy_by_loop(source, source0, out, out0, count):
+    to, of = out[out0 : out0 + count], source[source0 : source0 + count]
+    for i in range(count):
+        to[i] = of[i]
+
+
+def gather(copy: Any) -> Turn:
+    """Nanoseconds of the copy of a row, of the widths of W3, W2 and W1."""
+    copy = numba.njit(copy)
+
+    @numba.njit
+    def rows(source, chosen, width, out):
+        for i in range(chosen.size):
+            copy(source, chosen[i] * width, out, i * width, width)
+
+    chosen = np.random.default_rng(0).integers(64, size=50)
+    timers = {}
+    for width in (10, 64, 784):
+        timers[width] = stopwatch(rows, np.ones(64 * width), chosen, width, np.empty(50 * width))
+    return lambda: {f"{width} elements": 1e9 * shortest(seconds) / 50 for width, seconds in timers.items()}
+
+
+def compilation(function: Any) -> Turn:
+    """Seconds to compile it."""
+    array = np.ones(9)
+
+    def turn() -> Figures:
+        compiled, start = numba.njit(function), time.process_time()
+        compiled(array, 0, array, 1, 3)
+        return {"": time.process_time() - start}
+
+    return turn
+
+
+def softmax() -> Turn:
+    """Microseconds of what 200 rows of ten outputs predict."""
+    rows, k = 200, 10
+    z = np.random.default_rng(0).standard_normal(rows * k)
+    seconds = stopwatch(losses.predict, losses.CROSS_ENTROPY, z, 0, rows, k, np.empty(rows * k))
+    return lambda: {"": 1e6 * shortest(seconds)}
+
+
+def divisions() -> Turn:
+    """Nanoseconds an element of two loops with a division."""
+    timers = {}
+    for name, kind in {"tanh": activations.TANH, "sigmoid": activations.SIGMOID}.items():
+        timers[name] = stopwatch(activations.activate, kind, np.random.default_rng(0).standard_normal(1600), 0, 1600)
+    return lambda: {name: 1e9 * shortest(seconds) / 1600 for name, seconds in timers.items()}
+
+
+# ---- choices -------------------------------------------------------------------------------------------------
+
+INPUTS = np.random.default_rng(0).uniform(-3.0, 3.0, 1600)
+LANES = VECTOR // 8
+LARGE, PANELS_OF_4 = (200, 784, 50), (50, 64, 4 * LANES)
+JIT, PRODUCTS, BUFFER = "kernels/_jit.py", "kernels/products.py", "kernels/information_buffer.py"
+ROWS, WALK = "ROWS = 8 if AVX512 else 4", "vectors == 2 or vectors == 4"
+# As many rows as the registers have room for
+FOUR_COLUMNS = (
+    Edit(PRODUCTS, ROWS, "ROWS = 6 if AVX512 else 2"),
+    Edit(PRODUCTS, WALK, "vectors < 4"),  # 3 are 2 and 1
+    Edit(PRODUCTS, "for columns in (1, 2, 3)", "for columns in (1, 2, 4)"),
+    Edit(PRODUCTS, "n - j - 2 * lanes", "n - j - 3 * lanes"),
+    Edit(PRODUCTS, "j += 3 * lanes", "j += 4 * lanes"),
+)
+TWO_COLUMNS = Edit(PRODUCTS, ROWS, "ROWS = 12 if AVX512 else 6"), Edit(PRODUCTS, WALK, "vectors > 1")
+# An array and an offset where an address was
+ARRAYS = (
+    Edit(
+        PRODUCTS,
+        "from .primitives import address, after\n",
+        """from .primitives import address as place
+
+@inlined
+def address(array, i):
+    return array, i
+
+@inlined
+def after(pair, count):
+    return pair[0], pair[1] + count
+
+def _of_arrays(tile):
+    @inlined
+    def of_arrays(a, a_row, a_column, b, n, depth, width, c):
+        tile(place(a[0], a[1]), a_row, a_column, place(b[0], b[1]), n, depth, width, place(c[0], c[1]))
+    return of_arrays
+
+""",
+    ),
+    Edit(PRODUCTS, "_lanes(c)", "_lanes(place(c[0], c[1]))"),
+    Edit(PRODUCTS, "tile, pair, row = (_tile(rows, columns)", "tile, pair, row = (_of_arrays(_tile(rows, columns))"),
+)
+BY_ROWS = (
+    Edit("kernels/losses.py", "for p in range(rows * k):  # one loop", "for i in range(rows):  # one loop"),
+    Edit(
+        "kernels/losses.py",
+        "mean[p] = elementary.exp_negative(mean[p])",
+        "m_i = _row(mean, i, k)\n            for j in range(k): m_i[j] = elementary.exp_negative(m_i[j])",
+    ),
+)
+IMPORT = "from ._jit import inlined, kernel\n"
+WALKS_COMPILED = (
+    Edit("kernels/mlp_gradient.py", IMPORT, "from ._jit import inlined as _inlined, kernel, kernel as inlined\n"),
+    Edit("kernels/mlp_gradient.py", "@inlined\ndef passes_at", "@_inlined\ndef passes_at"),  # makes new arrays
+    Edit("kernels/mlp_hvp.py", IMPORT, "from ._jit import kernel, kernel as inlined\n"),
+)
+RING = {"fastrev._workspace._RING_STEPS": (2, 64), "fastrev._workspace._RING_BYTES": 2**22}
+PATIENCE = {"fastrev._threads.PATIENCE_ON_TWO": 64}
+TILES = ("8x3", "6x4", "12x2") if LANES == 8 else ("4x3", "2x4", "6x2")
+
+CHOICES = {
+    "tanh": Choice(
+        "tanh", "ns an element",
+        {"this": partial(loop, elementary.tanh, INPUTS), "Numba's own": partial(loop, np.tanh, INPUTS)},
+    ),
+    "tiles": Choice(
+        "tiles of rows x vectors", "GFLOP/s",
+        **beside(partial(gflops, *LARGE), **dict(zip(TILES, (Variant(), FOUR_COLUMNS, TWO_COLUMNS), strict=True))),
+    ),
+    "depth": Choice(
+        "rows of B in a slice", "GFLOP/s",
+        **beside(
+            partial(gflops, *LARGE), _128=Variant(), _64=Edit(PRODUCTS, "DEPTH = 128", "DEPTH = 64"),
+            all=Edit(PRODUCTS, "DEPTH = 128", "DEPTH = 2**30"),
+        ),
+    ),
+    "panels": Choice(
+        "4 vectors", "GFLOP/s",
+        **beside(
+            partial(gflops, *PANELS_OF_4), as_2_and_2=Variant(), as_3_and_1=Edit(PRODUCTS, WALK, "vectors == 2")
+        ),
+    ),
+    "transpose": Choice(
+        "transpose", "ms",
+        **beside(transpose, in_stripes=Variant(), without=Edit(PRODUCTS, "if m * b.itemsize % PAGE:", "if True:")),
+    ),
+    "addresses": Choice(
+        "products of a step of W3", "us", **beside(products_of_w3, by_addresses=Variant(), by_arrays=ARRAYS)
+    ),
+    "sum": Choice(
+        "inner product", "ns an element",
+        {
+            f"{reductions.CHAINS} chains": partial(inner_product, reductions.dot),
+            "one sum": partial(inner_product, running_sum),
+        },
+    ),
+    "softmax": Choice("exp of ten classes a row", "us", **beside(softmax, one_loop=Variant(), row_by_row=BY_ROWS)),
+    "lanes": Choice(
+        "multiplication, spills looked for in groups", "ns a parameter",
+        **beside(
+            multiplications, of_16=Variant(), of_8=Edit(BUFFER, "_LANES = 16", "_LANES = 8"),
+            of_32=Edit(BUFFER, "_LANES = 16", "_LANES = 32"),
+        ),
+    ),
+    "block": Choice(
+        "multiplication, in blocks", "ns a parameter",
+        **beside(
+            multiplications, of_512=Variant(), of_64=Edit(BUFFER, "BLOCK = 512", "BLOCK = 64"),
+            of_8192=Edit(BUFFER, "BLOCK = 512", "BLOCK = 8192"),
+        ),
+    ),
+    "start": Choice(
+        "heads that begin with", "bits for a decay of 1/2",
+        {"START": partial(stored_bits, buffer.START), "2**40": partial(stored_bits, 2**40)}, turns=1,
+    ),
+    "words": Choice("updates of a parameter by 9/10 to", "", {"": words}, turns=1),
+    "check": Choice(
+        "exact step", "ns a parameter",
+        {"checked meanwhile": partial(steps, step), "before": partial(steps, checked_step)},
+    ),
+    "ratios": Choice(
+        "ratio of a decay", "us",
+        {"this": partial(ratios, by_kernel), "limit_denominator": partial(ratios, by_fractions)},
+    ),
+    "copy": Choice(
+        "copy of a row", "ns", {"memcpy": partial(gather, copy_by_memcpy), "loop": partial(gather, copy_by_loop)}
+    ),
+    "slices": Choice(
+        "compilation of a copy", "s",
+        {"memcpy": partial(compilation, copy_by_memcpy), "assignment": partial(compilation, copy_by_slices)},
+        turns=5,
+    ),
+    "division": Choice(
+        "loop with a division, error model", "ns an element",
+        **beside(
+            divisions, numpy=Variant(), python=Edit(JIT, '"error_model": "numpy"', '"error_model": "python"')
+        ),
+    ),
+    "references": Choice(
+        "references counted", "us a step",
+        **beside(partial(whole, "W3"), no=Variant(), yes=Edit(JIT, '"_nrt": False', '"_nrt": True')), turns=25,
+    ),
+    "threads": Choice(
+        "meta-gradient", "us a step",
+        **beside(partial(whole, *SHAPES), two_cores=Variant(), one=Variant(cores=1)), turns=5,
+    ),
+    "apart": Choice(
+        "way back of W3 after a sleep, threads kept apart", "ms",
+        **beside(reversal, yes=Variant(), no=Variant(values={"os.sched_setaffinity": lambda *_: None})), turns=25,
+    ),
+    "patience": Choice(
+        "pauses before the processor is offered", "us a step",
+        {"undisturbed": undisturbed, "4096 after BLAS": after_blas, "64": after_blas},
+        {"undisturbed": Variant(), "4096 after BLAS": Variant(), "64": Variant(values=PATIENCE)}, turns=25,
+    ),
+    "ring": Choice(
+        "steps ahead", "us a step",
+        **beside(
+            partial(whole, "W2", "W3"), up_to_16=Variant(), _2=Variant(values=RING | {next(iter(RING)): (2, 2)}),
+            up_to_64=Variant(values=RING),
+        ), turns=25,
+    ),
+    "wrapper": Choice(
+        "compilation, wrappers for C", "s",
+        **beside(
+            partial(first_call, time.process_time), no=Variant(cores=1),
+            yes=Variant((Edit(JIT, '"no_cfunc_wrapper": True', '"no_cfunc_wrapper": False'),), cores=1),
+        ), turns=3, fresh=True, slow=True,
+    ),
+    "inlined": Choice(
+        "compilation, walks", "s",
+        **beside(
+            partial(first_call, time.process_time), inlined=Variant(cores=1),
+            by_themselves=Variant(WALKS_COMPILED, cores=1),
+        ), turns=3, fresh=True, slow=True,
+    ),
+    "first": Choice(
+        "first meta-gradient", "s",
+        **beside(partial(first_call, time.perf_counter), two_cores=Variant(), one=Variant(cores=1)),
+        turns=3, fresh=True, slow=True,
+    ),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="choices to measure (default: all but the slow ones)")
+    parser.add_argument("--list", action="store_true", help="list the names and leave")
+    parser.add_argument("--slow", action="store_true", help="the slow ones, too: they compile everything several times")
+    parser.add_argument("--contestant", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if unknown := set(options.names) - CHOICES.keys():
+        parser.error(f"no choice is called {', '.join(sorted(unknown))}; --list lists them")
+    if options.contestant:
+        serve(*options.contestant)
+        return
+    if options.list:
+        for name, choice in CHOICES.items():
+            print(f"{name}: {choice.what}: {', '.join(filter(None, choice.probes))}{' (slow)' * choice.slow}")
+        return
+    print(f"{os.cpu_count()} cores of {llvm.get_host_cpu_name()}, vectors of {VECTOR} bytes", flush=True)
+    for name in options.names or [name for name, choice in CHOICES.items() if options.slow or not choice.slow]:
+        report(name)
+
+
+if __name__ == "__main__":
+    main()
