@@ -1,9 +1,9 @@
 """The measured choices that comments state, measured again: ``python -m bench.choices [NAME ...]``.
 
 Each choice takes turns with what its comment names instead, so that what else the machine does falls on all of them
-alike.  A line gives the quartile of the better turns of each, the choice as it stands first, and for the others their
-ratio to it.  An alternative is other code, or the package with a piece of its text replaced: a copy in a temporary
-folder, with a process that imports from there.
+alike.  A line gives the best turn of each, or the median where chance is part of the matter: the choice as it stands
+first, then the others and their ratios to it.  An alternative is other code, or the package with a piece of its text
+replaced: a copy in a temporary folder, with a process that imports from there.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Choice:
     turns: int = 9
     fresh: bool = False  # a new process with an empty cache for every turn
     slow: bool = False
+    chance: bool = False  # the median of the turns counts, not the best
 
     @property
     def warm(self) -> bool:
@@ -170,11 +171,11 @@ def report(name: str) -> None:
     """Print a line for each of what the figures are of."""
     choice, found = CHOICES[name], measure(name)
     first, *others = found
-    share = 0.75 if choice.unit == "GFLOP/s" else 0.25
+    best = np.median if choice.chance else max if choice.unit == "GFLOP/s" else min
     for part in found[first][0]:
-        typical = {label: np.quantile([each[part] for each in found[label]], share) for label in found}
-        figures = ", ".join(f"{label} {value:.3g}".strip() for label, value in typical.items())
-        ratios = ", ".join(f"{typical[label] / typical[first]:.2f}x" for label in others)
+        values = {label: best([each[part] for each in found[label]]) for label in found}
+        figures = ", ".join(f"{label} {value:.3g}".strip() for label, value in values.items())
+        ratios = ", ".join(f"{values[label] / values[first]:.2f}x" for label in others)
         what = choice.what + (f", {part}" if part else "")
         print(f"{name}: {what}: {figures} {choice.unit}" + (f" ({ratios})" if ratios else ""), flush=True)
 
@@ -533,11 +534,9 @@ BY_ROWS = (
         "m_i = _row(mean, i, k)\n            for j in range(k): m_i[j] = elementary.exp_negative(m_i[j])",
     ),
 )
-IMPORT = "from ._jit import inlined, kernel\n"
-WALKS_COMPILED = (
-    Edit("kernels/mlp_gradient.py", IMPORT, "from ._jit import inlined as _inlined, kernel, kernel as inlined\n"),
-    Edit("kernels/mlp_gradient.py", "@inlined\ndef passes_at", "@_inlined\ndef passes_at"),  # makes new arrays
-    Edit("kernels/mlp_hvp.py", IMPORT, "from ._jit import kernel, kernel as inlined\n"),
+COMPILED = (  # helpers return arrays, which takes counts of references
+    Edit(JIT, 'inline="always", ', ""),
+    Edit(JIT, '"_nrt": False', '"_nrt": True'),
 )
 RING = {"fastrev._workspace._RING_STEPS": (2, 64), "fastrev._workspace._RING_BYTES": 2**22}
 PATIENCE = {"fastrev._threads.PATIENCE_ON_TWO": 64}
@@ -631,12 +630,14 @@ CHOICES = {
     ),
     "apart": Choice(
         "way back of W3 after a sleep, threads kept apart", "ms",
-        **beside(reversal, yes=Variant(), no=Variant(values={"os.sched_setaffinity": lambda *_: None})), turns=25,
+        **beside(reversal, yes=Variant(), no=Variant(values={"os.sched_setaffinity": lambda *_: None})),
+        turns=25, chance=True,
     ),
     "patience": Choice(
         "pauses before the processor is offered", "us a step",
         {"undisturbed": undisturbed, "4096 after BLAS": after_blas, "64": after_blas},
-        {"undisturbed": Variant(), "4096 after BLAS": Variant(), "64": Variant(values=PATIENCE)}, turns=25,
+        {"undisturbed": Variant(), "4096 after BLAS": Variant(), "64": Variant(values=PATIENCE)},
+        turns=25, chance=True,
     ),
     "ring": Choice(
         "steps ahead", "us a step",
@@ -650,19 +651,19 @@ CHOICES = {
         **beside(
             partial(first_call, time.process_time), no=Variant(cores=1),
             yes=Variant((Edit(JIT, '"no_cfunc_wrapper": True', '"no_cfunc_wrapper": False'),), cores=1),
-        ), turns=3, fresh=True, slow=True,
+        ), turns=2, fresh=True, slow=True,
     ),
     "inlined": Choice(
-        "compilation, walks", "s",
+        "compilation, helpers", "s",
         **beside(
             partial(first_call, time.process_time), inlined=Variant(cores=1),
-            by_themselves=Variant(WALKS_COMPILED, cores=1),
-        ), turns=3, fresh=True, slow=True,
+            by_themselves=Variant(COMPILED, cores=1),
+        ), turns=2, fresh=True, slow=True,
     ),
     "first": Choice(
         "first meta-gradient", "s",
         **beside(partial(first_call, time.perf_counter), two_cores=Variant(), one=Variant(cores=1)),
-        turns=3, fresh=True, slow=True,
+        turns=2, fresh=True, slow=True,
     ),
 }  # fmt: skip
 
