@@ -203,35 +203,21 @@ def shortest(turn: Callable[[], float], times: int = 5) -> float:
     return min(turn() for _ in range(times))
 
 
-def after_blas() -> Turn:
-    """W2 right after a matrix product on all cores, whose threads wait for another one for a while."""
-    case, matrix = workload("W2"), np.ones((512, 512))
-    case.run()
+def way_back(name: str, blas: bool = False) -> Turn:
+    """Microseconds a step of the way back alone, after a sleep.
 
-    def turn() -> Figures:
-        time.sleep(0.1)
-        matrix @ matrix
-        return {"W2": 1e6 * elapsed(case.run) / case.steps}
-
-    return turn
-
-
-def undisturbed() -> Turn:
-    """W2 when nothing else runs in the process."""
-    turn = whole("W2")
-    return lambda: time.sleep(0.1) or turn()
-
-
-def reversal() -> Turn:
-    """Milliseconds of the way back of W3, after a sleep."""
-    case = workload("W3")
+    With `blas` a matrix product on all cores comes between, whose threads wait for another one for a while.
+    """
+    case, matrix = workload(name), np.ones((512, 512))
 
     def turn() -> Figures:
         run = fastrev.train(
             fastrev.MLP(case.sizes), case.w0, train=case.train, lr=case.lr, decay=case.decay, batches=case.batches
         )
         time.sleep(0.1)
-        return {"": 1e3 * elapsed(lambda: run.pullback(run.w, wrt=case.wrt))}
+        if blas:
+            matrix @ matrix
+        return {name: 1e6 * elapsed(lambda: run.pullback(run.w, wrt=case.wrt)) / case.steps}
 
     return turn
 
@@ -629,14 +615,17 @@ CHOICES = {
         **beside(partial(whole, *SHAPES), two_cores=Variant(), one=Variant(cores=1)), turns=5,
     ),
     "apart": Choice(
-        "way back of W3 after a sleep, threads kept apart", "ms",
-        **beside(reversal, yes=Variant(), no=Variant(values={"os.sched_setaffinity": lambda *_: None})),
+        "way back after a sleep, threads kept apart", "us a step",
+        **beside(partial(way_back, "W3"), yes=Variant(), no=Variant(values={"os.sched_setaffinity": lambda *_: None})),
         turns=25, chance=True,
     ),
     "patience": Choice(
-        "pauses before the processor is offered", "us a step",
-        {"undisturbed": undisturbed, "4096 after BLAS": after_blas, "64": after_blas},
-        {"undisturbed": Variant(), "4096 after BLAS": Variant(), "64": Variant(values=PATIENCE)},
+        "way back, pauses before the processor is offered", "us a step",
+        {
+            "4096 after BLAS": partial(way_back, "W2", blas=True), "64": partial(way_back, "W2", blas=True),
+            "undisturbed": partial(way_back, "W2"),
+        },
+        {"4096 after BLAS": Variant(), "64": Variant(values=PATIENCE), "undisturbed": Variant()},
         turns=25, chance=True,
     ),
     "ring": Choice(
