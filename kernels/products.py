@@ -16,7 +16,7 @@ bench/test_products.py measures them again):
 
 A tile of C, ROWS x 3 vectors, stays in registers while k runs.  A is read element by element through its two
 strides, so A^T needs no copy; B and C have rows of N contiguous elements.  All matrices are flat arrays with an offset,
-below the first call plain addresses: an array is seven words as an argument, a sixth to a quarter of the time of W3's
+below the first call plain addresses: an array is seven words as an argument, a tenth to a quarter of the time of W3's
 products (`python -m bench.choices addresses`).
 """
 
@@ -32,7 +32,7 @@ from .primitives import address, after
 from .vectors import AVX512, VECTOR, Vectors, each
 
 # A tile of C: ROWS x 3 accumulators, 3 vectors of B and one of A fit in the 32 (else 16) registers.  8x3 is faster than
-# 6x4 and 12x2 (200, 784, 50: 92, 75, 91), on a Zen 3, without AVX-512, 4x3 than 2x4 and 6x2 (36, 17, 33), measured by
+# 6x4 and 12x2 (200, 784, 50: 92, 75, 91), on a Zen 3, without AVX-512, 4x3 than 2x4 and 6x2 (40, 29, 38), measured by
 # `python -m bench.choices tiles`.  Narrower panels have 2 vectors or 1; 4 are 2 and 2, which is faster than 3 and 1
 # (50, 64, 32: 109 and 90; `python -m bench.choices panels`).
 ROWS = 8 if AVX512 else 4
