@@ -35,7 +35,9 @@ from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES, workload
 from fastrev.kernels import activations, elementary, fixed_point, losses, momentum, products, rationals, reductions
 from fastrev.kernels import information_buffer as buffer
-from fastrev.kernels.primitives import copy_elements
+from fastrev.kernels.checksums import checksum
+from fastrev.kernels.fixed_point import GRID
+from fastrev.kernels.primitives import bits, copy_elements, shift_right, wrapping_add, wrapping_mul
 from fastrev.kernels.vectors import VECTOR
 
 ROOT = Path(__file__).parent.parent
@@ -365,9 +367,10 @@ def would_leave(w, v, g, alpha, n, d):
     """Whether a step would leave the grid, as one would ask before it."""
     flags, share, gamma = np.int64(0), 1.0 - n / d, n / d
     for p in range(w.size):
-        velocity = fixed_point.to_float(v[p]) * gamma - share * g[p]
+        velocity = fixed_point.to_float(v[p], GRID) * gamma - share * g[p]
         change = alpha * velocity
-        flags |= fixed_point.outside(velocity) | fixed_point.outside(fixed_point.to_float(w[p]) + change)
+        position = fixed_point.to_float(w[p], GRID) + change
+        flags |= fixed_point.outside(velocity, GRID) | fixed_point.outside(position, GRID)
     return flags < 0
 
 
@@ -375,13 +378,13 @@ def would_leave(w, v, g, alpha, n, d):
 def checked_step(w, v, heads, tail, g, scratch):
     """A step after that."""
     if not would_leave(w, v, g, ALPHA, N, D):
-        momentum.step(w, v, heads, tail, 0, g, ALPHA, N, D, 0, w.size, scratch)
+        momentum.step_span(w, v, heads, tail, 0, g, ALPHA, N, D, 0, w.size, scratch)
 
 
 @numba.njit
 def step(w, v, heads, tail, g, scratch):
     """The step as it is."""
-    momentum.step(w, v, heads, tail, 0, g, ALPHA, N, D, 0, w.size, scratch)
+    momentum.step_span(w, v, heads, tail, 0, g, ALPHA, N, D, 0, w.size, scratch)
 
 
 def steps(function: Any) -> Turn:
@@ -454,6 +457,23 @@ def compilation(function: Any) -> Turn:
     return turn
 
 
+@numba.njit
+def product_of_64_bits(a):
+    """A checksum of the same shape as that of checksums.py, with products of 64 bits."""
+    total, key, odd = np.int64(0), np.int64(1), np.int64(-0x61C8864680B583EB)
+    for p in range(a.size):
+        x = wrapping_mul(wrapping_add(bits(a[p]), key), odd)
+        total = wrapping_add(total, x ^ shift_right(x, 32))
+        key = wrapping_add(key, odd)
+    return total
+
+
+def sum_of_bits(function: Any) -> Turn:
+    """Nanoseconds an element of a checksum."""
+    timers = {name: (size, stopwatch(function, np.ones(size))) for name, size in {"W1": PARAMETERS, "W2": 2410}.items()}
+    return lambda: {name: 1e9 * shortest(seconds) / size for name, (size, seconds) in timers.items()}
+
+
 def softmax() -> Turn:
     """Microseconds of what 200 rows of ten outputs predict."""
     rows, k = 200, 10
@@ -475,7 +495,7 @@ def divisions() -> Turn:
 INPUTS = np.random.default_rng(0).uniform(-3.0, 3.0, 1600)
 LANES = VECTOR // 8
 LARGE, PANELS_OF_4 = (200, 784, 50), (50, 64, 4 * LANES)
-JIT, PRODUCTS, BUFFER = "kernels/_jit.py", "kernels/products.py", "kernels/information_buffer.py"
+JIT, PRODUCTS, BUFFER = "kernels/jit.py", "kernels/products.py", "kernels/information_buffer.py"
 ROWS, WALK = "ROWS = 8 if AVX512 else 4", "vectors == 2 or vectors == 4"
 # As many rows as the registers have room for
 FOUR_COLUMNS = (
@@ -524,8 +544,8 @@ COMPILED = (  # helpers return arrays, which takes counts of references
     Edit(JIT, 'inline="always", ', ""),
     Edit(JIT, '"_nrt": False', '"_nrt": True'),
 )
-RING = {"fastrev._workspace._RING_STEPS": (2, 64), "fastrev._workspace._RING_BYTES": 2**22}
-PATIENCE = {"fastrev._threads.PATIENCE_ON_TWO": 64}
+RING = {"fastrev._engine.workspace._RING_STEPS": (2, 64), "fastrev._engine.workspace._RING_BYTES": 2**22}
+PATIENCE = {"fastrev._engine.threads.PATIENCE_ON_TWO": 64}
 TILES = ("8x3", "6x4", "12x2") if LANES == 8 else ("4x3", "2x4", "6x2")
 
 CHOICES = {
@@ -600,6 +620,17 @@ CHOICES = {
         {"memcpy": partial(compilation, copy_by_memcpy), "assignment": partial(compilation, copy_by_slices)},
         turns=5,
     ),
+    "checksum": Choice(
+        "checksum, of elements multiplied", "ns an element",
+        {"by halves": partial(sum_of_bits, checksum), "whole": partial(sum_of_bits, product_of_64_bits)},
+    ),
+    "proof": Choice(
+        "checksums of gradients and data", "us a step",
+        **beside(
+            partial(whole, *SHAPES), taken=Variant(),
+            not_taken=Edit("kernels/checksums.py", "for p in range(a.size):", "for p in range(0):"),
+        ), turns=15,
+    ),
     "division": Choice(
         "loop with a division, error model", "ns an element",
         **beside(
@@ -616,7 +647,7 @@ CHOICES = {
     ),
     "apart": Choice(
         "way back after a sleep, threads kept apart", "us a step",
-        **beside(partial(way_back, "W3"), yes=Variant(), no=Variant(values={"os.sched_setaffinity": lambda *_: None})),
+        **beside(partial(way_back, "W3"), yes=Variant(), no=Variant(values={"fastrev._engine.threads._libc": None})),
         turns=25, chance=True,
     ),
     "patience": Choice(

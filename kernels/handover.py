@@ -1,8 +1,8 @@
 """Two threads on one `Record`: the undo writes steps ahead, the differentiation reads them behind.
 
 Undoing a step and differentiating it cost about the same and share nothing but what the record holds, so each has a
-thread, and a meta-gradient takes two thirds of the time.  The bits do not depend on it: nothing is computed in another
-order.  Each count is written by one thread only.
+thread, and a meta-gradient takes two thirds to nine tenths of the time (`python -m bench.choices threads`).  The bits
+do not depend on it: nothing is computed in another order.  Each count is written by one thread only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _MASK = 16  # words of a set of cores: Linux' own size, for 1024 of them
 
 # How many pauses (of 40 ns) before the processor is offered to others.  Two threads on one core need that soon; on two
 # cores it costs a whole slice of time if anything else runs there, as BLAS does for some 25 ms after a product: W2 took
-# 170 us a step with the short patience then, 40 with the long one, 24 undisturbed.
+# 170 us a step with the short patience then, 40 with the long one, 24 undisturbed (`python -m bench.choices patience`,
+# whose effect depends on the machine: 1.1 times on another).
 PATIENCE_ON_ONE_CORE, PATIENCE_ON_TWO = 64, 4096
 
 _yield_processor = types.ExternalFunction("SwitchToThread" if os.name == "nt" else "sched_yield", types.intc())

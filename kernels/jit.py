@@ -19,12 +19,13 @@ if config.DISABLE_JIT:
 
 Function = Callable[..., Any]
 
+# In brackets: the entry of `python -m bench.choices` that measures it
 _OPTIONS: dict[str, Any] = {
     "fastmath": False,  # not even `contract`: see the package's docstring
-    "error_model": "numpy",  # the Python model's check of every division keeps loops from vectorising
+    "error_model": "numpy",  # the Python model's check of a division keeps loops from vectorising (division)
     "boundscheck": False,
-    "no_cfunc_wrapper": True,  # nobody calls kernels from C: 16 s of compilation become 14.3
-    "_nrt": False,  # kernels own no memory, so they need not count references: W3 took 19 us a step with, 12 without
+    "no_cfunc_wrapper": True,  # nobody calls kernels from C: 16 s of compilation become 14.3 (wrapper)
+    "_nrt": False,  # kernels own no memory, so need not count references: W3 takes 1.2 times as long with (references)
 }
 
 
@@ -49,7 +50,8 @@ def inlined(function: Function) -> Function:
     """A helper that becomes part of its callers before they are compiled.
 
     For scalars, so that the loop around them vectorises, and for the walks that pass the tuples of structures.py on:
-    compiled by itself, each of those took seconds, and again within each caller (42 s for a first call; so 13 s).
+    compiled by itself, each of those takes seconds, and again within each caller: a first call takes 1.5 times as long
+    (`python -m bench.choices inlined`; 42 s and 13 s as kernels were first written).
     """
     compiled: Function = numba.njit(function, inline="always", **_OPTIONS)
     return compiled

@@ -10,8 +10,8 @@ restores; the adjoint comes in the same two, around the Hessian-vector product H
     v <- (v + (1 - gamma) g) / gamma      dgamma = dv . (v + g),  dw <- dw - H u,  dv <- gamma dv
 
 A step is checked while it is made, not before: all of its arithmetic is modulo 2**64 and so undone by its own undo even
-where it left the grid.  A pass over g, v and w to check beforehand would cost a third of the step
-(`python -m bench.choices check`).
+where it left the grid.  A pass over g, v and w to check beforehand costs a tenth of the step on a machine without
+AVX-512, a third on one with it (`python -m bench.choices check`).
 
 This room is one of the rules by which a step can be made.  What a rule offers to the walks (training.py, adjoint.py)
 are the eight functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the kernels below them

@@ -1,8 +1,8 @@
 """The very first call: two halves of the kernels are compiled at once.
 
 Numba compiles one function at a time in a process, 13 s for a first meta-gradient; with the way back compiled by a
-second process, into the cache on disk that both share, it is 8 s.  Whatever keeps the second process from working only
-costs its gain: what it did not leave in the cache is compiled here.
+second process, into the cache on disk that both share, it is 8 s (`python -m bench.choices first`).  Whatever keeps
+the second process from working only costs its gain: what it did not leave in the cache is compiled here.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from fastrev.kernels.information_buffer import BLOCK
 from fastrev.kernels.mlp_gradient import ROWS
 from fastrev.kernels.structures import Passes, Record, Steps, Tangents, Workspace
 
-# Small steps may run several ahead, within the L2 cache: longer rings gained nothing (`python -m bench.choices ring`)
+# Small steps may run several ahead, within the L2 cache: longer rings gain nothing (`python -m bench.choices ring`)
 _RING_BYTES = 2**19
 _RING_STEPS = 2, 16
 
