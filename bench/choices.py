@@ -470,8 +470,14 @@ def product_of_64_bits(a):
 
 def sum_of_bits(function: Any) -> Turn:
     """Nanoseconds an element of a checksum."""
-    timers = {name: (size, stopwatch(function, np.ones(size))) for name, size in {"W1": PARAMETERS, "W2": 2410}.items()}
-    return lambda: {name: 1e9 * shortest(seconds) / size for name, (size, seconds) in timers.items()}
+
+    @numba.njit
+    def add_to(sums, a):  # a sum that nobody reads would not be made
+        sums[0] += function(a)
+
+    sizes = {"W1": PARAMETERS, "W2": 2410, "W3": 210}
+    timers = {name: stopwatch(add_to, np.zeros(1, np.int64), np.ones(size)) for name, size in sizes.items()}
+    return lambda: {name: 1e9 * shortest(seconds) / sizes[name] for name, seconds in timers.items()}
 
 
 def softmax() -> Turn:

@@ -148,7 +148,7 @@ class Run:
         companion = Companion(back.progress)
 
         def undo(chunk: Objective, done: int, stop: int) -> int:
-            companion.hand(lambda: back.pull(chunk, done, stop))
+            companion.hand(lambda: back.pull(chunk, done, stop), last=stop == 0)
             reason = back.undo(chunk, self._state, stop)
             if reason == kernels.ABANDONED:
                 companion.finish()  # raises why
@@ -157,7 +157,6 @@ class Run:
         # given up twice, for an interrupt may come in the first
         try:
             try:
-                companion.start()
                 self._take_back(undo, progress, back.nbytes)
                 companion.finish()
             finally:
@@ -185,6 +184,7 @@ class Run:
 
     def _advance(self, progress: bool) -> None:
         problem, state, walk = self._problem, self._state, self._walk
+        states.make_room(state.tail, int(state.cursor[1]), state.w.size)
         with progress_bar(progress, problem.steps, "training") as tick:
             while (done := int(state.cursor[0])) < problem.steps:
                 stop = min(done + walk.chunk_steps, problem.steps)

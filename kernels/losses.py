@@ -31,9 +31,7 @@ def predict(loss, outputs, z0, rows, k, mean):
             top = _largest(z_i)
             for j in range(k):
                 m_i[j] = z_i[j] - top
-        for p in range(
-            rows * k
-        ):  # one loop over all rows: ten classes would not fill the vectors (bench.choices softmax)
+        for p in range(rows * k):  # one loop over rows: ten classes do not fill the vectors (bench.choices softmax)
             mean[p] = elementary.exp_negative(mean[p])
         for i in range(rows):
             m_i = _row(mean, i, k)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,6 @@ def progress():
 @pytest.fixture
 def companion(progress):
     made = Companion(progress)
-    made.start()
     yield made
     made.give_up()
 
@@ -41,21 +41,37 @@ def until(condition: Callable[[], bool]) -> bool:
     return condition()
 
 
-def companions() -> int:
-    return sum(thread.name == "fastrev-pullback" for thread in threading.enumerate())
+def system_threads() -> int:
+    """How many the process has, whoever started them; 0 where that cannot be told."""
+    return len(list(Path("/proc/self/task").iterdir())) if sys.platform == "linux" else 0
+
+
+@pytest.fixture
+def no_thread_is_left():
+    before = system_threads()
+    yield
+    assert until(lambda: system_threads() <= before)
+
+
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 
 
 def test_tasks_are_done_in_order(companion):
     done = []
     for i in range(5):
-        companion.hand(lambda i=i: done.append(i))
+        companion.hand(lambda i=i: done.append(i), last=i == 4)
     companion.finish()
     assert done == [0, 1, 2, 3, 4]
-    assert until(lambda: companions() == 0)
+
+
+def test_nothing_to_do_starts_no_thread(companion):
+    before = system_threads()
+    companion.finish()
+    assert system_threads() == before
 
 
 def test_both_tell_each_other_how_far_they_are(companion, progress):
-    companion.hand(lambda: handover.wait(progress, 0, 1) and handover.announce(progress, 16, 1))
+    companion.hand(lambda: handover.wait(progress, 0, 1) and handover.announce(progress, 16, 1), last=True)
     handover.announce(progress, 0, 1)
     assert handover.wait(progress, 16, 1)
     companion.finish()
@@ -65,7 +81,7 @@ def test_an_error_is_raised_where_the_thread_is_waited_for(companion, progress):
     def fail():
         raise ZeroDivisionError("beside")
 
-    companion.hand(fail)
+    companion.hand(fail, last=False)
     assert not handover.wait(progress, 0, 1)
     with pytest.raises(ZeroDivisionError, match="beside"):
         companion.finish()
@@ -73,27 +89,26 @@ def test_an_error_is_raised_where_the_thread_is_waited_for(companion, progress):
 
 def test_a_thread_that_waits_ends_when_it_is_given_up(companion, progress):
     gave_up = []
-    companion.hand(lambda: gave_up.append(handover.wait(progress, 0, 1)))
+    companion.hand(lambda: gave_up.append(handover.wait(progress, 0, 1)), last=False)
     companion.give_up()
-    assert until(lambda: gave_up == [False] and companions() == 0)
+    assert until(lambda: gave_up == [False])
 
 
 @pytest.mark.parametrize("started", [False, True])
-def test_an_interrupt_within_the_start_leaves_no_thread(monkeypatch, progress, started):
-    """It comes before the system's thread is there, or while ``Thread.start`` waits for its first sign of life."""
-    start = threading.Thread.start
+def test_an_interrupt_within_the_start_leaves_no_thread(monkeypatch, started):
+    """It comes before the system's thread is there, or after."""
+    start = _thread.start_new_thread
 
-    def interrupted(thread):
+    def interrupted(function, arguments):
         if started:
-            start(thread)
+            start(function, arguments)
         raise KeyboardInterrupt
 
     run = digits_like(steps=50).train()
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(_thread, "start_new_thread", interrupted)
+    with fastrev.threads(per_run=2), pytest.raises(KeyboardInterrupt):
         run.pullback(run.w)
     monkeypatch.undo()
-    assert until(lambda: companions() == 0)
     run.rewind()
     assert run.stats.exact
 
@@ -103,8 +118,7 @@ def test_the_two_keep_apart_and_no_trace_is_left(monkeypatch, progress):
     before = os.sched_getaffinity(0)
     found = []
     own = Companion(progress)
-    own.start()
-    own.hand(lambda: found.append(os.sched_getaffinity(0)))
+    own.hand(lambda: found.append(os.sched_getaffinity(0)), last=True)
     own.finish()
     core = int(progress[handover.CORE]) - 1
     assert found == [before - {core}]
@@ -124,8 +138,7 @@ def test_nothing_is_kept_where_it_is_not_wanted_or_cannot_be_told(monkeypatch, p
         arrange()
         found = []
         own = Companion(progress)
-        own.start()
-        own.hand(lambda found=found: found.append(os.sched_getaffinity(0)))
+        own.hand(lambda found=found: found.append(os.sched_getaffinity(0)), last=True)
         own.finish()
         assert found == [before]
         assert not handover.keep_to_core(progress)
@@ -176,31 +189,26 @@ def test_patience_follows_the_number_of_cores(monkeypatch, progress, system):
     elif threads.cores() < 2:
         pytest.skip("needs two cores")
     own = Companion(progress)
-    own.start()
+    own.hand(lambda: None, last=True)
     own.finish()
     assert progress[handover.PATIENCE] == handover.PATIENCE_ON_TWO
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(threads, "cores", lambda: 1)
     own = Companion(progress)
-    own.start()
+    own.hand(lambda: None, last=True)
     own.finish()
     assert progress[handover.PATIENCE] == handover.PATIENCE_ON_ONE_CORE
 
 
 def test_one_thread_a_reversal(monkeypatch):
     started = []
-    start = threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", lambda thread: (started.append(thread.name), start(thread)))
+    start = _thread.start_new_thread
+    monkeypatch.setattr(_thread, "start_new_thread", lambda *a: (started.append(1), start(*a)))
     monkeypatch.setattr("fastrev._engine.walk._CHUNK_STEPS", 3)
-    with fastrev.threads(per_run=2):
-        digits_like(steps=50).meta_grad()
-        assert started == ["fastrev-pullback"]
-        digits_like(steps=50).meta_grad()
-        assert started == ["fastrev-pullback"] * 2
-    with fastrev.threads(per_run=1):
-        digits_like(steps=50).meta_grad()
-    assert started == ["fastrev-pullback"] * 2
-    assert until(lambda: companions() == 0)
+    for per_run, expected in ((2, 1), (2, 2), (1, 2)):
+        with fastrev.threads(per_run=per_run):
+            digits_like(steps=50).meta_grad()
+        assert len(started) == expected
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

@@ -36,27 +36,27 @@ compilation.way_back(sys.argv[2])
 """
 
 _pull: Any = adjoint.pull  # Numba's dispatcher
-_asked: set[str] = set()  # for which precisions the question arose, which it does once
-_helpers: dict[str, subprocess.Popen[bytes]] = {}
+_asked: set[np.dtype[np.floating]] = set()  # for which precisions the question arose, which it does once
+_helpers: dict[np.dtype[np.floating], subprocess.Popen[bytes]] = {}
 
 
 def begin(dtype: np.dtype[np.floating]) -> None:
     """Start the second process, if nothing is in the cache and there is a core for it."""
-    if dtype.name in _asked:
+    if dtype in _asked:
         return
-    _asked.add(dtype.name)
+    _asked.add(dtype)
     with contextlib.suppress(Exception):  # such as of a system that allows no processes
         if not _compiled(dtype) and _possible():
             search = json.dumps([str(place) for place in sys.path])
             nothing = subprocess.DEVNULL
-            _helpers[dtype.name] = subprocess.Popen(
+            _helpers[dtype] = subprocess.Popen(
                 [sys.executable, "-c", _SCRIPT, search, dtype.name], stdin=nothing, stdout=nothing, stderr=nothing
             )
 
 
 def finish(dtype: np.dtype[np.floating]) -> None:
     """Wait for what `begin` started, but not for ever; on Ctrl-C it ends as well."""
-    if helper := _helpers.pop(dtype.name, None):
+    if helper := _helpers.pop(dtype, None):
         try:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 helper.wait(_TIME_LIMIT)

@@ -29,6 +29,8 @@ def to_floats(grid: Grid) -> FloatArray:
 
 def checksum(array: AnyArray) -> int:
     """Of every bit of a contiguous array with elements of 4 or 8 bytes."""
+    if not array.size:
+        return 0
     return int(checksums.checksum(array.reshape(-1).view(np.float64 if array.itemsize == 8 else np.float32)))
 
 
