@@ -118,7 +118,7 @@ class Run:
         dv = np.zeros(size) if v_bar is None else arguments.parameters("v_bar", v_bar, size).copy()
         back = WalkBack(self._walk, dw, dv, wrt, one_thread=one_thread())
         compilation.finish(self._problem.trained.model.dtype)
-        compilation.here(back.compile)  # not on the second thread
+        back.compile()
         self._adjoint_lost = True
         if back.steps_ahead:
             self._take_back(self._in_turn(back), progress, back.nbytes)
@@ -290,6 +290,7 @@ def train(
     )  # fmt: skip
     compilation.begin(model.dtype)
     try:
+        run._walk.compile(run._state)
         run._advance(progress)
     except KeyboardInterrupt:
         raise TrainingInterrupt(run) from None

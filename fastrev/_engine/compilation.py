@@ -13,7 +13,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,29 +61,6 @@ def finish(dtype: np.dtype[np.floating]) -> None:
                 helper.wait(_TIME_LIMIT)
         finally:
             _end(helper)
-
-
-def here(kernel: Callable[[], object]) -> None:
-    """Call a kernel that is yet to be compiled, so that Ctrl-C ends it.
-
-    An exception in what LLVM calls back to hand over its code is printed and forgotten, and so a Ctrl-C of before.
-    """
-    missed = []
-    hook = sys.unraisablehook
-
-    def keep(unraisable: Any) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            missed.append(unraisable.exc_value)
-        else:
-            hook(unraisable)
-
-    sys.unraisablehook = keep
-    try:
-        kernel()
-    finally:
-        sys.unraisablehook = hook
-    if missed:
-        raise KeyboardInterrupt
 
 
 def way_back(dtype: str) -> None:

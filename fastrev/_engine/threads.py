@@ -42,8 +42,8 @@ class Companion:
 
     Both tell each other how far they are through `progress` (`kernels.handover`).  It starts with the first thing to do
     and ends after the last.  Whoever hands it something gives it up in the end, whatever happens: the thread is told by
-    `progress` and by its queue.  Nobody waits for it then, since nobody knows after an interrupt whether it was started;
-    it finds both if so.  It works on arrays of its own and keeps no process from ending: nothing depends on when it
+    `progress` and by its queue.  Nobody waits for it then, for nobody knows after an interrupt whether it was started;
+    it finds both if so.  It works on arrays of its own and keeps no process from ending, so nothing depends on when it
     does.
 
     ``threading.Thread`` would wait for a first sign of life: 50 of the 110 us that a thread costs.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from fastrev._engine import workspace
+from fastrev._engine import interruptible, workspace
 from fastrev._engine.batches import FullBatch
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.problem import Problem
@@ -20,8 +18,6 @@ from fastrev.kernels.structures import Adjoint, Objective, State
 # multiply-adds, not in seconds, so that a run makes the same calls every time.
 _CHUNK_WORK = 1e9
 _CHUNK_STEPS = 2048  # bounds the table of row indices of a chunk
-
-_compiled: set[np.dtype[np.floating[Any]]] = set()
 
 
 class Walk:
@@ -37,6 +33,11 @@ class Walk:
     def nbytes(self) -> int:
         """Memory of the record and the workspace."""
         return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *self._work)
+
+    def compile(self, state: State) -> None:
+        """Have `make` compiled, by a call for no steps."""
+        dtype = self.trained.model.dtype
+        interruptible.compile_here("make", dtype, lambda: self.make(self.trained.chunk(0, 1), state, 0))
 
     def make(self, chunk: Objective, state: State, stop: int) -> tuple[int, int]:
         """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
@@ -80,10 +81,9 @@ class WalkBack:
         return nbytes(*parts, adjoint.w, adjoint.v, *adjoint.rule, *adjoint.objective)
 
     def compile(self) -> None:
-        """Have the pull compiled here and now, where Ctrl-C is answered: a second thread would have one wait for it."""
-        if self._walk.trained.model.dtype not in _compiled:
-            self.pull(self._walk.trained.chunk(0, 1), 0, 0)
-            _compiled.add(self._walk.trained.model.dtype)
+        """Have `pull` compiled, by a call for no steps, before a second thread calls it and Ctrl-C has to wait."""
+        trained = self._walk.trained
+        interruptible.compile_here("pull", trained.model.dtype, lambda: self.pull(trained.chunk(0, 1), 0, 0))
 
     def undo(self, chunk: Objective, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
