@@ -8,6 +8,7 @@ replaced: a copy in a temporary folder, with a process that imports from there.
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import importlib
 import json
@@ -16,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -480,6 +482,18 @@ def sum_of_bits(function: Any) -> Turn:
     return lambda: {name: 1e9 * shortest(seconds) / sizes[name] for name, seconds in timers.items()}
 
 
+def start_of_a_thread(start: Callable[[Callable[[], object]], object]) -> Turn:
+    """Microseconds until a thread has done its work."""
+
+    def once() -> None:
+        at_work = _thread.allocate_lock()
+        at_work.acquire()
+        start(at_work.release)
+        at_work.acquire()
+
+    return lambda: {"": 1e6 * shortest(lambda: elapsed(once), 200)}
+
+
 def softmax() -> Turn:
     """Microseconds of what 200 rows of ten outputs predict."""
     rows, k = 200, 10
@@ -551,7 +565,7 @@ COMPILED = (  # helpers return arrays, which takes counts of references
     Edit(JIT, '"_nrt": False', '"_nrt": True'),
 )
 RING = {"fastrev._engine.workspace._RING_STEPS": (2, 64), "fastrev._engine.workspace._RING_BYTES": 2**22}
-PATIENCE = {"fastrev._engine.threads.PATIENCE_ON_TWO": 64}
+PATIENCE = {"fastrev._engine.companion.PATIENCE_ON_TWO": 64}
 TILES = ("8x3", "6x4", "12x2") if LANES == 8 else ("4x3", "2x4", "6x2")
 
 CHOICES = {
@@ -637,6 +651,13 @@ CHOICES = {
             not_taken=Edit("kernels/checksums.py", "for p in range(a.size):", "for p in range(0):"),
         ), turns=15,
     ),
+    "thread": Choice(
+        "a thread and the wait for it", "us",
+        {
+            "_thread": partial(start_of_a_thread, lambda work: _thread.start_new_thread(work, ())),
+            "threading": partial(start_of_a_thread, lambda work: threading.Thread(target=work).start()),
+        },
+    ),
     "division": Choice(
         "loop with a division, error model", "ns an element",
         **beside(
@@ -653,7 +674,7 @@ CHOICES = {
     ),
     "apart": Choice(
         "way back after a sleep, threads kept apart", "us a step",
-        **beside(partial(way_back, "W3"), yes=Variant(), no=Variant(values={"fastrev._engine.threads._libc": None})),
+        **beside(partial(way_back, "W3"), yes=Variant(), no=Variant(values={"fastrev._engine.companion._libc": None})),
         turns=25, chance=True,
     ),
     "patience": Choice(

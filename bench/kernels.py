@@ -24,6 +24,7 @@ from bench.workloads import SHAPES
 from fastrev._engine import state
 from fastrev.kernels import (
     activations,
+    checksums,
     fixed_point,
     layers,
     losses,
@@ -102,8 +103,9 @@ def calls(name: str) -> Iterator[Call]:
     yield Call("exact step", "making", 63 * size, 72 * size, make, step)
     yield Call("exact undo", "undoing", 51 * size, 72 * size, undo, step)
     yield Call("v, v + g on record", "undoing", 5 * size, 40 * size, on_record, (grid_v, dw.copy(), g))
+    yield from both("checksum", (6 * size, 8 * size), checksums.checksum, g)
     yield from both("weights to floats", (2 * size, 16 * size), fixed_point.grid_to_floats, grid_w, w.copy())
-    label = "dot, pull_velocity, dot, pull_weights"
+    label = "dot, pull_position, dot, pull_velocity"
     yield pulling(label, (8 * size, 88 * size), pull_vectors, dw, dv, w, g, u, 0 * hu, bounds)
     if shape.batch:
         for where in (*gradient_passes, "pulling"):

@@ -21,10 +21,16 @@ def minibatches(examples: int, batch_size: int, steps: int, seed: int = 0) -> Ro
     steps : int
         T.
     seed : int
+        Of the shuffles, not negative.
 
     Returns
     -------
     (T, B) int64 ndarray
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is at fault.
 
     Examples
     --------

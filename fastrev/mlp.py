@@ -31,6 +31,8 @@ class MLP(Architecture):
 
     Attributes
     ----------
+    sizes, activation, loss, dtype
+        As given.
     num_params : int
         P, the length of a parameter vector.
     groups : dict of str to slice
@@ -46,15 +48,6 @@ class MLP(Architecture):
     >>> model.unflatten(w)["W1"].shape
     (64, 32)
     """
-
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        activation: str = "tanh",
-        loss: str = "cross_entropy",
-        dtype: npt.DTypeLike = np.float64,
-    ) -> None:
-        super().__init__(sizes, activation, loss, dtype)
 
     def __repr__(self) -> str:
         return f"MLP({self.sizes}, activation={self.activation!r}, loss={self.loss!r}, dtype=numpy.{self.dtype.name})"
@@ -97,7 +90,7 @@ class MLP(Architecture):
 
     def unflatten(self, w: npt.ArrayLike) -> dict[str, FloatArray]:
         """The parameter groups as views of a flat (P,) vector: W's of shape (inputs, outputs), b's (outputs,)."""
-        flat = np.asarray(w)
+        flat = arguments.as_array("w", w)
         if flat.shape != (self.num_params,):
             raise arguments.fault("w", f"have shape ({self.num_params},)", f"shape {flat.shape}")
         return {name: flat[where].reshape(self.shapes[name]) for name, where in self.groups.items()}

@@ -103,12 +103,13 @@ class ReversibleArray:
                 f"div({n}, {d}) undoes mul({n}, {d}), and the last multiplication left to undo was mul({made_n}, "
                 f"{made_d}): call div({made_n}, {made_d}). The array is unchanged."
             )
-        if states.checksum(self._flat) != left:
+        if states.checksum(self._flat) != (left,):
             raise ReversalError(
                 f"div({n}, {d}) undoes mul({n}, {d}), and the values are not those that it left: an add or sub since "
                 "then was not undone, or with another argument. The array is unchanged."
             )
-        by_hand.divide(self._flat, self._heads, self._tail, self._cursor, n, d, self._scratch)
+        if not by_hand.divide(self._flat, self._heads, self._tail, self._cursor, n, d, self._scratch):
+            raise _not_at_start(["the stored information ran out, so heads or tail were damaged"])
         if done == 1 and (faults := states.faults_of_buffer(self._heads, int(self._cursor[1]))):
             raise _not_at_start(faults)
 

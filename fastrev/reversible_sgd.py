@@ -11,7 +11,7 @@ from fastrev._engine import arguments, sgd
 from fastrev._engine import state as states
 from fastrev._engine.types import FloatArray
 from fastrev.errors import DivergenceError, ReversalError
-from fastrev.kernels import by_hand, fixed_point, momentum
+from fastrev.kernels import by_hand, fixed_point, outcomes
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.structures import Momentum
 
@@ -60,7 +60,7 @@ class ReversibleSGD:
             raise arguments.fault("w0", "have shape (P,) with P at least 1", f"shape {weights.shape}")
         velocity = np.zeros(weights.size) if v0 is None else arguments.parameters("v0", v0, weights.size)
         self._state = states.new_state(states.to_grid("w0", weights), states.to_grid("v0", velocity))
-        self._start = states.checksum(self._state.w), states.checksum(self._state.v)
+        self._start = states.checksum(self._state.w, self._state.v)
         self._made = np.empty((0, 4), np.int64)  # of each step not undone: bits of lr, n, d, checksum of the gradient
         self._bounds = np.array([0, weights.size])
         self._scratch = np.empty(2 * buffer.BLOCK)
@@ -108,9 +108,9 @@ class ReversibleSGD:
         states.make_room(state.tail, int(state.cursor[1]), state.w.size)
         states.make_row(self._made, self.steps)
         # which counts once the step is made
-        self._made[self.steps] = _bits(rule.lr), rule.n[0, 0], rule.d[0, 0], states.checksum(gradient)
+        self._made[self.steps] = _bits(rule.lr), rule.n[0, 0], rule.d[0, 0], *states.checksum(gradient)
         reason, _ = by_hand.make_step(rule, state, gradient, self._scratch)
-        if reason != momentum.FINE:
+        if reason != outcomes.FINE:
             raise DivergenceError(
                 f"Step {self.steps} was refused: the parameters or their velocity would leave the grid, magnitudes "
                 f"below {fixed_point.LIMIT:g}. The likely cause is a learning rate that is too high (lr = {lr:g}): "
@@ -147,9 +147,10 @@ class ReversibleSGD:
         before = np.empty(self._state.w.size)
         by_hand.position_before_step(rule, self._state, before)
         gradient = self._gradient(g, before)
-        if states.checksum(gradient) != made_gradient:
+        if states.checksum(gradient) != (made_gradient,):
             raise _another_step(last, "another gradient, in one bit at least")
-        by_hand.undo_step(rule, self._state, gradient, self._scratch)
+        if not by_hand.undo_step(rule, self._state, gradient, self._scratch):
+            raise ReversalError("The stored information ran out, so heads or tail were damaged. The state is lost.")
         if last == 0:
             self.verify()
 
@@ -163,9 +164,10 @@ class ReversibleSGD:
         """
         state = self._state
         faults = [f"{self.steps} steps are left to undo"] if self.steps else []
-        if states.checksum(state.w) != self._start[0]:
+        w, v = states.checksum(state.w, state.v)
+        if w != self._start[0]:
             faults.append("the parameters differ")
-        if states.checksum(state.v) != self._start[1]:
+        if v != self._start[1]:
             faults.append("the velocity differs")
         if faults := faults + states.faults_of_buffer(state.heads, int(state.cursor[1])):
             raise ReversalError(f"The state is not that of the start: {'; '.join(faults)}.")
@@ -175,7 +177,7 @@ class ReversibleSGD:
         for table in (prepared.lr, prepared.decay):
             if table.shape != ():
                 raise arguments.fault(table.name, "be a number", f"an array of shape {table.shape}")
-        return prepared.rule
+        return prepared.tables
 
     def _gradient(self, g: npt.ArrayLike | Gradient, w: FloatArray) -> FloatArray:
         return arguments.parameters("g", g(w) if callable(g) else g, self._state.w.size)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from fastrev._engine import arguments
-from fastrev._engine.threads import settings
+from fastrev._engine.settings import settings
 
 
 class threads:  # noqa: N801  # used like a function, as numpy.errstate is

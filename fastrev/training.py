@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments, compilation
 from fastrev._engine import state as states
+from fastrev._engine.companion import Companion
 from fastrev._engine.extras import progress_bar
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.problem import Problem, prepare
+from fastrev._engine.settings import one_thread
 from fastrev._engine.sgd import SGD
-from fastrev._engine.threads import Companion, one_thread
 from fastrev._engine.types import FloatArray
 from fastrev._engine.walk import Walk, WalkBack, nbytes
 from fastrev.errors import DivergenceError, ReversalError, TrainingInterrupt
-from fastrev.kernels import momentum
-from fastrev.kernels import training as kernels
+from fastrev.kernels import outcomes
 from fastrev.kernels.structures import Objective
 from fastrev.mlp import MLP
 from fastrev.results import Gradients, Stats
@@ -98,8 +98,13 @@ class Run:
 
         Raises
         ------
+        ArgumentError
+            If an argument is at fault; the run is as before.
         ReversalError
-            If the run does not arrive at its start bit for bit, or was consumed before.
+            If the run does not arrive at its start bit for bit, was consumed before, or an earlier pullback stopped on
+            its way.
+        MissingExtraError
+            If a progress bar is asked for and tqdm is not installed.
 
         References
         ----------
@@ -118,7 +123,7 @@ class Run:
         dv = np.zeros(size) if v_bar is None else arguments.parameters("v_bar", v_bar, size).copy()
         back = WalkBack(self._walk, dw, dv, wrt, one_thread=one_thread())
         compilation.finish(self._problem.trained.model.dtype)
-        back.compile()
+        back.compile_pull()
         self._adjoint_lost = True
         if back.steps_ahead:
             self._take_back(self._in_turn(back), progress, back.nbytes)
@@ -132,11 +137,11 @@ class Run:
         """Undo some steps, pull the adjoint back through them, and so on."""
 
         def undo(chunk: Objective, done: int, stop: int) -> int:
-            reason = momentum.FINE
-            while reason == momentum.FINE and done > stop:
+            reason = outcomes.FINE
+            while reason == outcomes.FINE and done > stop:
                 left = max(done - back.steps_ahead, stop)
                 reason = back.undo(chunk, self._state, left)
-                if reason == momentum.FINE:
+                if reason == outcomes.FINE:
                     back.pull(chunk, done, left)
                 done = left
             return reason
@@ -150,7 +155,7 @@ class Run:
         def undo(chunk: Objective, done: int, stop: int) -> int:
             companion.hand(lambda: back.pull(chunk, done, stop), last=stop == 0)
             reason = back.undo(chunk, self._state, stop)
-            if reason == kernels.ABANDONED:
+            if reason == outcomes.GIVEN_UP:
                 companion.finish()  # raises why
             return reason
 
@@ -168,6 +173,11 @@ class Run:
         """Take the run back to its start without differentiating, and prove that it arrived.  Consumes the run.
 
         This also finishes a pullback that was interrupted: the state is whole between any two steps.
+
+        Parameters
+        ----------
+        progress : bool
+            Show a progress bar (needs tqdm).
 
         Raises
         ------
@@ -190,9 +200,9 @@ class Run:
                 stop = min(done + walk.chunk_steps, problem.steps)
                 reason, parameter = walk.make(problem.trained.chunk(done, stop), state, stop)
                 tick(int(state.cursor[0]) - done)
-                if reason == kernels.TAIL_FULL:
+                if reason == outcomes.TAIL_FULL:
                     states.make_room(state.tail, int(state.cursor[1]), state.w.size)
-                elif reason != momentum.FINE:
+                elif reason != outcomes.FINE:
                     raise self._divergence(reason, parameter)
 
     def _take_back(self, undo: Undo, progress: bool, more_bytes: int) -> None:
@@ -201,12 +211,13 @@ class Run:
         if self._end is None:
             stats = self.stats
             self._end = (self.w, self.v, replace(stats, bytes_held=stats.bytes_held + more_bytes))
+        self._walk.compile_undo(state)
         with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
             while (left := int(state.cursor[0])) > 0:
                 stop = max(left - self._walk.chunk_steps, 0)
                 reason = undo(problem.trained.chunk(stop, left), left, stop)
                 tick(left - int(state.cursor[0]))
-                if reason != momentum.FINE:
+                if reason != outcomes.FINE:
                     raise _no_arrival([f"the stored information ran out at step {state.cursor[0] - 1}"])
         faults = states.faults(state, problem.w0, problem.v0)
         if faults := faults + [f"'{name}' was changed" for name in problem.changed()]:
@@ -223,7 +234,7 @@ class Run:
         group, rate = list(model.groups)[position], self._problem.rule.rate_at(step, position)
         what = (
             "the gradient holds NaN or infinite values"
-            if reason == momentum.NOT_FINITE
+            if reason == outcomes.NOT_FINITE
             else "the weights or their velocity would leave the grid, magnitudes below 2048"
         )
         return DivergenceError(
@@ -290,7 +301,7 @@ def train(
     )  # fmt: skip
     compilation.begin(model.dtype)
     try:
-        run._walk.compile(run._state)
+        run._walk.compile_make(run._state)
         run._advance(progress)
     except KeyboardInterrupt:
         raise TrainingInterrupt(run) from None

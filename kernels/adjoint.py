@@ -23,14 +23,13 @@ from __future__ import annotations
 from . import handover, momentum
 from .jit import kernel
 from .mlp_objective import pull_gradient
-from .training import ABANDONED
 
 
 @kernel
 def pull(objective, rule, record, work, tangents, adjoint, done, stop):
     """Pull the adjoint back through the steps done > t >= stop, while `training.undo` undoes them.
 
-    Returns why it ended.
+    It ends early where the other side gave up, which then knows why.
     """
     progress = record.progress
     steps, blocks = progress[handover.STEPS_READ], progress[handover.BLOCKS_READ]
@@ -38,12 +37,11 @@ def pull(objective, rule, record, work, tangents, adjoint, done, stop):
         slot = steps % record.steps.w.shape[0]
         w, v, v_plus_g = record.steps.w[slot], record.steps.v[slot], record.steps.g[slot]
         if not handover.wait(progress, handover.BLOCKS_WRITTEN, blocks + 1):
-            return ABANDONED
+            return
         momentum.pull_position(rule, v, adjoint, t, tangents.u)
         blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
         if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
-            return ABANDONED
+            return
         momentum.pull_velocity(rule, v_plus_g, adjoint, t, tangents.hu)
         steps += 1
         handover.announce(progress, handover.STEPS_READ, steps)
-    return momentum.FINE

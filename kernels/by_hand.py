@@ -42,7 +42,10 @@ def multiply(values, heads, tail, cursor, made, n, d, scratch):
 
 @kernel
 def divide(values, heads, tail, cursor, n, d, scratch):
-    """Undo `multiply`."""
+    """Undo `multiply`.  Returns whether no word was missing."""
     done, top = cursor
     top = buffer.divide(values, heads, tail, top, n, d, 0, values.size, scratch)
+    if top < 0:
+        return False
     cursor[0], cursor[1] = done - 1, top
+    return True

@@ -89,22 +89,15 @@ def precision(signature: object) -> str:
 class Cache:
     """What a dispatcher asks for code before it compiles, and hands it to afterwards.
 
-    The interface is that of ``numba.core.caching.NullCache``.
+    The interface is what Numba's dispatchers use of ``numba.core.caching.NullCache``.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._enabled = True
 
     @property
     def cache_path(self) -> str:
         return str(_folders()[0])
-
-    def enable(self) -> None:
-        self._enabled = True
-
-    def disable(self) -> None:
-        self._enabled = False
 
     def flush(self) -> None:
         """Forget the code of all specialisations."""
@@ -116,7 +109,7 @@ class Cache:
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled specialisation, or None."""
         target_context.refresh()  # what the code refers to is looked up there
-        if self._enabled and _SOURCES:
+        if _SOURCES:
             name, meaning = self._describe(sig, target_context)
             for folder in _folders():
                 with contextlib.suppress(Exception):  # not there, damaged, not to be read: compiled anew, all of them
@@ -124,15 +117,15 @@ class Cache:
         return None
 
     def save_overload(self, sig: Any, cres: Any) -> None:
-        if self._enabled:
-            try:
-                name, meaning = self._describe(sig, cres.target_context)
-                _require_cachable(cres)
-                _write(name, _packed(cres, meaning))
-            except RuntimeError:  # Ctrl-C came while LLVM handed the code over: Numba has not got it to pickle
-                pass
-            except Exception as error:  # whatever it is, there is code to go on with
-                _warn(str(error))
+        """Keep a specialisation that was compiled."""
+        try:
+            name, meaning = self._describe(sig, cres.target_context)
+            _require_cachable(cres)
+            _write(name, _packed(cres, meaning))
+        except RuntimeError:  # Ctrl-C came while LLVM handed the code over: Numba has not got it to pickle
+            pass
+        except Exception as error:  # whatever it is, there is code to go on with
+            _warn(str(error))
 
     def _describe(self, sig: Any, target_context: Any) -> tuple[str, bytes]:
         """The name of a specialisation's file, and all that its code depends on."""
@@ -271,7 +264,7 @@ def _warn(reason: str) -> None:
     if not _warned:
         _warned = True
         warnings.warn(
-            f"Every process compiles the kernels anew, for some 8 s, as they could not be kept on disk: {reason}.",
+            f"Every process compiles the kernels anew, for some 13 s, as they could not be kept on disk: {reason}.",
             RuntimeWarning,
             stacklevel=3,
         )

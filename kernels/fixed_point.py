@@ -14,41 +14,41 @@ from .jit import inlined, kernel
 from .primitives import rint, wrapping_add, wrapping_sub
 
 
-class Grid(NamedTuple):
-    """How integers stand for numbers.  It belongs to a buffer: not every rule's fit into the same range."""
+class Spacing(NamedTuple):
+    """How the integers of a grid stand for numbers.  Each buffer of a rule may have its own."""
 
     scale: float
     step: float
     limit: float  # magnitudes below it are on the grid
 
 
-def grid_of(fraction_bits: int) -> Grid:
-    """The grid with that many fraction bits."""
-    return Grid(2.0**fraction_bits, 2.0**-fraction_bits, 2.0 ** (63 - fraction_bits))
+def spacing_of(fraction_bits: int) -> Spacing:
+    """That of a grid with so many fraction bits."""
+    return Spacing(2.0**fraction_bits, 2.0**-fraction_bits, 2.0 ** (63 - fraction_bits))
 
 
-GRID = grid_of(fraction_bits=52)  # of weights and velocity
+GRID = spacing_of(fraction_bits=52)  # of weights and velocity
 LIMIT = GRID.limit
 
 OUTSIDE = np.int64(-(2**63))  # the sign bit: what the range guards or together
 
 
 @inlined
-def to_float(c, grid):
+def to_float(c, spacing):
     """The grid value as float64: rounded to 53 significant bits, then scaled exactly."""
-    return np.float64(c) * grid.step
+    return np.float64(c) * spacing.step
 
 
 @inlined
-def to_grid(x, grid):
+def to_grid(x, spacing):
     """The float64 rounded to the grid, ties to even; 0 where `outside(x)`, so that no input is undefined behaviour."""
-    return np.int64(rint((x if abs(x) < grid.limit else 0.0) * grid.scale))
+    return np.int64(rint((x if abs(x) < spacing.limit else 0.0) * spacing.scale))
 
 
 @inlined
-def outside(x, grid):
+def outside(x, spacing):
     """Sign bit set where the float is not on the grid: too large, infinite or NaN."""
-    return np.int64(0) if abs(x) < grid.limit else OUTSIDE
+    return np.int64(0) if abs(x) < spacing.limit else OUTSIDE
 
 
 @inlined

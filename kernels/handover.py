@@ -21,8 +21,8 @@ from .primitives import address
 
 # Positions in `Record.progress`, each in a cache line (two, as they are fetched in pairs) of its own
 BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, ABANDONED, PATIENCE, CORE, _ALLOWED, _OWN = range(0, 144, 16)
-PROGRESS = 144
 _MASK = 16  # words of a set of cores: Linux' own size, for 1024 of them
+PROGRESS = _OWN + _MASK
 
 # How many pauses (of 40 ns) before the processor is offered to others.  Two threads on one core need that soon; on two
 # cores it costs a whole slice of time if anything else runs there, as BLAS does for some 25 ms after a product: W2 took

@@ -47,7 +47,8 @@ HIGH = BASE * (LOW + MAX_DENOMINATOR)
 # (`python -m bench.choices start`).
 START = 0x9E3779B97F
 WORDS_PER_STEP = 2  # what one multiplication can push for one parameter: a word and a flag
-BLOCK = 512  # elements worked on at a time, so that the passes over a block meet in the L1 cache
+# elements worked on at a time, so that the passes over a block meet in the L1 cache (`python -m bench.choices block`)
+BLOCK = 512
 
 # Elements that the search for the rare spill looks at together (8: +5 %, 32: +12 % time with AVX-512, all the same
 # without; `python -m bench.choices lanes`)

@@ -19,13 +19,16 @@ if config.DISABLE_JIT:
 
 Function = Callable[..., Any]
 
-# In brackets: the entry of `python -m bench.choices` that measures it
 _OPTIONS: dict[str, Any] = {
     "fastmath": False,  # not even `contract`: see the package's docstring
-    "error_model": "numpy",  # the Python model's check of a division keeps loops from vectorising (division)
+    # the Python model's check of a division keeps loops from vectorising (`python -m bench.choices division`)
+    "error_model": "numpy",
     "boundscheck": False,
-    "no_cfunc_wrapper": True,  # nobody calls kernels from C: 16 s of compilation become 14.3 (wrapper)
-    "_nrt": False,  # kernels own no memory, so need not count references: W3 takes 1.2 times as long with (references)
+    # nobody calls kernels from C: 16 s of compilation become 14.3 (`python -m bench.choices wrapper`)
+    "no_cfunc_wrapper": True,
+    # kernels own no memory, so need not count references: with it W3 takes 1.2 times as long (`python -m bench.choices
+    # references`)
+    "_nrt": False,
 }
 
 

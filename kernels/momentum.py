@@ -13,9 +13,9 @@ A step is checked while it is made, not before: all of its arithmetic is modulo 
 where it left the grid.  A pass over g, v and w to check beforehand costs a tenth of the step on a machine without
 AVX-512, a third on one with it (`python -m bench.choices check`).
 
-This room is one of the rules by which a step can be made.  What a rule offers to the walks (training.py, adjoint.py)
-are the eight functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the kernels below them
-work on the parameters of one span, which share alpha and gamma.
+This room is one of the rules by which a step can be made.  What a rule offers to the walks (training.py, adjoint.py,
+by_hand.py) are the eight functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the
+kernels below them work on the parameters of one span, which share alpha and gamma.
 """
 
 from __future__ import annotations
@@ -26,12 +26,9 @@ from . import checksums
 from . import information_buffer as buffer
 from .fixed_point import GRID, add_grid, grid_to_floats, outside, overflow, to_float, to_grid
 from .jit import inlined, kernel
+from .outcomes import FINE, NOT_FINITE, OFF_GRID
 from .primitives import ZERO, like, wrapping_add, wrapping_sub
 from .reductions import dot
-
-FINE = 0
-NOT_FINITE = 1  # the gradient holds a NaN or an infinity
-OFF_GRID = 2  # the step would leave the grid
 
 
 @inlined

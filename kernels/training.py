@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from . import handover, momentum
+from . import handover, momentum, outcomes
 from . import information_buffer as buffer
 from .fixed_point import grid_to_floats
 from .jit import inlined, kernel
 from .mlp_objective import step_gradient
 from .primitives import ZERO
-
-# Why a walk ended, beside momentum.FINE, NOT_FINITE and OFF_GRID
-TAIL_FULL = 3  # making: the tail needs room for another step
-TAIL_EMPTY = 4  # undoing: a word was missing, so the state is not what was left
-ABANDONED = 5  # undoing: nobody reads the record any more
 
 
 @kernel
@@ -22,13 +17,13 @@ def make(objective, rule, state, record, work, stop):
     while state.cursor[0] < stop:
         t = state.cursor[0]
         if state.tail.size - state.cursor[1] < buffer.WORDS_PER_STEP * state.w.size:
-            return TAIL_FULL, ZERO
+            return outcomes.TAIL_FULL, ZERO
         grid_to_floats(state.w, w)
         step_gradient(objective, record, work, t, ZERO, w, g)
         reason, parameter = momentum.step(rule, state, g, t, work.scratch)
-        if reason != momentum.FINE:
+        if reason != outcomes.FINE:
             return reason, parameter
-    return momentum.FINE, ZERO
+    return outcomes.FINE, ZERO
 
 
 @kernel
@@ -49,14 +44,14 @@ def _undo(objective, rule, state, record, work, stop):
         slots = record.steps.w.shape[0]
         w, v, g = record.steps.w[steps % slots], record.steps.v[steps % slots], record.steps.g[steps % slots]
         if not handover.wait(progress, handover.STEPS_READ, steps - slots + 1):
-            return ABANDONED
+            return outcomes.GIVEN_UP
         momentum.record_before(state, v)
         momentum.undo_position(rule, state, t)
         grid_to_floats(state.w, w)
         blocks = step_gradient(objective, record, work, t, blocks, w, g)
         if not momentum.undo_velocity(rule, state, g, t, work.scratch):
-            return TAIL_EMPTY
+            return outcomes.TAIL_EMPTY
         momentum.record_after(state, g)
         steps += 1
         handover.announce(progress, handover.STEPS_WRITTEN, steps)
-    return momentum.FINE
+    return outcomes.FINE

@@ -128,6 +128,7 @@ def test_a_system_without_processes_does_without(cold):
 
     cold.setattr(subprocess, "Popen", refuse)
     compilation.begin(FLOAT64)
+    assert not compilation._helpers
     compilation.finish(FLOAT64)
 
 
@@ -152,6 +153,8 @@ def test_a_killed_process_is_no_loss(cold):
     helper = begun()
     helper.kill()
     compilation.finish(FLOAT64)
+    assert helper.returncode is not None
+    assert not compilation._helpers
 
 
 def test_no_process_is_left_behind(cold):

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import fastrev
+from fastrev._engine.mlp_objective import MLPObjective
 from tests.cases import digits_like
 from tests.reversal import assert_same
 from tests.test_reversible import array_state, sgd_state
@@ -178,6 +179,7 @@ SIGNALS = """
 import os, random, signal, sys, time
 import numpy as np
 import fastrev
+from fastrev._engine.mlp_objective import MLPObjective
 from tests.cases import digits_like
 from tests.test_threads import system_threads
 
@@ -242,8 +244,6 @@ def ctrl_c():
 
 def interrupt_at_chunk(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Ctrl-C as the steps of that chunk are about to be made, or undone."""
-    from fastrev._engine.mlp_objective import MLPObjective
-
     chunk, count = MLPObjective.chunk, 0
 
     def counted(self: MLPObjective, begin: int, end: int) -> Any:
@@ -282,13 +282,3 @@ def test_ctrl_c_on_the_way_back(ctrl_c, monkeypatch, chunk, per_run):
         run.pullback(run.w)
     run.rewind()
     assert run.stats.exact
-
-
-def test_a_chunk_is_about_a_tenth_of_a_second():
-    """Ctrl-C is answered between two of them."""
-    from fastrev._engine import walk
-
-    for case in (digits_like(steps=3), digits_like(steps=3, batch_size=None)):
-        found = walk.Walk(case.train()._problem)
-        assert 1 <= found.chunk_steps <= 2048
-        assert found.chunk_steps * found.trained.work_per_step <= 1e9 or found.chunk_steps == 1

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrev.kernels import information_buffer as buffer
-from fastrev.kernels import momentum
+from fastrev.kernels import momentum, outcomes
 from tests import naive
 from tests.reversal import assert_same, check_reversible, in_turn
 
@@ -196,4 +196,4 @@ def test_what_is_refused(
     assert_same(kernel.state(), before)
     if not fine:
         found = momentum._diagnose(kernel.w, kernel.v, gradient, lr, n, d, 0, size)
-        assert found == (momentum.OFF_GRID if np.isfinite(g) else momentum.NOT_FINITE, place)
+        assert found == (outcomes.OFF_GRID if np.isfinite(g) else outcomes.NOT_FINITE, place)

@@ -95,7 +95,7 @@ def test_a_change_without_any_effect_on_the_state_is_harmless_or_an_error(name: 
 def held(run: fastrev.Run) -> dict[str, np.ndarray]:
     """Every array that a run holds between its passes and that its results depend on."""
     problem, state = run._problem, run._state
-    rule, trained = problem.rule.rule, problem.trained
+    rule, trained = problem.rule.tables, problem.trained
     arrays = {"lr": rule.lr, "n": rule.n, "d": rule.d, "l2": trained.l2}
     arrays |= {"x": trained.data.x, "y": trained.data.y, "weights": trained.data.weights}
     arrays |= {"batches": trained.batches.table}

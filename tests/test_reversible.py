@@ -202,7 +202,7 @@ TERM_FAULTS = [
     (1j, "Argument 'y' must be an array of real numbers, not of dtype complex128."),
     ("1", "Argument 'y' must be an array of real numbers, not of dtype <U1."),
     (None, "Argument 'y' must be an array of real numbers, not of dtype object."),
-    ([[1.0], [1.0, 2.0]], "Argument 'y' must be a rectangular array of real numbers, not a ragged sequence."),
+    ([[1.0], [1.0, 2.0]], "Argument 'y' must be a rectangular array, not a ragged sequence."),
 ]
 ARRAY_FAULTS = [
     *[("mul", args, message) for args, message in RATIO_FAULTS],
@@ -235,7 +235,7 @@ def test_array_unchanged_by_a_bad_call(method: str, args: tuple[Any, ...], messa
         ([[1.0], [-np.inf]], "Argument 'x' must be finite, not -inf at x[1, 0]."),
         ([True], "Argument 'x' must be an array of real numbers, not of dtype bool."),
         ("abc", "Argument 'x' must be an array of real numbers"),
-        ([[1.0], []], "Argument 'x' must be a rectangular array of real numbers, not a ragged sequence."),
+        ([[1.0], []], "Argument 'x' must be a rectangular array, not a ragged sequence."),
     ],
 )
 def test_bad_initial_values(x: Any, message: str) -> None:
@@ -397,8 +397,8 @@ def test_fresh_sgd_holds_no_bits(size: int) -> None:
 STEP_FAULTS = [
     ({"g": [1.0, np.nan]}, "Argument 'g' must be finite, not nan at g[1]."),
     ({"g": [-np.inf, 1.0]}, "Argument 'g' must be finite, not -inf at g[0]."),
-    ({"g": [1.0]}, "Argument 'g' must have shape (2,), one number per parameter of the model, not shape (1,)."),
-    ({"g": 1.0}, "Argument 'g' must have shape (2,), one number per parameter of the model, not shape ()."),
+    ({"g": [1.0]}, "Argument 'g' must have shape (2,), one number per parameter, not shape (1,)."),
+    ({"g": 1.0}, "Argument 'g' must have shape (2,), one number per parameter, not shape ()."),
     ({"g": [[1.0, 1.0]]}, "Argument 'g' must have shape (2,)"),
     ({"g": lambda w: w[:1]}, "Argument 'g' must have shape (2,)"),
     ({"g": lambda w: w * np.nan}, "Argument 'g' must be finite, not nan at g[0]."),

@@ -100,7 +100,7 @@ def arrays_of(thing: Any, found: dict[int, np.ndarray]) -> dict[int, np.ndarray]
 def test_bytes_held_are_those_of_every_array(monkeypatch, seed, per_run):
     case = random_case(seed, examples=300, batch=280)
     made = []
-    monkeypatch.setattr(WalkBack, "compile", lambda back: made.append(back))
+    monkeypatch.setattr(WalkBack, "compile_pull", lambda back: made.append(back))
     run = case.train()
     run._problem = dataclasses.replace(run._problem, v0=run._problem.w0.copy())  # so that the start has a velocity
     held = sum(array.nbytes for array in arrays_of(run, {}).values())
@@ -227,8 +227,8 @@ def test_an_error_beside_the_undo_is_raised_and_the_run_stays_whole(monkeypatch,
 def test_equal_groups_are_stepped_together_with_the_same_bits():
     together = digits_like(steps=50).train(lr=np.full((50, 4), 0.3), decay=0.5)
     problem = together._problem
-    rule = problem.rule.rule
-    each = dataclasses.replace(problem.rule, rule=rule._replace(spans=rule.groups, leaders=np.arange(4)))
+    rule = problem.rule.tables
+    each = dataclasses.replace(problem.rule, tables=rule._replace(spans=rule.groups, leaders=np.arange(4)))
     apart = Run(dataclasses.replace(problem, rule=each, checksums={}))
     apart._advance(progress=False)
     top = int(together._state.cursor[1])
@@ -249,8 +249,8 @@ def test_equal_groups_are_stepped_together_with_the_same_bits():
 def test_spans_of_equal_groups(lr, leaders):
     case = digits_like(steps=2)
     run = case.train(lr=lr)
-    assert run._problem.rule.rule.leaders.tolist() == leaders
-    assert run._problem.rule.rule.spans[-1] == case.model.num_params
+    assert run._problem.rule.tables.leaders.tolist() == leaders
+    assert run._problem.rule.tables.spans[-1] == case.model.num_params
 
 
 def steep(dtype=np.float64, scale=100.0, **changes):

@@ -37,7 +37,13 @@ class Architecture:
         The same for the kernels.
     """
 
-    def __init__(self, sizes: Sequence[int], activation: str, loss: str, dtype: npt.DTypeLike) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str = "tanh",
+        loss: str = "cross_entropy",
+        dtype: npt.DTypeLike = np.float64,
+    ) -> None:
         if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
             raise arguments.fault(
                 "sizes", "hold at least two layer sizes", repr(sizes), "Pass (inputs, hidden, ..., outputs)."

@@ -24,15 +24,20 @@ def reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
+def as_array(name: str, value: object) -> npt.NDArray[Any]:
+    """An array of whatever it is."""
+    try:
+        return np.asarray(value)
+    except ValueError:  # ragged nested sequences
+        raise fault(name, "be a rectangular array", "a ragged sequence") from None
+
+
 def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64, *, own: bool = False) -> npt.NDArray[Any]:
     """A C-contiguous writeable array of finite real numbers, as kernels are compiled for.
 
     A copy only if need be, or if it is to be our `own`, which nobody else can write to.
     """
-    try:
-        array = np.asarray(value)
-    except ValueError:  # ragged nested sequences
-        raise fault(name, "be a rectangular array of real numbers", "a ragged sequence") from None
+    array = as_array(name, value)
     if array.dtype.kind not in "fiu":
         raise fault(
             name, "be an array of real numbers", f"of dtype {array.dtype}", "Convert it with .astype(np.float64)."
@@ -66,7 +71,7 @@ def parameters(name: str, value: object, size: int) -> npt.NDArray[np.float64]:
     """A float64 array of shape (P,)."""
     array = real_array(name, value)
     if array.shape != (size,):
-        raise fault(name, f"have shape ({size},), one number per parameter of the model", f"shape {array.shape}")
+        raise fault(name, f"have shape ({size},), one number per parameter", f"shape {array.shape}")
     return array
 
 

@@ -55,7 +55,8 @@ class GivenBatches:
     steps: int | None
 
     def __init__(self, batches: npt.ArrayLike, examples: int) -> None:
-        table = np.array(batches)  # the run's own: kernels index with it, and nobody may change it after these checks
+        # the run's own: kernels index with it, and nobody may change it after these checks
+        table = arguments.as_array("batches", batches).copy()
         if table.ndim != 2 or table.size == 0:
             raise arguments.fault(
                 "batches", "have shape (T, B), B row indices for each of T steps", f"shape {table.shape}"

@@ -1,8 +1,8 @@
 """The very first call: two halves of the kernels are compiled at once.
 
-Numba compiles one function at a time in a process, 13 s for a first meta-gradient; with the way back compiled by a
-second process, into the cache on disk that both share, it is 8 s (`python -m bench.choices first`).  Whatever keeps
-the second process from working only costs its gain: what it did not leave in the cache is compiled here.
+Numba compiles one function at a time in a process, 13 s for a first meta-gradient; with most of the way back compiled
+by a second process, into the cache on disk that both share, it is 8 s (`python -m bench.choices first`).  Whatever
+keeps the second process from working only costs its gain: what it did not leave in the cache is compiled here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from fastrev._engine import evaluation
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.problem import prepare
-from fastrev._engine.threads import cores
+from fastrev._engine.settings import cores
 from fastrev._engine.walk import Walk, WalkBack
 from fastrev.kernels import adjoint
 from fastrev.kernels import code_cache as cache
@@ -65,13 +65,13 @@ def finish(dtype: np.dtype[np.floating]) -> None:
 
 def way_back(dtype: str) -> None:
     """Compile what a meta-gradient needs after its training: the gradient by the weights, and no step back."""
-    model = Architecture((1, 2), "tanh", "cross_entropy", dtype)
+    model = Architecture((1, 2), dtype=dtype)
     w, x, y = np.zeros(model.num_params), np.zeros((1, 1)), np.zeros((1, 2))
     problem = prepare(
         model, w, train=(x, y), lr=0.0, decay=1.0, steps=1, batch_size=None, seed=0, batches=None, l2=0.0, v0=None,
         example_weights=None,
     )  # fmt: skip
-    WalkBack(Walk(problem), w, w, (), one_thread=False).compile()
+    WalkBack(Walk(problem), w, w, (), one_thread=False).compile_pull()
     trained = problem.trained
     evaluation.gradient(model, w.astype(model.dtype), trained.data, trained.examples, trained.l2)
 

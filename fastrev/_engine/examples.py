@@ -62,7 +62,7 @@ def as_inputs(model: Architecture, X: npt.ArrayLike, name: str) -> tuple[Data, i
 def _targets(model: Architecture, Y: npt.ArrayLike, n: int, name: str) -> npt.NDArray[Any]:
     """Targets (N, K) in the model's dtype; integer classes become one-hot."""
     k = model.sizes[-1]
-    y = np.asarray(Y)
+    y = arguments.as_array(name, Y)
     if y.shape == (n, k):
         return arguments.real_array(name, y, model.dtype)
     if model.loss != "cross_entropy":

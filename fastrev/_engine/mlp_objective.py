@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from fastrev._engine.batches import Batches, plan
 from fastrev._engine.examples import as_pair
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.state import checksum
-from fastrev._engine.types import FloatArray
+from fastrev._engine.types import Fingerprint, FloatArray
 from fastrev.kernels.structures import Data, Objective, ObjectiveAdjoint
 
 
@@ -28,7 +27,7 @@ class MLPObjective:
     l2: FloatArray  # (1,), (G,) or (P,)
     l2_shape: tuple[int, ...]  # of the argument
     batches: Batches
-    checksums: Mapping[str, int]  # the fingerprint as it was when the data were checked
+    checksums: Fingerprint  # the fingerprint as it was when the data were checked
 
     names: ClassVar[tuple[str, ...]] = ("l2", "x", "y", "example_weights")  # what there is to differentiate by
 
@@ -42,9 +41,9 @@ class MLPObjective:
         rows = self.batches.rows(begin, end)
         return Objective(self.model.network, self.data, self.examples, self.l2, rows, begin)
 
-    def fingerprint(self) -> dict[str, int]:
+    def fingerprint(self) -> Fingerprint:
         """A checksum of all that the kernels read, by the name of the argument."""
-        return _of_data(self.data) | _of_penalty(self.l2) | _of_batches(self.batches)
+        return _of_model(self.model) | _of_data(self.data) | _of_penalty(self.l2) | _of_batches(self.batches)
 
     def new_adjoint(self, wrt: tuple[str, ...]) -> ObjectiveAdjoint:
         """Zeros for the derivatives that are wanted."""
@@ -87,17 +86,25 @@ def prepare(
     values = penalty(model, l2)
     data, examples = as_pair(model, "train", train, example_weights)
     batch_plan = plan(examples, batch_size, seed, batches)
-    checksums = _of_data(data) | _of_penalty(values) | _of_batches(batch_plan)
+    checksums = _of_model(model) | _of_data(data) | _of_penalty(values) | _of_batches(batch_plan)
     return MLPObjective(model, data, examples, values, np.shape(l2), batch_plan, checksums)
 
 
-def _of_data(data: Data) -> dict[str, int]:
-    return {"train[0]": checksum(data.x), "train[1]": checksum(data.y), "example_weights": checksum(data.weights)}
+def _of_model(model: Architecture) -> Fingerprint:
+    network = model.network
+    return {"model": (*checksum(network.sizes, network.bounds), network.activation, network.loss)}
 
 
-def _of_penalty(l2: FloatArray) -> dict[str, int]:
+def _of_data(data: Data) -> Fingerprint:
+    return {
+        "train[0]": checksum(data.x), "train[1]": (*checksum(data.y), data.unit),
+        "example_weights": checksum(data.weights),
+    }  # fmt: skip
+
+
+def _of_penalty(l2: FloatArray) -> Fingerprint:
     return {"l2": checksum(l2)}
 
 
-def _of_batches(batches: Batches) -> dict[str, int]:
+def _of_batches(batches: Batches) -> Fingerprint:
     return {"batches": checksum(batches.table)}

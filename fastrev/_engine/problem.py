@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from fastrev._engine.hyperparameters import number_of_steps
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.sgd import SGD
 from fastrev._engine.state import to_grid
-from fastrev._engine.types import Grid
+from fastrev._engine.types import Fingerprint, Grid
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Problem:
     steps: int  # T
     w0: Grid
     v0: Grid | None  # None: zero
-    checksums: Mapping[str, int]  # of everything that a step or its derivative depends on, by the argument's name
+    checksums: Fingerprint  # of everything that a step or its derivative depends on, by the argument's name
 
     def changed(self) -> list[str]:
         """The arguments that are no longer what they were when they were checked."""

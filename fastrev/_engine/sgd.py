@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastrev._engine.hyperparameters import Table, decays, learning_rates, ratios
 from fastrev._engine.state import checksum
-from fastrev._engine.types import AnyArray, FloatArray, Ints
+from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.kernels.structures import Momentum, MomentumAdjoint
 
 
@@ -20,7 +20,7 @@ class SGD:
 
     lr: Table
     decay: Table
-    rule: Momentum
+    tables: Momentum
 
     names: ClassVar[tuple[str, ...]] = ("lr", "decay")  # what there is to differentiate by
 
@@ -34,18 +34,18 @@ class SGD:
         lr = self.lr.values
         return float(lr[min(step, lr.shape[0] - 1), min(group, lr.shape[1] - 1)])
 
-    def fingerprint(self) -> dict[str, int]:
+    def fingerprint(self) -> Fingerprint:
         """A checksum of all that the kernels read, by the name of the argument."""
-        rule = self.rule
+        tables = self.tables
         return {
-            "lr": checksum(rule.lr),
-            "decay": hash((checksum(rule.n), checksum(rule.d))),
-            "lr or decay": hash((checksum(rule.spans), checksum(rule.leaders))),
+            "lr": checksum(tables.lr),
+            "decay": checksum(tables.n, tables.d),
+            "lr or decay": checksum(tables.groups, tables.spans, tables.leaders),
         }
 
     def new_adjoint(self) -> MomentumAdjoint:
         """Zeros for the derivatives."""
-        return MomentumAdjoint(np.zeros(self.rule.lr.shape), np.zeros(self.rule.n.shape))
+        return MomentumAdjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))
 
     def gradients(self, adjoint: MomentumAdjoint) -> dict[str, FloatArray]:
         """The derivatives in the shapes of the arguments."""

@@ -27,11 +27,10 @@ def to_floats(grid: Grid) -> FloatArray:
     return x
 
 
-def checksum(array: AnyArray) -> int:
-    """Of every bit of a contiguous array with elements of 4 or 8 bytes."""
-    if not array.size:
-        return 0
-    return int(checksums.checksum(array.reshape(-1).view(np.float64 if array.itemsize == 8 else np.float32)))
+def checksum(*arrays: AnyArray) -> tuple[int, ...]:
+    """Of every bit of contiguous arrays with elements of 4 or 8 bytes, one for each."""
+    words = (array.reshape(-1).view(np.float64 if array.itemsize == 8 else np.float32) for array in arrays)
+    return tuple(checksums.checksum(each) if each.size else 0 for each in words)
 
 
 def new_heads(size: int) -> Ints:

@@ -1,4 +1,4 @@
-"""The types of arrays, each named once."""
+"""The types that the machinery shares."""
 
 from __future__ import annotations
 
@@ -12,3 +12,4 @@ Floating = npt.NDArray[np.floating[Any]]  # float64 or float32: the precision of
 Grid = npt.NDArray[np.int64]  # multiples of 2**-52
 Ints = npt.NDArray[np.int64]
 AnyArray = npt.NDArray[Any]
+Fingerprint = dict[str, tuple[int, ...]]  # checksums of what belongs to an argument, by its name

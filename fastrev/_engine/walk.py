@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from fastrev._engine import interruptible, workspace
@@ -14,7 +16,7 @@ from fastrev.kernels import adjoint as adjoint_kernels
 from fastrev.kernels import training as kernels
 from fastrev.kernels.structures import Adjoint, Objective, State
 
-# About a tenth of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
+# Some hundredths of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
 # multiply-adds, not in seconds, so that a run makes the same calls every time.
 _CHUNK_WORK = 1e9
 _CHUNK_STEPS = 2048  # bounds the table of row indices of a chunk
@@ -34,19 +36,24 @@ class Walk:
         """Memory of the record and the workspace."""
         return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *self._work)
 
-    def compile(self, state: State) -> None:
+    def compile_make(self, state: State) -> None:
         """Have `make` compiled, by a call for no steps."""
-        dtype = self.trained.model.dtype
-        interruptible.compile_here("make", dtype, lambda: self.make(self.trained.chunk(0, 1), state, 0))
+        call = partial(self.make, self.trained.chunk(0, 1), state, 0)
+        interruptible.compile_here("make", self.trained.model.dtype, call)
+
+    def compile_undo(self, state: State) -> None:
+        """Have `undo` compiled, by a call for no steps."""
+        call = partial(self.undo, self.trained.chunk(0, 1), state, int(state.cursor[0]))
+        interruptible.compile_here("undo", self.trained.model.dtype, call)
 
     def make(self, chunk: Objective, state: State, stop: int) -> tuple[int, int]:
         """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
-        reason, parameter = kernels.make(chunk, self.rule.rule, state, self._record, self._work, stop)
+        reason, parameter = kernels.make(chunk, self.rule.tables, state, self._record, self._work, stop)
         return reason, parameter
 
     def undo(self, chunk: Objective, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
-        reason: int = kernels.undo(chunk, self.rule.rule, state, self._record, self._work, stop)
+        reason: int = kernels.undo(chunk, self.rule.tables, state, self._record, self._work, stop)
         return reason
 
 
@@ -80,20 +87,20 @@ class WalkBack:
         parts = (*record.steps, *record.passes, record.progress, *self._work, *self._tangents)
         return nbytes(*parts, adjoint.w, adjoint.v, *adjoint.rule, *adjoint.objective)
 
-    def compile(self) -> None:
+    def compile_pull(self) -> None:
         """Have `pull` compiled, by a call for no steps, before a second thread calls it and Ctrl-C has to wait."""
         trained = self._walk.trained
-        interruptible.compile_here("pull", trained.model.dtype, lambda: self.pull(trained.chunk(0, 1), 0, 0))
+        interruptible.compile_here("pull", trained.model.dtype, partial(self.pull, trained.chunk(0, 1), 0, 0))
 
     def undo(self, chunk: Objective, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
-        reason: int = kernels.undo(chunk, self._walk.rule.rule, state, self._record, self._walk._work, stop)
+        reason: int = kernels.undo(chunk, self._walk.rule.tables, state, self._record, self._walk._work, stop)
         return reason
 
     def pull(self, chunk: Objective, done: int, stop: int) -> None:
         """Pull the adjoint back through the steps done > t >= stop, which are undone by now or meanwhile."""
         adjoint_kernels.pull(
-            chunk, self._walk.rule.rule, self._record, self._work, self._tangents, self.adjoint, done, stop
+            chunk, self._walk.rule.tables, self._record, self._work, self._tangents, self.adjoint, done, stop
         )
 
     def gradients(self) -> dict[str, FloatArray]:

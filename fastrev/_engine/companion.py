@@ -1,4 +1,4 @@
-"""The second thread of a reversal, and how many there may be."""
+"""The second thread of a reversal."""
 
 from __future__ import annotations
 
@@ -7,34 +7,13 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import SimpleQueue
 
+from fastrev._engine.settings import cores, settings
 from fastrev._engine.types import Ints
 from fastrev.kernels.handover import ABANDONED, CORE, PATIENCE, PATIENCE_ON_ONE_CORE, PATIENCE_ON_TWO
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-@dataclass
-class Settings:
-    """What `fastrev.threads` sets, for the process."""
-
-    per_run: int | None = None  # None: as many as there are cores, at most 2
-    pin: bool = True
-
-
-settings = Settings()
-
-
-def cores() -> int:
-    """How many cores this thread may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def one_thread() -> bool:
-    """Whether a reversal is to make do with the thread that called it."""
-    return (settings.per_run or cores()) == 1
 
 
 class Companion:
@@ -46,7 +25,8 @@ class Companion:
     it finds both if so.  It works on arrays of its own and keeps no process from ending, so nothing depends on when it
     does.
 
-    ``threading.Thread`` would wait for a first sign of life: 50 of the 110 us that a thread costs.
+    ``threading.Thread`` would wait for a first sign of life: 50 of the 110 us that a thread costs (`python -m
+    bench.choices thread`).
     """
 
     def __init__(self, progress: Ints) -> None:

@@ -1,0 +1,8 @@
+"""Why a walk through a training ended, whatever the rule by which its steps are made."""
+
+FINE = 0
+NOT_FINITE = 1  # making: the gradient holds a NaN or an infinity
+OFF_GRID = 2  # making: the step would leave the grid
+TAIL_FULL = 3  # making: the tail needs room for another step
+TAIL_EMPTY = 4  # undoing: a word was missing, so the state is not what was left
+GIVEN_UP = 5  # undoing: nobody reads the record any more
