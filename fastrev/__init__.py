@@ -1,4 +1,9 @@
-"""Exact meta-gradients through training (Maclaurin, Duvenaud, Adams, ICML 2015)."""
+"""Exact meta-gradients through training (Maclaurin, Duvenaud, Adams, ICML 2015).
+
+`meta_grad` trains an `MLP`, takes the training back bit for bit and differentiates a validation loss on the way.
+`train` and `Run.pullback` do the same for any loss of the final weights, `ReversibleSGD` for gradients from anywhere,
+step by step, and `ReversibleArray` is the exact arithmetic by itself.  `threads` sets how many threads a run may use.
+"""
 
 from fastrev.batches import minibatches as minibatches
 from fastrev.errors import ArgumentError as ArgumentError
@@ -18,4 +23,23 @@ from fastrev.settings import threads as threads
 from fastrev.training import Run as Run
 from fastrev.training import train as train
 
+__all__ = [
+    "MLP",
+    "ArgumentError",
+    "DivergenceError",
+    "FastrevError",
+    "Gradients",
+    "MetaGradient",
+    "MissingExtraError",
+    "ReversalError",
+    "ReversibleArray",
+    "ReversibleSGD",
+    "Run",
+    "Stats",
+    "TrainingInterrupt",
+    "meta_grad",
+    "minibatches",
+    "threads",
+    "train",
+]
 __version__ = "0.1.0"

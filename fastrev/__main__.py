@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except DivergenceError as error:
-        print(f"fastrev: {error}", file=sys.stderr)
+        where = f"step {error.step}, in group {error.group!r}" if error.group else "its end, by the validation loss"
+        print(f"fastrev: training diverged at {where}", file=sys.stderr)
         print("fastrev: pass a smaller --lr, or a smaller --meta-lr if it came after some meta-steps", file=sys.stderr)
         return 2
     except FastrevError as error:

@@ -48,7 +48,7 @@ def meta_grad(
     ----------
     model : MLP
     w0 : (P,) array_like
-        Initial weights, magnitudes below 2048.
+        Initial weights, magnitudes below 2048; rounded to multiples of 2**-52, to which a reversal returns.
     train : pair (X, Y)
         Training inputs (N, D) and targets: (N, K), or (N,) int classes for cross_entropy.
     valid : pair (X, Y)

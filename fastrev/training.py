@@ -48,6 +48,7 @@ class Run:
         self._state = states.new_state(problem.w0.copy(), v0)
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
         self._adjoint_lost = False
+        self._astray = False  # did not arrive at its start
 
     @property
     def w(self) -> FloatArray:
@@ -189,6 +190,8 @@ class Run:
         self._proved()
 
     def _require_unconsumed(self) -> None:
+        if self._astray:
+            raise ReversalError("The run did not arrive at its start when it was taken back. It is lost: train again.")
         if self._end is not None and self._end[2].exact:
             raise ReversalError("The run was consumed: it has been taken back to its start already. Train again.")
 
@@ -218,14 +221,27 @@ class Run:
                 reason = undo(problem.trained.chunk(stop, left), left, stop)
                 tick(left - int(state.cursor[0]))
                 if reason != outcomes.FINE:
-                    raise _no_arrival([f"the stored information ran out at step {state.cursor[0] - 1}"])
-        faults = states.faults(state, problem.w0, problem.v0)
-        if faults := faults + [f"'{name}' was changed" for name in problem.changed()]:
-            raise _no_arrival(faults)
+                    raise self._no_arrival([f"the stored information ran out at step {state.cursor[0] - 1}"])
+        if (faults := states.faults(state, problem.w0, problem.v0)) or problem.changed():
+            raise self._no_arrival(faults)
 
     def _proved(self) -> None:
         assert self._end is not None
         self._end = (*self._end[:2], replace(self._end[2], exact=True))
+
+    def _no_arrival(self, faults: list[str]) -> ReversalError:
+        self._astray = True
+        changed = [f"'{name}'" for name in self._problem.changed()]
+        cause = (
+            f"{' and '.join(changed)} changed in place after the training began. Leave such an array alone until the "
+            "run has been taken back, or pass a copy of it, and train again."
+            if changed
+            else "Memory failed, or the gradient was not reproduced bit for bit. Train again."
+        )
+        what = f" ({', '.join(faults)})" if faults else ""
+        return ReversalError(
+            f"The reversal did not arrive at the start of the run{what}: {cause} Results are withheld."
+        )
 
     def _divergence(self, reason: int, parameter: int) -> DivergenceError:
         step = int(self._state.cursor[0])
@@ -265,7 +281,8 @@ def train(
 ) -> Run:
     """Train by SGD with momentum so that the run can be taken back, and differentiated, exactly.
 
-    Takes the arguments of `meta_grad`, which see, up to its validation data.
+    Takes the arguments of `meta_grad`, which see, up to its validation data.  Training inputs and targets are not
+    copied where they are arrays of the model's dtype already: leave them alone until the run has been taken back.
 
     Returns
     -------
@@ -306,11 +323,3 @@ def train(
     except KeyboardInterrupt:
         raise TrainingInterrupt(run) from None
     return run
-
-
-def _no_arrival(faults: list[str]) -> ReversalError:
-    return ReversalError(
-        f"The reversal did not arrive at the start of the run: {', '.join(faults)}. Something changed between the two "
-        "passes: the training data or another array of the run were written to, memory failed, or the gradient was "
-        "not reproduced bit for bit. Results are withheld."
-    )

@@ -57,7 +57,7 @@ def test_a_change_since_the_check_is_found_by_every_run():
     case.arguments["train"][0][:] *= 2
     after = run_of(case, trained, 0.1)
     for run in (before, after):
-        with pytest.raises(fastrev.ReversalError, match=r"'train\[0\]' was changed"):
+        with pytest.raises(fastrev.ReversalError, match=r"'train\[0\]' changed in place"):
             run.pullback(run.w)
 
 

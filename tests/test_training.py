@@ -135,7 +135,7 @@ def test_one_wrong_bit_is_an_error(name, bit, undo):
     array = getattr(run._state, name)
     position = int(run._state.cursor[1]) - 1 if name == "tail" else 3
     array[position] ^= array.dtype.type(1 << bit)
-    with pytest.raises(fastrev.ReversalError, match="did not arrive at the start of the run: "):
+    with pytest.raises(fastrev.ReversalError, match="did not arrive at the start of the run"):
         run.rewind() if undo == "rewind" else run.pullback(run.w)
     assert not run.stats.exact
 
@@ -160,8 +160,21 @@ def test_data_changed_between_the_passes_is_an_error():
     case = digits_like()
     run = case.train()
     case.arguments["train"][0][:] += 1e-9
-    with pytest.raises(fastrev.ReversalError, match="the training data or another array of the run were written to"):
+    with pytest.raises(
+        fastrev.ReversalError,
+        match=r"'train\[0\]' changed in place after the training began\. Leave such an array alone",
+    ):
         run.pullback(run.w)
+
+
+def test_a_run_that_went_astray_is_lost():
+    run = digits_like(steps=400).train()
+    run._state.heads[3] ^= 1
+    with pytest.raises(fastrev.ReversalError, match="Memory failed, or the gradient was not reproduced"):
+        run.rewind()
+    for again in (run.rewind, lambda: run.pullback(run.w)):
+        with pytest.raises(fastrev.ReversalError, match="It is lost: train again"):
+            again()
 
 
 def test_a_run_is_consumed():
