@@ -7,13 +7,14 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine import state as states
+from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.types import FloatArray
 from fastrev.errors import ArgumentError, ReversalError
 from fastrev.kernels import by_hand, fixed_point
 from fastrev.kernels import information_buffer as buffer
 
 
-class ReversibleArray:
+class ReversibleArray(Exclusive):
     """Numbers on the grid that can be added to and multiplied by ratios, and taken back exactly.
 
     Parameters
@@ -42,8 +43,9 @@ class ReversibleArray:
     """
 
     def __init__(self, x: npt.ArrayLike) -> None:
-        self._grid = states.to_grid("x", arguments.real_array("x", x))
-        self._flat = self._grid.reshape(-1)
+        super().__init__()
+        grid = states.to_grid("x", arguments.real_array("x", x))
+        self._shape, self._flat = grid.shape, grid.reshape(-1).copy()
         self._start = states.checksum(self._flat)
         self._heads = states.new_heads(self._flat.size)
         self._tail = np.empty(0, np.uint16)
@@ -57,23 +59,26 @@ class ReversibleArray:
     @property
     def value(self) -> FloatArray:
         """The values as a float64 array, rounded to 53 significant bits."""
-        return states.to_floats(self._grid)
+        return states.to_floats(self._flat).reshape(self._shape)
 
     @property
     def bits(self) -> float:
         """Information kept so far so that multiplications can be taken back, in bits."""
         return states.stored_bits(self._heads, int(self._cursor[1]))
 
+    @exclusive
     def add(self, y: npt.ArrayLike) -> None:
         """Add y, of the same shape or a number, rounded to the grid."""
         if not fixed_point.add(self._flat, self._term(y)):
             raise _leaves_grid("sum")
 
+    @exclusive
     def sub(self, y: npt.ArrayLike) -> None:
         """Undo ``add(y)``."""
         if not fixed_point.subtract(self._flat, self._term(y)):
             raise _leaves_grid("difference")
 
+    @exclusive
     def mul(self, n: int, d: int) -> None:
         """Multiply by the ratio n/d, 1 <= n <= d <= 65536; each result is within one grid step of the exact one."""
         n, d = _ratio(n, d)
@@ -81,6 +86,7 @@ class ReversibleArray:
         states.make_row(self._made, int(self._cursor[0]))
         by_hand.multiply(self._flat, self._heads, self._tail, self._cursor, self._made, n, d, self._scratch)
 
+    @exclusive
     def div(self, n: int, d: int) -> None:
         """Undo ``mul(n, d)``.
 
@@ -113,6 +119,7 @@ class ReversibleArray:
         if done == 1 and (faults := states.faults_of_buffer(self._heads, int(self._cursor[1]))):
             raise _not_at_start(faults)
 
+    @exclusive
     def verify(self) -> None:
         """Prove that everything was undone.
 
@@ -129,9 +136,9 @@ class ReversibleArray:
 
     def _term(self, y: npt.ArrayLike) -> FloatArray:
         term = arguments.on_grid("y", arguments.real_array("y", y))
-        if term.shape not in ((), self._grid.shape):
-            raise arguments.fault("y", f"be a number or have shape {self._grid.shape}", f"shape {term.shape}")
-        return np.ascontiguousarray(np.broadcast_to(term, self._grid.shape)).reshape(-1)
+        if term.shape not in ((), self._shape):
+            raise arguments.fault("y", f"be a number or have shape {self._shape}", f"shape {term.shape}")
+        return np.ascontiguousarray(np.broadcast_to(term, self._shape)).reshape(-1)
 
 
 def _ratio(n: int, d: int) -> tuple[int, int]:

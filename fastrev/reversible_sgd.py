@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments, sgd
 from fastrev._engine import state as states
+from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.types import FloatArray
 from fastrev.errors import DivergenceError, ReversalError
 from fastrev.kernels import by_hand, fixed_point, outcomes
@@ -18,7 +19,7 @@ from fastrev.kernels.structures import Momentum
 Gradient = Callable[[FloatArray], npt.ArrayLike]
 
 
-class ReversibleSGD:
+class ReversibleSGD(Exclusive):
     """SGD with momentum whose every step can be taken back exactly, for gradients from anywhere.
 
         v <- decay * v - (1 - decay) * g          w <- w + lr * v
@@ -55,6 +56,7 @@ class ReversibleSGD:
     """
 
     def __init__(self, w0: npt.ArrayLike, v0: npt.ArrayLike | None = None) -> None:
+        super().__init__()
         weights = arguments.real_array("w0", w0)
         if weights.ndim != 1 or weights.size == 0:
             raise arguments.fault("w0", "have shape (P,) with P at least 1", f"shape {weights.shape}")
@@ -85,6 +87,7 @@ class ReversibleSGD:
         """Information kept so far so that the steps can be taken back, in bits."""
         return states.stored_bits(self._state.heads, int(self._state.cursor[1]))
 
+    @exclusive
     def step(self, g: npt.ArrayLike | Gradient, lr: float, decay: float) -> None:
         """Make a step.
 
@@ -118,6 +121,7 @@ class ReversibleSGD:
                 step=self.steps, group="",
             )  # fmt: skip
 
+    @exclusive
     def unstep(self, g: npt.ArrayLike | Gradient, lr: float, decay: float) -> None:
         """Undo ``step(g, lr, decay)``.
 
@@ -152,8 +156,9 @@ class ReversibleSGD:
         if not by_hand.undo_step(rule, self._state, gradient, self._scratch):
             raise ReversalError("The stored information ran out, so heads or tail were damaged. The state is lost.")
         if last == 0:
-            self.verify()
+            self._verify()
 
+    @exclusive
     def verify(self) -> None:
         """Prove that everything was undone.
 
@@ -162,6 +167,9 @@ class ReversibleSGD:
         ReversalError
             If a step is left to undo, or parameters, velocity, heads or tail are not those of the start, in every bit.
         """
+        self._verify()
+
+    def _verify(self) -> None:
         state = self._state
         faults = [f"{self.steps} steps are left to undo"] if self.steps else []
         w, v = states.checksum(state.w, state.v)
@@ -180,7 +188,8 @@ class ReversibleSGD:
         return prepared.tables
 
     def _gradient(self, g: npt.ArrayLike | Gradient, w: FloatArray) -> FloatArray:
-        return arguments.parameters("g", g(w) if callable(g) else g, self._state.w.size)
+        # a copy, which nobody changes between its checksum and the step
+        return arguments.parameters("g", g(w) if callable(g) else g, self._state.w.size).copy()
 
 
 def _bits(x: FloatArray) -> int:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastrev._engine import arguments, compilation
 from fastrev._engine import state as states
 from fastrev._engine.companion import Companion
+from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.extras import progress_bar
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.problem import Problem, prepare
@@ -30,7 +31,7 @@ DEFAULT_WRT = ("lr", "decay", "w0", "v0", "l2")
 Undo = Callable[[Objective, int, int], int]  # chunk, steps done, steps to be left: why it ended
 
 
-class Run:
+class Run(Exclusive):
     """A training run that can be taken back.  `train` makes it.
 
     Attributes
@@ -42,21 +43,21 @@ class Run:
     """
 
     def __init__(self, problem: Problem) -> None:
+        super().__init__()
         self._problem = problem
         self._walk = Walk(problem)
         v0 = np.zeros_like(problem.w0) if problem.v0 is None else problem.v0.copy()
         self._state = states.new_state(problem.w0.copy(), v0)
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
-        self._adjoint_lost = False
         self._astray = False  # did not arrive at its start
 
     @property
     def w(self) -> FloatArray:
-        return states.to_floats(self._state.w) if self._end is None else self._end[0]
+        return states.to_floats(self._state.w) if self._end is None else self._end[0].copy()
 
     @property
     def v(self) -> FloatArray:
-        return states.to_floats(self._state.v) if self._end is None else self._end[1]
+        return states.to_floats(self._state.v) if self._end is None else self._end[1].copy()
 
     @property
     def stats(self) -> Stats:
@@ -72,6 +73,7 @@ class Run:
             exact=None,
         )
 
+    @exclusive
     def pullback(
         self,
         w_bar: npt.ArrayLike,
@@ -113,10 +115,11 @@ class Run:
         Learning", ICML 2015, Algorithm 2.
         """
         self._require_unconsumed()
-        if self._adjoint_lost:
+        if self._end is not None:
             raise ReversalError(
-                f"An earlier pullback stopped with {self._state.cursor[0]} steps to go; its derivatives are lost. "
-                "Call run.rewind() to take the run back to its start, or train again."
+                f"The run has begun its way back: an earlier pullback or rewind stopped with {self._state.cursor[0]} "
+                f"of {self._end[2].steps} steps to go, and derivatives begin at the end. Call run.rewind() to take the "
+                "run back to its start, or train again."
             )
         wrt = arguments.distinct_choices("wrt", wrt, WRT)
         size = self._problem.trained.model.num_params
@@ -125,7 +128,6 @@ class Run:
         back = WalkBack(self._walk, dw, dv, wrt, one_thread=one_thread())
         compilation.finish(self._problem.trained.model.dtype)
         back.compile_pull()
-        self._adjoint_lost = True
         if back.steps_ahead:
             self._take_back(self._in_turn(back), progress, back.nbytes)
         else:
@@ -170,6 +172,7 @@ class Run:
         finally:
             companion.give_up()
 
+    @exclusive
     def rewind(self, *, progress: bool = False) -> None:
         """Take the run back to its start without differentiating, and prove that it arrived.  Consumes the run.
 

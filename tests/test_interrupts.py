@@ -244,6 +244,7 @@ def ctrl_c():
 
 def interrupt_at_chunk(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Ctrl-C as the steps of that chunk are about to be made, or undone."""
+    digits_like().meta_grad()  # compiles, by calls for no steps
     chunk, count = MLPObjective.chunk, 0
 
     def counted(self: MLPObjective, begin: int, end: int) -> Any:
@@ -278,7 +279,19 @@ def test_ctrl_c_on_the_way_back(ctrl_c, monkeypatch, chunk, per_run):
         run.pullback(run.w)
     left = int(run._state.cursor[0])
     assert 20_000 - 2048 * chunk <= left <= 20_000
-    with pytest.raises(fastrev.ReversalError, match=f"stopped with {left} steps to go"):
+    with pytest.raises(fastrev.ReversalError, match=f"stopped with {left} of 20000 steps to go"):
+        run.pullback(run.w)
+    run.rewind()
+    assert run.stats.exact
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_derivatives_do_not_begin_where_a_rewind_stopped(ctrl_c, monkeypatch, chunk):
+    run = digits_like(steps=20_000, lr=0.01, decay=0.999).train()
+    interrupt_at_chunk(monkeypatch, chunk)
+    with pytest.raises(KeyboardInterrupt):
+        run.rewind()
+    with pytest.raises(fastrev.ReversalError, match="derivatives begin at the end"):
         run.pullback(run.w)
     run.rewind()
     assert run.stats.exact

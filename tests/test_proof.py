@@ -126,6 +126,31 @@ def test_any_flipped_bit_of_what_a_run_holds_is_an_error(seed: int, data: st.Dat
         run.pullback(np.ones(case.model.num_params), wrt=WRT)
 
 
+def test_targets_changed_while_they_are_checked_are_found() -> None:
+    """What is known of them, that they sum to one, is no longer so when the checksums are taken."""
+    case = digits_like()
+    y = np.eye(3)[case.arguments["train"][1]]
+
+    class Batches:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            y[:] *= 2
+            return fastrev.minibatches(40, 8, 20)
+
+    run = case.train(train=(case.arguments["train"][0], y), batches=Batches(), batch_size=None, steps=None)
+    with pytest.raises(fastrev.ReversalError, match=r"'train\[1\]' changed in place"):
+        run.pullback(run.w)
+
+
+@pytest.mark.parametrize("name", ["sizes", "bounds"])
+def test_a_damaged_model_is_found(name: str) -> None:
+    run = digits_like().train()
+    array = getattr(run._problem.trained.model.network, name)
+    array[1] ^= 1
+    assert run._problem.changed() == (["model", "lr or decay"] if name == "bounds" else ["model"])
+    array[1] ^= 1
+    run.rewind()
+
+
 # ---- checksums -----------------------------------------------------------------------------------------------
 
 
@@ -159,6 +184,21 @@ def test_changes_in_a_pattern_are_seen(change: Callable[[np.ndarray], Any], size
     changed = np.ascontiguousarray(change(array), np.float64)
     same = array.tobytes() == changed.tobytes()
     assert (checksum(changed) == checksum(array)) is same
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("columns", [2, 3, 10])
+def test_rows_of_zeros_and_ones_exchanged_are_seen(columns: int, dtype: type) -> None:
+    """Such elements have a half of zeros, so that without the fold the keys' regularity shows."""
+    rng = np.random.default_rng(0)
+    for rows in (np.eye(columns, dtype=dtype)[rng.integers(columns, size=60)], rng.integers(0, 2, (60, columns))):
+        array = np.ascontiguousarray(rows, dtype)
+        expected = checksum(array.ravel())
+        for i in range(60):
+            for j in range(i):
+                changed = array.copy()
+                changed[[i, j]] = changed[[j, i]]
+                assert (checksum(changed.ravel()) == expected) is bool((array[i] == array[j]).all())
 
 
 def test_every_single_bit_is_seen() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +37,7 @@ decays = st.one_of(
 def array_state(a: ReversibleArray) -> dict[str, Any]:
     cursor = a._cursor.copy()
     return {
-        "grid": a._grid.copy(), "heads": a._heads.copy(), "tail": a._tail[: cursor[1]].copy(), "cursor": cursor,
+        "grid": a._flat.copy(), "heads": a._heads.copy(), "tail": a._tail[: cursor[1]].copy(), "cursor": cursor,
         "made": a._made[: cursor[0]].copy(), "bits": a.bits,
     }  # fmt: skip
 
@@ -96,7 +98,7 @@ def test_mul_is_the_naive_streaming_buffer(x: list[float], sequence: list[tuple[
     for n, d in sequence:
         a.mul(n, d)
         twin.multiply(n, d)
-    assert a._grid.tolist() == twin.values
+    assert a._flat.tolist() == twin.values
     assert a._heads.tolist() == twin.heads
     assert a._tail[: a._cursor[1]].tolist() == twin.tail
     assert a.bits == pytest.approx(twin.information_bits(), abs=1e-6)
@@ -110,16 +112,16 @@ def test_mul_is_the_naive_streaming_buffer(x: list[float], sequence: list[tuple[
 def test_addition_is_exact_on_the_grid(x: list[float], y: float) -> None:
     a = ReversibleArray(x)
     a.add(y)
-    assert a._grid.tolist() == [naive.to_grid(each) + naive.to_grid(y) for each in x]
+    assert a._flat.tolist() == [naive.to_grid(each) + naive.to_grid(y) for each in x]
     a.sub(y)
-    assert a._grid.tolist() == [naive.to_grid(each) for each in x]
+    assert a._flat.tolist() == [naive.to_grid(each) for each in x]
 
 
 def largest_on_the_grid(sign: int) -> ReversibleArray:
     """Make the last integer of the grid: 2**63 - 1 steps, or -2**63."""
     a = ReversibleArray([sign * LARGEST])
     a.add(sign * (2**10 - (sign > 0)) * STEP)
-    assert a._grid.tolist() == [2**63 - 1 if sign > 0 else -(2**63)]
+    assert a._flat.tolist() == [2**63 - 1 if sign > 0 else -(2**63)]
     return a
 
 
@@ -585,3 +587,78 @@ def test_errors_are_of_the_kinds_that_users_catch() -> None:
     assert issubclass(DivergenceError, ArithmeticError)
     assert issubclass(ReversalError, fastrev.FastrevError)
     assert issubclass(ReversalError, RuntimeError)
+
+
+# ---- copies, and calls at once -------------------------------------------------------------------------------
+
+COPIES = [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))]
+
+
+@pytest.mark.parametrize("make_copy", COPIES)
+def test_copies_of_an_array_share_nothing_and_go_on(make_copy: Callable[[Any], Any]) -> None:
+    a = ReversibleArray([[1.0, 2.0]])
+    a.mul(9, 10)
+    before = array_state(a)
+    b = make_copy(a)
+    assert_same(array_state(b), before)
+    for _ in range(2000):
+        b.mul(1, 3)
+    b.add(1.0)
+    assert b.value.tolist() == [[1.0, 1.0]]
+    assert_same(array_state(a), before)
+    b.sub(1.0)
+    for _ in range(2000):
+        b.div(1, 3)
+    for each in (a, b):
+        each.div(9, 10)
+        each.verify()
+
+
+@pytest.mark.parametrize("make_copy", COPIES)
+def test_copies_of_an_sgd_share_nothing_and_go_on(make_copy: Callable[[Any], Any]) -> None:
+    sgd = ReversibleSGD([1.0, 2.0])
+    sgd.step([0.5, 0.25], 0.1, 0.9)
+    before = sgd_state(sgd)
+    other = make_copy(sgd)
+    for _ in range(2000):
+        other.step([0.5, 0.25], 0.1, 0.5)
+    assert_same(sgd_state(sgd), before)
+    for _ in range(2000):
+        other.unstep([0.5, 0.25], 0.1, 0.5)
+    for each in (sgd, other):
+        each.unstep([0.5, 0.25], 0.1, 0.9)
+        each.verify()
+
+
+@pytest.mark.parametrize("outer", ["step", "unstep"])
+@pytest.mark.parametrize("inner", ["step", "unstep", "verify"])
+def test_a_gradient_that_steps_is_refused(outer: str, inner: str) -> None:
+    sgd = ReversibleSGD([1.0, 2.0])
+    sgd.step([0.5, 0.25], 0.1, 0.9)
+    before = sgd_state(sgd)
+
+    def gradient(w: Floats) -> Floats:
+        sgd.verify() if inner == "verify" else getattr(sgd, inner)([0.5, 0.25], 0.1, 0.9)
+        return np.array([0.5, 0.25])
+
+    with pytest.raises(ReversalError, match=f"ReversibleSGD.{inner} was called while another call is at work"):
+        getattr(sgd, outer)(gradient, 0.1, 0.9)
+    assert_same(sgd_state(sgd), before)
+    sgd.unstep([0.5, 0.25], 0.1, 0.9)
+
+
+def test_values_of_which_halves_are_zeros_are_told_apart() -> None:
+    """Sums and gradients of simple numbers, in whose checksums only one half of each element counts."""
+    a = ReversibleArray(np.ones(64))
+    up, down = np.zeros(64), np.zeros(64)
+    up[[0, 3]], down[[1, 2]] = 1, 1
+    a.add(up)
+    a.sub(down)
+    with pytest.raises(ReversalError, match="the values differ"):
+        a.verify()
+    sgd = ReversibleSGD(np.zeros(7))
+    g, h = np.zeros(7), np.zeros(7)
+    g[[3, 6]], h[[4, 5]] = 1, 1
+    sgd.step(g, 0.1, 0.9)
+    with pytest.raises(ReversalError, match="another gradient"):
+        sgd.unstep(h, 0.1, 0.9)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
+import threading
 from typing import Any
 
 import numpy as np
@@ -188,6 +191,73 @@ def test_a_run_is_consumed():
             again()
 
 
+def test_what_a_run_arrived_at_is_given_as_copies():
+    run = digits_like().train()
+    w, v = run.w, run.v
+    run.rewind()
+    for _ in range(2):
+        assert np.array_equal(run.w, w)
+        assert np.array_equal(run.v, v)
+        run.w[:], run.v[:] = 0, 0
+
+
+@pytest.mark.parametrize("make_copy", [copy.copy, copy.deepcopy, lambda run: pickle.loads(pickle.dumps(run))])
+def test_copies_of_a_run_are_runs_of_their_own(make_copy):
+    run = digits_like().train()
+    other = make_copy(run)
+    found, expected = (each.pullback(np.ones(43), wrt=WRT) for each in (other, run))
+    assert run.stats.exact
+    assert other.stats.exact
+    assert all(np.array_equal(getattr(found, name), getattr(expected, name)) for name in WRT)
+
+
+@pytest.mark.parametrize("method", ["pullback", "rewind"])
+@pytest.mark.parametrize("per_run", [1, 2])
+def test_a_call_from_within_another_is_refused(monkeypatch, method, per_run):
+    """As a signal's handler could make it."""
+    run = digits_like(steps=50).train()
+    expected = copy.deepcopy(run).pullback(np.ones(43))
+    refused = []
+    undo = WalkBack.undo
+
+    def handler(*arguments):
+        with pytest.raises(fastrev.ReversalError, match=f"Run.{method} was called while another call is at work"):
+            run.rewind() if method == "rewind" else run.pullback(np.ones(43))
+        refused.append(True)
+        return undo(*arguments)
+
+    monkeypatch.setattr(WalkBack, "undo", handler)
+    with fastrev.threads(per_run=per_run):
+        found = run.pullback(np.ones(43))
+    assert refused
+    assert np.array_equal(found.w0, expected.w0)
+
+
+def test_of_calls_at_once_one_is_made():
+    run = digits_like(steps=20_000, lr=0.01).train()
+    expected = copy.deepcopy(run).pullback(np.ones(43)).w0
+    results, start = [], threading.Barrier(8)
+
+    def take_back(method):
+        start.wait()
+        try:
+            results.append(method())
+        except fastrev.ReversalError as error:
+            results.append(error)
+
+    methods = [lambda: run.pullback(np.ones(43)).w0, run.rewind] * 4
+    threads = [threading.Thread(target=take_back, args=(method,)) for method in methods]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    made = [each for each in results if not isinstance(each, fastrev.ReversalError)]
+    assert len(results) == 8
+    assert len(made) == 1
+    assert made[0] is None or np.array_equal(made[0], expected)
+    assert run.stats.exact
+
+
 def test_the_form_of_the_input_changes_no_bit():
     case = digits_like(train=None, valid=None, batch_size=None, batches=np.arange(60).reshape(6, 10) % 40, steps=None)
     rng = np.random.default_rng(1)
@@ -231,7 +301,7 @@ def test_an_error_beside_the_undo_is_raised_and_the_run_stays_whole(monkeypatch,
     with pytest.raises(MemoryError, match="no room for the other half"):
         run.pullback(run.w)
     assert not run.stats.exact
-    with pytest.raises(fastrev.ReversalError, match="its derivatives are lost"):
+    with pytest.raises(fastrev.ReversalError, match="derivatives begin at the end"):
         run.pullback(run.w)
     run.rewind()
     assert run.stats.exact

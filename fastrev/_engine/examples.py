@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
+from fastrev._engine.types import Floating
 from fastrev.kernels.structures import Data
 
 
@@ -41,8 +42,12 @@ def as_data(
                 "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}"
             )
     y = _targets(model, Y, n, y_name)
-    unit = model.loss != "cross_entropy" or bool((y.sum(axis=1) == 1).all())
-    return Data(inputs.x, y.reshape(-1), weights, int(unit)), n
+    return Data(inputs.x, y.reshape(-1), weights, unit_of(model, y)), n
+
+
+def unit_of(model: Architecture, y: Floating) -> int:
+    """1 if the mass of every target (N, K) is one (kernels/losses.py)."""
+    return int(model.loss != "cross_entropy" or bool((y.sum(axis=1) == 1).all()))
 
 
 def as_inputs(model: Architecture, X: npt.ArrayLike, name: str) -> tuple[Data, int]:

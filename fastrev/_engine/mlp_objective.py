@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.batches import Batches, plan
-from fastrev._engine.examples import as_pair
+from fastrev._engine.examples import as_pair, unit_of
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.state import checksum
 from fastrev._engine.types import Fingerprint, FloatArray
@@ -43,7 +43,8 @@ class MLPObjective:
 
     def fingerprint(self) -> Fingerprint:
         """A checksum of all that the kernels read, by the name of the argument."""
-        return _of_model(self.model) | _of_data(self.data) | _of_penalty(self.l2) | _of_batches(self.batches)
+        unit = unit_of(self.model, self.data.y.reshape(self.examples, -1))
+        return _of_model(self.model) | _of_data(self.data, unit) | _of_penalty(self.l2) | _of_batches(self.batches)
 
     def new_adjoint(self, wrt: tuple[str, ...]) -> ObjectiveAdjoint:
         """Zeros for the derivatives that are wanted."""
@@ -86,7 +87,7 @@ def prepare(
     values = penalty(model, l2)
     data, examples = as_pair(model, "train", train, example_weights)
     batch_plan = plan(examples, batch_size, seed, batches)
-    checksums = _of_model(model) | _of_data(data) | _of_penalty(values) | _of_batches(batch_plan)
+    checksums = _of_model(model) | _of_data(data, data.unit) | _of_penalty(values) | _of_batches(batch_plan)
     return MLPObjective(model, data, examples, values, np.shape(l2), batch_plan, checksums)
 
 
@@ -95,9 +96,10 @@ def _of_model(model: Architecture) -> Fingerprint:
     return {"model": (*checksum(network.sizes, network.bounds), network.activation, network.loss)}
 
 
-def _of_data(data: Data) -> Fingerprint:
+def _of_data(data: Data, unit: int) -> Fingerprint:
+    # `unit` was found before the checksums were taken: what changed the targets in between shows in the next finding
     return {
-        "train[0]": checksum(data.x), "train[1]": (*checksum(data.y), data.unit),
+        "train[0]": checksum(data.x), "train[1]": (*checksum(data.y), unit),
         "example_weights": checksum(data.weights),
     }  # fmt: skip
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from fastrev._engine import interruptible, workspace
@@ -38,13 +36,13 @@ class Walk:
 
     def compile_make(self, state: State) -> None:
         """Have `make` compiled, by a call for no steps."""
-        call = partial(self.make, self.trained.chunk(0, 1), state, 0)
-        interruptible.compile_here("make", self.trained.model.dtype, call)
+        dtype = self.trained.model.dtype
+        interruptible.compile_here("make", dtype, lambda: self.make(self.trained.chunk(0, 1), state, 0))
 
     def compile_undo(self, state: State) -> None:
         """Have `undo` compiled, by a call for no steps."""
-        call = partial(self.undo, self.trained.chunk(0, 1), state, int(state.cursor[0]))
-        interruptible.compile_here("undo", self.trained.model.dtype, call)
+        dtype, done = self.trained.model.dtype, int(state.cursor[0])
+        interruptible.compile_here("undo", dtype, lambda: self.undo(self.trained.chunk(0, 1), state, done))
 
     def make(self, chunk: Objective, state: State, stop: int) -> tuple[int, int]:
         """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
@@ -90,7 +88,7 @@ class WalkBack:
     def compile_pull(self) -> None:
         """Have `pull` compiled, by a call for no steps, before a second thread calls it and Ctrl-C has to wait."""
         trained = self._walk.trained
-        interruptible.compile_here("pull", trained.model.dtype, partial(self.pull, trained.chunk(0, 1), 0, 0))
+        interruptible.compile_here("pull", trained.model.dtype, lambda: self.pull(trained.chunk(0, 1), 0, 0))
 
     def undo(self, chunk: Objective, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
