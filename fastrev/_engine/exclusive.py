@@ -47,9 +47,9 @@ def exclusive(
         try:
             try:
                 if self._taken.setdefault("by", token) is not token:
-                    what = type(self).__name__
+                    kind = type(self).__name__
                     raise ReversalError(
-                        f"{what}.{method.__name__} was called while another call is at work on the same {what}. Let that "
+                        f"{kind}.{method.__name__} was called while another call is at work on the same {kind}. Let it "
                         "end first, or give each thread one of its own, as copy.deepcopy makes. Nothing has changed."
                     )
                 return method(self, *args, **kwargs)
