@@ -127,6 +127,19 @@ def bits(typingctx: Any, x: Any) -> Any:
 
 
 @primitive
+def word(typingctx: Any, array: Any, i: Any) -> Any:
+    """The 64 bits of an array's memory from byte 8 i on, as an int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        loaded = builder.load(builder.gep(builder.bitcast(data, ir.IntType(64).as_pointer()), [args[1]]))
+        loaded.align = context.get_abi_sizeof(data.type.pointee)
+        return loaded
+
+    return types.int64(array, types.intp), codegen
+
+
+@primitive
 def copy_elements(typingctx: Any, source: Any, source0: Any, out: Any, out0: Any, count: Any) -> Any:
     """``out[out0 : out0 + count] = source[source0 : source0 + count]`` for arrays of one dtype, as one memcpy.
 

@@ -293,10 +293,11 @@ class NaiveSGD:
 
 
 def checksum(array: npt.NDArray[np.floating]) -> int:
-    """NH of UMAC over the bits of the elements, folded, with the multiples of 2**64 over the golden ratio for keys."""
-    total = 0
-    for position, element in enumerate(array):
-        x = (int.from_bytes(element.tobytes(), sys.byteorder) + (position + 1) * 0x9E3779B97F4A7C15) % 2**64
+    """NH of UMAC over words of 64 bits, folded, with the multiples of 2**64 over the golden ratio for keys."""
+    content, total = array.tobytes(), 0
+    for position in range(0, len(content), 8):
+        word = int.from_bytes(content[position : position + 8], sys.byteorder)
+        x = (word + (position // 8 + 1) * 0x9E3779B97F4A7C15) % 2**64
         product = (x % 2**32) * (x >> 32)
         total += product ^ (product >> 32)
     return (total + 2**63) % 2**64 - 2**63
