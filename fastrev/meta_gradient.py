@@ -50,7 +50,8 @@ def meta_grad(
     w0 : (P,) array_like
         Initial weights, magnitudes below 2048; rounded to multiples of 2**-52, to which a reversal returns.
     train : pair (X, Y)
-        Training inputs (N, D) and targets: (N, K), or (N,) int classes for cross_entropy.
+        Training inputs (N, D) and targets: (N, K), or (N,) int classes for cross_entropy.  Arrays of the model's dtype
+        are not copied; one that changes in place during the call is a `ReversalError`.
     valid : pair (X, Y)
         Validation examples, of any number.  They may be the training examples; the gradients by `x` and `y` are then
         still those of training alone.
