@@ -1,1 +1,1 @@
-"""The command line: experiments of Maclaurin et al. (2015) on real data."""
+"""The experiments of Maclaurin et al. (2015) on real data, for the command line."""

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine.extras import require
+from fastrev._engine.types import FloatArray
 from fastrev.experiments import output, plots
 from fastrev.experiments.adam import Adam
 from fastrev.experiments.datasets import Dataset, Examples
 from fastrev.meta_gradient import meta_grad
 from fastrev.mlp import MLP
 from fastrev.training import train
-
-FloatArray = npt.NDArray[np.float64]
 
 _DECAY = 0.9
 _JUDGED_SEEDS = 5  # networks that the images are judged by, of initial weights that they are never learned with

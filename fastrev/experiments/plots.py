@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine.extras import require
-
-FloatArray = npt.NDArray[np.float64]
+from fastrev._engine.types import FloatArray
 
 
 def schedule(

@@ -9,14 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine.extras import require
+from fastrev._engine.types import FloatArray
 from fastrev.experiments import output, plots
 from fastrev.experiments.adam import Adam
 from fastrev.experiments.datasets import Dataset
 from fastrev.meta_gradient import meta_grad
 from fastrev.mlp import MLP
 from fastrev.training import train
-
-FloatArray = npt.NDArray[np.float64]
 
 _JUDGED_SEEDS = 5  # runs that a schedule is judged by, of seeds that it is never learned with
 _CURVE_POINTS = 26
