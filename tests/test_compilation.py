@@ -133,8 +133,9 @@ def test_a_system_without_processes_does_without(cold):
 
 
 def test_a_failing_process_is_waited_for(cold):
-    cold.setattr(sys, "path", ["/nonexistent"])
-    helper = begun()
+    with pytest.MonkeyPatch.context() as lost:
+        lost.setattr(sys, "path", ["/nonexistent"])
+        helper = begun()
     compilation.finish(FLOAT64)
     assert helper.returncode > 0
     assert not compilation._helpers

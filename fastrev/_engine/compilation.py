@@ -1,7 +1,7 @@
 """The very first call: two halves of the kernels are compiled at once.
 
-Numba compiles one function at a time in a process, 13 s for a first meta-gradient; with most of the way back compiled
-by a second process, into the cache on disk that both share, it is 8 s (`python -m bench.choices first`).  Whatever
+Numba compiles one function at a time in a process, 25 s for a first meta-gradient; with most of the way back compiled
+by a second process, into the cache on disk that both share, it is 13 s (`python -m bench.choices first`).  Whatever
 keeps the second process from working only costs its gain: what it did not leave in the cache is compiled here.
 """
 
@@ -22,9 +22,11 @@ from fastrev._engine import evaluation
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.problem import prepare
 from fastrev._engine.settings import cores
+from fastrev._engine.state import make_room, new_state
 from fastrev._engine.walk import Walk, WalkBack
-from fastrev.kernels import adjoint
+from fastrev.kernels import adjoint, momentum
 from fastrev.kernels import code_cache as cache
+from fastrev.kernels.information_buffer import BLOCK
 
 _TIME_LIMIT = 120.0  # seconds that a call waits for the second process, which needs 8
 _SCRIPT = """
@@ -57,6 +59,9 @@ def finish(dtype: np.dtype[np.floating]) -> None:
     """Wait for what `begin` started, but not for ever; on Ctrl-C it ends as well."""
     if helper := _helpers.pop(dtype, None):
         try:
+            # of the way back the undo is left to this process, which has compiled the way there by now
+            walk = _smallest_walk(dtype)
+            walk.compile_undo(new_state(*np.zeros((2, walk.trained.model.num_params), np.int64)))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 helper.wait(_TIME_LIMIT)
         finally:
@@ -65,15 +70,27 @@ def finish(dtype: np.dtype[np.floating]) -> None:
 
 def way_back(dtype: str) -> None:
     """Compile what a meta-gradient needs after its training: the gradient by the weights, and no step back."""
+    _compile_steps(np.dtype(dtype))
+    walk = _smallest_walk(np.dtype(dtype))
+    trained, w = walk.trained, np.zeros(walk.trained.model.num_params)
+    WalkBack(walk, w, w, (), one_thread=False).compile_pull()
+    evaluation.gradient(trained.model, w.astype(dtype), trained.data, trained.examples, trained.l2)
+
+
+def _compile_steps(dtype: np.dtype[np.floating]) -> None:
+    """The exact arithmetic, which the other process comes to last: so each finds on disk what the other began with."""
+    state, g, scratch = new_state(*np.zeros((2, 1), np.int64)), np.zeros(1, dtype), np.empty(2 * BLOCK)
+    make_room(state.tail, 0, 1)
+    momentum.step_span(*state[:4], 0, g, 0.0, 1, 2, 0, 1, scratch)
+    momentum.undo_velocity_of_span(*state[1:4], 0, g, 1, 2, 0, 1, scratch)
+
+
+def _smallest_walk(dtype: np.dtype[np.floating]) -> Walk:
     model = Architecture((1, 2), dtype=dtype)
-    w, x, y = np.zeros(model.num_params), np.zeros((1, 1)), np.zeros((1, 2))
-    problem = prepare(
-        model, w, train=(x, y), lr=0.0, decay=1.0, steps=1, batch_size=None, seed=0, batches=None, l2=0.0, v0=None,
-        example_weights=None,
-    )  # fmt: skip
-    WalkBack(Walk(problem), w, w, (), one_thread=False).compile_pull()
-    trained = problem.trained
-    evaluation.gradient(model, w.astype(model.dtype), trained.data, trained.examples, trained.l2)
+    return Walk(prepare(
+        model, np.zeros(model.num_params), train=(np.zeros((1, 1)), np.zeros((1, 2))), lr=0.0, decay=1.0, steps=1,
+        batch_size=None, seed=0, batches=None, l2=0.0, v0=None, example_weights=None,
+    ))  # fmt: skip
 
 
 def _compiled(dtype: np.dtype[np.floating]) -> bool:
