@@ -29,7 +29,7 @@ def as_array(name: str, value: object) -> npt.NDArray[Any]:
     try:
         return np.asarray(value)
     except ValueError:  # ragged nested sequences
-        raise fault(name, "be a rectangular array", "a ragged sequence") from None
+        raise fault(name, "be a rectangular array", "a ragged sequence", "Pass rows of equal length.") from None
 
 
 def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64, *, own: bool = False) -> npt.NDArray[Any]:

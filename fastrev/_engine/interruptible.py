@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 _compiled: set[tuple[str, np.dtype[np.floating[Any]]]] = set()
-_one_at_a_time = threading.Lock()  # as Numba compiles, and so that each puts back the hook that it found
+# As Numba compiles, and so that each puts back the hook that it found; a signal's handler may come to it again
+_one_at_a_time = threading.RLock()
 
 
 def compile_here(name: str, dtype: np.dtype[np.floating[Any]], call: Callable[[], object]) -> None:
