@@ -20,9 +20,12 @@ its gradients are off by up to a percent for it.
 
 from __future__ import annotations
 
+import numpy as np
+
 from . import handover, momentum
-from .jit import kernel
+from .jit import inlined, kernel
 from .mlp_objective import pull_gradient
+from .reductions import dot
 
 
 @kernel
@@ -43,5 +46,13 @@ def pull(objective, rule, record, work, tangents, adjoint, done, stop):
         if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
             return
         momentum.pull_velocity(rule, v_plus_g, adjoint, t, tangents.hu)
+        trace(adjoint, t)
         steps += 1
         handover.announce(progress, handover.STEPS_READ, steps)
+
+
+@inlined
+def trace(adjoint, t):
+    """Write down the norm of the derivative by the weights before step t, if it is one of those to be written down."""
+    if t % adjoint.every == 0:
+        adjoint.norms[t // adjoint.every] = np.sqrt(dot(adjoint.w, adjoint.w, 0, adjoint.w.size))

@@ -5,6 +5,7 @@ Each leaves the state whole: an interrupt comes before such a call or after it, 
 
 from __future__ import annotations
 
+from . import adjoint as adjoint_kernels
 from . import information_buffer as buffer
 from . import momentum
 from .checksums import checksum
@@ -23,6 +24,31 @@ def undo_step(rule, state, g, scratch):
     t = state.cursor[0] - 1
     momentum.undo_position(rule, state, t)
     return momentum.undo_velocity(rule, state, g, t, scratch)
+
+
+@kernel
+def undo_and_pull_position(rule, state, g, v, adjoint, u, scratch):
+    """`undo_step`, and the adjoint pulled back through the step's move: u is the direction that H is to be applied to.
+
+    Leaves the velocity that the step ended with in v, and the one that it began with plus the gradient in g, which
+    `pull_velocity` takes then.
+    """
+    t = state.cursor[0] - 1
+    momentum.record_before(state, v)
+    momentum.undo_position(rule, state, t)
+    if not momentum.undo_velocity(rule, state, g, t, scratch):
+        return False
+    momentum.record_after(state, g)
+    momentum.pull_position(rule, v, adjoint, t, u)
+    return True
+
+
+@kernel
+def pull_velocity(rule, state, v_plus_g, adjoint, hu):
+    """The adjoint pulled back through the rest of the step that was undone last."""
+    t = state.cursor[0]
+    momentum.pull_velocity(rule, v_plus_g, adjoint, t, hu)
+    adjoint_kernels.trace(adjoint, t)
 
 
 @kernel

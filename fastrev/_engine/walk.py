@@ -18,13 +18,14 @@ from fastrev.kernels.structures import Adjoint, Objective, State
 # multiply-adds, not in seconds, so that a run makes the same calls every time.
 _CHUNK_WORK = 1e9
 _CHUNK_STEPS = 2048  # bounds the table of row indices of a chunk
+_NORMS = 1024  # of the adjoint, at most: 8 KB, whatever the number of steps
 
 
 class Walk:
     """Steps made, and undone again with nobody reading along."""
 
     def __init__(self, problem: Problem) -> None:
-        self.trained, self.rule = problem.trained, problem.rule
+        self.trained, self.rule, self.steps = problem.trained, problem.rule, problem.steps
         self.chunk_steps = int(np.clip(_CHUNK_WORK / self.trained.work_per_step, 1, _CHUNK_STEPS))
         self._record = workspace.lone_record(self.trained.model, self.trained.batches.size)
         self._work = workspace.workspace_for(self.trained.model, _gathered(self.trained))
@@ -65,7 +66,8 @@ class WalkBack:
         rule: SGD = walk.rule
         model, examples, inputs = trained.model, trained.batches.size, "x" in wrt
         self._walk = walk
-        self.adjoint = Adjoint(w_bar, v_bar, rule.new_adjoint(), trained.new_adjoint(wrt))
+        norms, every = new_trace(walk.steps)
+        self.adjoint = Adjoint(w_bar, v_bar, rule.new_adjoint(), trained.new_adjoint(wrt), norms, every)
         self._tangents = workspace.tangents_for(model, examples, inputs)
         self._work = workspace.workspace_for(model, _gathered(trained), inputs)
         if one_thread:
@@ -83,7 +85,7 @@ class WalkBack:
         """Memory of the adjoint, the record and the workspace."""
         record, adjoint = self._record, self.adjoint
         parts = (*record.steps, *record.passes, record.progress, *self._work, *self._tangents)
-        return nbytes(*parts, adjoint.w, adjoint.v, *adjoint.rule, *adjoint.objective)
+        return nbytes(*parts, adjoint.w, adjoint.v, adjoint.norms, *adjoint.rule, *adjoint.objective)
 
     def compile_pull(self) -> None:
         """Have `pull` compiled, by a call for no steps, before a second thread calls it and Ctrl-C has to wait."""
@@ -105,6 +107,12 @@ class WalkBack:
         """The derivatives by the names of the arguments, in their shapes."""
         own = {"w0": self.adjoint.w, "v0": self.adjoint.v}
         return own | self._walk.rule.gradients(self.adjoint.rule) | self._walk.trained.gradients(self.adjoint.objective)
+
+
+def new_trace(steps: int) -> tuple[FloatArray, int]:
+    """Room for the adjoint's norms before the steps 0, every, 2 every, ..., and `every`: at most some thousand."""
+    every = -(-steps // _NORMS)
+    return np.full(-(-steps // every), np.nan), every
 
 
 def nbytes(*arrays: AnyArray | None) -> int:
