@@ -7,6 +7,7 @@ step by step, and `ReversibleArray` is the exact arithmetic by itself.  `threads
 
 from fastrev.batches import minibatches as minibatches
 from fastrev.errors import ArgumentError as ArgumentError
+from fastrev.errors import ChaosWarning as ChaosWarning
 from fastrev.errors import DivergenceError as DivergenceError
 from fastrev.errors import FastrevError as FastrevError
 from fastrev.errors import MissingExtraError as MissingExtraError
@@ -14,6 +15,7 @@ from fastrev.errors import ReversalError as ReversalError
 from fastrev.errors import TrainingInterrupt as TrainingInterrupt
 from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.mlp import MLP as MLP
+from fastrev.objective import Objective as Objective
 from fastrev.results import Gradients as Gradients
 from fastrev.results import MetaGradient as MetaGradient
 from fastrev.results import Stats as Stats
@@ -26,11 +28,13 @@ from fastrev.training import train as train
 __all__ = [
     "MLP",
     "ArgumentError",
+    "ChaosWarning",
     "DivergenceError",
     "FastrevError",
     "Gradients",
     "MetaGradient",
     "MissingExtraError",
+    "Objective",
     "ReversalError",
     "ReversibleArray",
     "ReversibleSGD",

@@ -62,3 +62,7 @@ class TrainingInterrupt(KeyboardInterrupt):
 
     def __str__(self) -> str:
         return f"interrupted after {self.run.stats.steps} steps"
+
+
+class ChaosWarning(RuntimeWarning):
+    """The meta-gradient exploded on its way back: training is chaotic there, and its value is noise."""

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, compilation
-from fastrev._engine.evaluation import loss_and_gradient
-from fastrev._engine.examples import as_pair
+from fastrev._engine import arguments
+from fastrev._engine.validation import Validation, validation
 from fastrev.errors import DivergenceError
 from fastrev.mlp import MLP
+from fastrev.objective import Objective
 from fastrev.results import MetaGradient
-from fastrev.training import DEFAULT_WRT, WRT
-from fastrev.training import train as run_training
+from fastrev.training import Examples, differentiable, make_all_steps, start
 
 
 def meta_grad(
-    model: MLP,
+    model: MLP | Objective,
     w0: npt.ArrayLike,
     *,
-    train: tuple[npt.ArrayLike, npt.ArrayLike],
-    valid: tuple[npt.ArrayLike, npt.ArrayLike],
+    train: Examples | None = None,
+    valid: Examples | Validation,
     lr: npt.ArrayLike,
     decay: npt.ArrayLike,
     steps: int | None = None,
@@ -32,7 +29,8 @@ def meta_grad(
     l2: npt.ArrayLike = 0.0,
     v0: npt.ArrayLike | None = None,
     example_weights: npt.ArrayLike | None = None,
-    wrt: tuple[str, ...] = DEFAULT_WRT,
+    wrt: tuple[str, ...] | None = None,
+    truncate: int | None = None,
     progress: bool = False,
 ) -> MetaGradient:
     """Gradient of a validation loss after a whole training run, by everything that the run depended on.
@@ -115,30 +113,23 @@ def meta_grad(
     >>> result.grad.lr.shape, result.grad.decay.shape, result.stats.exact
     ((20,), (), True)
     """
-    arguments.distinct_choices("wrt", wrt, WRT)
-    if not isinstance(model, MLP):
-        raise arguments.fault("model", "be a fastrev.MLP", type(model).__name__)
-    valid_data, valid_examples = as_pair(model, "valid", valid)
-    run = run_training(
+    run = start(
         model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
-        l2=l2, v0=v0, example_weights=example_weights, progress=progress,
+        l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
+    names = differentiable(run, wrt)
+    validate = validation(model, valid)
+    if truncate is not None:
+        arguments.whole("truncate", truncate, 1)
+    make_all_steps(run, progress)
 
-    compilation.finish(model.dtype)
     w, v = run.w, run.v
-    loss, w_bar = loss_and_gradient(model, w.astype(model.dtype), valid_data, valid_examples)
+    loss, w_bar = validate(w)
     if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
         raise DivergenceError(
             f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
             "learning rate that is too high, or validation inputs on another scale than the training inputs.",
             step=run.stats.steps, group="", run=run,
         )  # fmt: skip
-    grad = run.pullback(w_bar, wrt=wrt, progress=progress)
-    if not all(np.isfinite(g).all() for g in vars(grad).values() if g is not None):
-        warnings.warn(
-            "The meta-gradient overflowed on its way back through training: training is chaotic at these learning "
-            "rates. Lower lr, or train for fewer steps.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
     return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)

@@ -162,7 +162,7 @@ class MLP(Architecture):
         """
         data, n = as_data(self, X, Y, "X", "Y")
         weights, coefficients = self._parameters("w", w), penalty(self, l2)
-        return evaluation.gradient(self, weights, data, n, coefficients).astype(np.float64)
+        return evaluation.loss_and_gradient(self, weights, data, n, coefficients)[1].astype(np.float64)
 
     def hvp(
         self, w: npt.ArrayLike, u: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fastrev._engine.types import FloatArray
+from fastrev._engine.types import FloatArray, Ints
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ class Stats:
     exact : bool or None
         True once the run has been taken back and found equal to its start bit for bit; None before.  Never False: a
         reversal that does not arrive raises `ReversalError`.
+    adjoint_norms : (S,) float64 ndarray or None
+        Euclidean norms of the derivative of the loss by the weights along the run, which a pullback wrote down: of at
+        most some thousand steps, at even distances, and of the end.
+    adjoint_steps : (S,) int64 ndarray or None
+        Before which steps these were: 0, ..., T.
     """
 
     steps: int
@@ -32,6 +37,8 @@ class Stats:
     bits_per_parameter_step: float
     bytes_held: int
     exact: bool | None
+    adjoint_norms: FloatArray | None = field(default=None, compare=False, repr=False)
+    adjoint_steps: Ints | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,8 @@ class Gradients:
         By the training targets; for targets given as integer classes, by their one-hot form.
     example_weights : (N,) float64 ndarray
         By the weights of the training examples.
+    theta : dict of str to float or float64 ndarray
+        By the hyperparameters of an `Objective`.
     """
 
     lr: Any = None
@@ -60,6 +69,7 @@ class Gradients:
     x: FloatArray | None = None
     y: FloatArray | None = None
     example_weights: FloatArray | None = None
+    theta: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

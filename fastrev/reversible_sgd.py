@@ -106,13 +106,14 @@ class ReversibleSGD(Exclusive):
             If the step would leave the grid.  Nothing has changed then.
         """
         rule = self._rule(lr, decay)
-        gradient = self._gradient(g, self.w)
+        w = self.w
+        gradient = self._gradient(g, w)
         state = self._state
         states.make_room(state.tail, int(state.cursor[1]), state.w.size)
         states.make_row(self._made, self.steps)
         # which counts once the step is made
         self._made[self.steps] = _bits(rule.lr), rule.n[0, 0], rule.d[0, 0], *states.checksum(gradient)
-        reason, _ = by_hand.make_step(rule, state, gradient, self._scratch)
+        reason, _, _ = by_hand.make_step(tuple(rule), tuple(state), gradient, w, self._scratch)
         if reason != outcomes.FINE:
             raise DivergenceError(
                 f"Step {self.steps} was refused: the parameters or their velocity would leave the grid, magnitudes "
@@ -148,12 +149,13 @@ class ReversibleSGD(Exclusive):
             raise _another_step(last, f"lr = {was!r}, not {given!r}")
         if (ratio := [int(rule.n[0, 0]), int(rule.d[0, 0])]) != made_ratio:
             raise _another_step(last, "decay = {}/{}, not {}/{}".format(*made_ratio, *ratio))
-        before = np.empty(self._state.w.size)
-        by_hand.position_before_step(rule, self._state, before)
-        gradient = self._gradient(g, before)
-        if states.checksum(gradient) != (made_gradient,):
+        before, w = np.empty_like(self._state.w), np.empty(self._state.w.size)
+        by_hand.position_before_step(tuple(rule), tuple(self._state), before, w)
+        gradient = self._gradient(g, w)
+        reason = by_hand.undo_step(tuple(rule), tuple(self._state), before, gradient, made_gradient, self._scratch)
+        if reason == outcomes.NOT_REPRODUCED:
             raise _another_step(last, "another gradient, in one bit at least")
-        if not by_hand.undo_step(rule, self._state, gradient, self._scratch):
+        if reason != outcomes.FINE:
             raise ReversalError("The stored information ran out, so heads or tail were damaged. The state is lost.")
         if last == 0:
             self._verify()

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, compilation
+from fastrev._engine import arguments, chaos, compilation
 from fastrev._engine import state as states
-from fastrev._engine.companion import Companion
+from fastrev._engine.compiled_walk import CompiledWalk
 from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.extras import progress_bar
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.problem import Problem, prepare
-from fastrev._engine.settings import one_thread
+from fastrev._engine.python_walk import PythonWalk
 from fastrev._engine.sgd import SGD
-from fastrev._engine.types import FloatArray
-from fastrev._engine.walk import Walk, WalkBack, nbytes
+from fastrev._engine.types import FloatArray, Ints
+from fastrev._engine.walk import Undo, Walk, nbytes
 from fastrev.errors import DivergenceError, ReversalError, TrainingInterrupt
 from fastrev.kernels import outcomes
-from fastrev.kernels.structures import Objective
 from fastrev.mlp import MLP
+from fastrev.objective import Objective
 from fastrev.results import Gradients, Stats
 
-WRT = (*SGD.names, "w0", "v0", *MLPObjective.names)
-DEFAULT_WRT = ("lr", "decay", "w0", "v0", "l2")
-
-Undo = Callable[[Objective, int, int], int]  # chunk, steps done, steps to be left: why it ended
+Examples = tuple[npt.ArrayLike, npt.ArrayLike]
 
 
 class Run(Exclusive):
@@ -45,7 +42,7 @@ class Run(Exclusive):
     def __init__(self, problem: Problem) -> None:
         super().__init__()
         self._problem = problem
-        self._walk = Walk(problem)
+        self._walk = _walk_through(problem)
         v0 = np.zeros_like(problem.w0) if problem.v0 is None else problem.v0.copy()
         self._state = states.new_state(problem.w0.copy(), v0)
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
@@ -78,8 +75,9 @@ class Run(Exclusive):
         self,
         w_bar: npt.ArrayLike,
         v_bar: npt.ArrayLike | None = None,
-        wrt: tuple[str, ...] = DEFAULT_WRT,
+        wrt: tuple[str, ...] | None = None,
         *,
+        truncate: int | None = None,
         progress: bool = False,
     ) -> Gradients:
         """Differentiate any loss of the final weights and velocity through the training.  Consumes the run.
@@ -90,8 +88,11 @@ class Run(Exclusive):
             Derivative of the loss by the final weights.
         v_bar : (P,) array_like, optional
             Derivative by the final velocity; default zero.
-        wrt : tuple of str
-            What to differentiate by: names among "lr", "decay", "w0", "v0", "l2", "x", "y", "example_weights".
+        wrt : tuple of str, optional
+            What to differentiate by, as in `meta_grad`.
+        truncate : int, optional
+            Differentiate through the last K steps only, as if all before had been fixed: derivatives by what came
+            before, `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
         progress : bool
             Show a progress bar (needs tqdm).
 
@@ -102,12 +103,18 @@ class Run(Exclusive):
         Raises
         ------
         ArgumentError
-            If an argument is at fault; the run is as before.
+            If an argument is at fault; the run is as before.  Or if a function of an `Objective` returns what it must
+            not, at the step that was to be undone; `rewind` takes the run back from there.
         ReversalError
             If the run does not arrive at its start bit for bit, was consumed before, or an earlier pullback stopped on
             its way.
         MissingExtraError
             If a progress bar is asked for and tqdm is not installed.
+
+        Warns
+        -----
+        ChaosWarning
+            If the derivatives exploded on their way: training is chaotic there, and they are noise.
 
         References
         ----------
@@ -121,56 +128,20 @@ class Run(Exclusive):
                 f"of {self._end[2].steps} steps to go, and derivatives begin at the end. Call run.rewind() to take the "
                 "run back to its start, or train again."
             )
-        wrt = arguments.distinct_choices("wrt", wrt, WRT)
-        size = self._problem.trained.model.num_params
-        dw = arguments.parameters("w_bar", w_bar, size).copy()
-        dv = np.zeros(size) if v_bar is None else arguments.parameters("v_bar", v_bar, size).copy()
-        back = WalkBack(self._walk, dw, dv, wrt, one_thread=one_thread())
-        compilation.finish(self._problem.trained.model.dtype)
-        back.compile_pull()
-        if back.steps_ahead:
-            self._take_back(self._in_turn(back), progress, back.nbytes)
-        else:
-            self._side_by_side(back, progress)
-        self._proved()
+        problem, done = self._problem, int(self._state.cursor[0])
+        names = differentiable(self, wrt)
+        dw = arguments.parameters("w_bar", w_bar, problem.trained.num_params).copy()
+        dv = np.zeros_like(dw) if v_bar is None else arguments.parameters("v_bar", v_bar, dw.size).copy()
+        last = done if truncate is None else min(arguments.whole("truncate", truncate, 1), done)
+        size = float(max(np.linalg.norm(dw), np.linalg.norm(dv)))
+        back = self._walk.back(dw, dv, names, done - last)
+        compilation.finish(problem.trained.dtype)
+        back.compile(self._state)
+        back.through(self._state, lambda undo: self._take_back(undo, progress, back.nbytes))
+        self._proved(*back.norms())
+        chaos.guard(*back.norms(), size)
         gradients = back.gradients()
-        return Gradients(**{name: gradients[name][()] for name in wrt})
-
-    def _in_turn(self, back: WalkBack) -> Undo:
-        """Undo some steps, pull the adjoint back through them, and so on."""
-
-        def undo(chunk: Objective, done: int, stop: int) -> int:
-            reason = outcomes.FINE
-            while reason == outcomes.FINE and done > stop:
-                left = max(done - back.steps_ahead, stop)
-                reason = back.undo(chunk, self._state, left)
-                if reason == outcomes.FINE:
-                    back.pull(chunk, done, left)
-                done = left
-            return reason
-
-        return undo
-
-    def _side_by_side(self, back: WalkBack, progress: bool) -> None:
-        """Undo steps while a second thread pulls the adjoint back through those just undone."""
-        companion = Companion(back.progress)
-
-        def undo(chunk: Objective, done: int, stop: int) -> int:
-            companion.hand(lambda: back.pull(chunk, done, stop), last=stop == 0)
-            reason = back.undo(chunk, self._state, stop)
-            if reason == outcomes.GIVEN_UP:
-                companion.finish()  # raises why
-            return reason
-
-        # given up twice, for an interrupt may come in the first
-        try:
-            try:
-                self._take_back(undo, progress, back.nbytes)
-                companion.finish()
-            finally:
-                companion.give_up()
-        finally:
-            companion.give_up()
+        return Gradients(**{name: gradients[name] for name in names})
 
     @exclusive
     def rewind(self, *, progress: bool = False) -> None:
@@ -189,7 +160,8 @@ class Run(Exclusive):
             If the run does not arrive at its start bit for bit, or was consumed before.
         """
         self._require_unconsumed()
-        self._take_back(lambda chunk, _, stop: self._walk.undo(chunk, self._state, stop), progress, 0)
+        self._walk.compile_undo(self._state)
+        self._take_back(lambda stop: self._walk.undo(self._state, stop), progress, 0)
         self._proved()
 
     def _require_unconsumed(self) -> None:
@@ -200,11 +172,12 @@ class Run(Exclusive):
 
     def _advance(self, progress: bool) -> None:
         problem, state, walk = self._problem, self._state, self._walk
+        chunk = walk.chunk_steps(progress)
         states.make_room(state.tail, int(state.cursor[1]), state.w.size)
         with progress_bar(progress, problem.steps, "training") as tick:
             while (done := int(state.cursor[0])) < problem.steps:
-                stop = min(done + walk.chunk_steps, problem.steps)
-                reason, parameter = walk.make(problem.trained.chunk(done, stop), state, stop)
+                stop = min(done + chunk, problem.steps)
+                reason, parameter = walk.make(state, stop)
                 tick(int(state.cursor[0]) - done)
                 if reason == outcomes.TAIL_FULL:
                     states.make_room(state.tail, int(state.cursor[1]), state.w.size)
@@ -217,20 +190,35 @@ class Run(Exclusive):
         if self._end is None:
             stats = self.stats
             self._end = (self.w, self.v, replace(stats, bytes_held=stats.bytes_held + more_bytes))
-        self._walk.compile_undo(state)
+        chunk = self._walk.chunk_steps(progress)
         with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
             while (left := int(state.cursor[0])) > 0:
-                stop = max(left - self._walk.chunk_steps, 0)
-                reason = undo(problem.trained.chunk(stop, left), left, stop)
+                reason = undo(max(left - chunk, 0))
                 tick(left - int(state.cursor[0]))
+                if reason == outcomes.NOT_REPRODUCED:
+                    raise self._not_reproduced()
                 if reason != outcomes.FINE:
                     raise self._no_arrival([f"the stored information ran out at step {state.cursor[0] - 1}"])
         if (faults := states.faults(state, problem.w0, problem.v0)) or problem.changed():
             raise self._no_arrival(faults)
 
-    def _proved(self) -> None:
+    def _proved(self, norms: FloatArray | None = None, at: Ints | None = None) -> None:
         assert self._end is not None
-        self._end = (*self._end[:2], replace(self._end[2], exact=True))
+        self._end = (*self._end[:2], replace(self._end[2], exact=True, adjoint_norms=norms, adjoint_steps=at))
+
+    def _not_reproduced(self) -> ReversalError:
+        step = int(self._state.cursor[0]) - 1
+        changed = " and ".join(self._problem.changed())
+        cause = (
+            f"{changed} changed in place after the training began."
+            if changed
+            else "It must depend on w and t alone: give random numbers a seed made of t, and leave its data alone."
+        )
+        return ReversalError(
+            f"Step {step} cannot be undone: model.grad(w, {step}) did not return the bits that it returned when the "
+            f"step was made, at the same w. {cause} Nothing has changed: once it returns them again, run.rewind() "
+            "takes the run back."
+        )
 
     def _no_arrival(self, faults: list[str]) -> ReversalError:
         self._astray = True
@@ -248,9 +236,9 @@ class Run(Exclusive):
 
     def _divergence(self, reason: int, parameter: int) -> DivergenceError:
         step = int(self._state.cursor[0])
-        model = self._problem.trained.model
-        position = int(np.searchsorted(model.network.bounds, parameter, side="right")) - 1
-        group, rate = list(model.groups)[position], self._problem.rule.rate_at(step, position)
+        trained = self._problem.trained
+        position = int(np.searchsorted(trained.bounds, parameter, side="right")) - 1
+        group, rate = trained.group_names[position], self._problem.rule.rate_at(step, position)
         what = (
             "the gradient holds NaN or infinite values"
             if reason == outcomes.NOT_FINITE
@@ -266,11 +254,18 @@ class Run(Exclusive):
         )
 
 
+def _walk_through(problem: Problem) -> Walk:
+    trained, rule, steps = problem.trained, problem.rule, problem.steps
+    if isinstance(trained, MLPObjective):
+        return CompiledWalk(trained, rule, steps)
+    return PythonWalk(trained, rule, steps)
+
+
 def train(
-    model: MLP,
+    model: MLP | Objective,
     w0: npt.ArrayLike,
     *,
-    train: tuple[npt.ArrayLike, npt.ArrayLike],
+    train: Examples | None = None,
     lr: npt.ArrayLike,
     decay: npt.ArrayLike,
     steps: int | None = None,
@@ -284,7 +279,7 @@ def train(
 ) -> Run:
     """Train by SGD with momentum so that the run can be taken back, and differentiated, exactly.
 
-    Takes the arguments of `meta_grad`, which see, up to its validation data.  Training inputs and targets are not
+    Takes the arguments of `meta_grad`, which see, but for its validation data.  Training inputs and targets are not
     copied where they are arrays of the model's dtype already: leave them alone until the run has been taken back.
 
     Returns
@@ -313,16 +308,33 @@ def train(
     >>> round(float(grad.lr), 6), run.stats.exact
     (0.888132, True)
     """
-    run = Run(
-        prepare(
-            model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed,
-            batches=batches, l2=l2, v0=v0, example_weights=example_weights,
-        )
+    run = start(
+        model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
+        l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
-    compilation.begin(model.dtype)
+    make_all_steps(run, progress)
+    return run
+
+
+def start(model: MLP | Objective, w0: npt.ArrayLike, **arguments: Any) -> Run:
+    """A run of which no step is made yet, if all arguments of `train` are right."""
+    return Run(prepare(model, w0, **arguments))
+
+
+def make_all_steps(run: Run, progress: bool) -> None:
+    """Train."""
+    compilation.begin(run._problem.trained.dtype)
     try:
         run._walk.compile_make(run._state)
         run._advance(progress)
     except KeyboardInterrupt:
         raise TrainingInterrupt(run) from None
-    return run
+
+
+def differentiable(run: Run, wrt: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of what is to be differentiated by, if it is there."""
+    trained, own = run._problem.trained, (*SGD.names, "w0", "v0")
+    trained.require_hvp()
+    if wrt is None:
+        return own + trained.names_by_default
+    return arguments.distinct_choices("wrt", wrt, own + trained.names)

@@ -55,3 +55,9 @@ def append(running, item):
 def remove(running, item):
     """Undo `append`."""
     return wrapping_mul(wrapping_sub(running, item), _INVERSE)
+
+
+@inlined
+def appended(before, after):
+    """The item that made the running checksum `after` of `before`."""
+    return wrapping_sub(after, wrapping_mul(before, _FACTOR))

@@ -87,9 +87,13 @@ def add_penalty(bounds, w, l2, g):
 
 
 @kernel
-def mean_loss_and_gradient(net, w, data, examples, passes, work, g):
-    """The mean of weight * loss over the first `examples` of the data, and its gradient in g."""
+def mean_loss_and_gradient(net, w, data, examples, l2, passes, work, g):
+    """The mean of weight * loss over the first `examples` of the data; and in g the gradient of that and the penalty.
+
+    Summed in the order of a step's, so that it has the same bits.
+    """
     clear(g, ZERO, g.size)
+    add_penalty(net.bounds, w, l2, g)
     total, k = 0.0, net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))

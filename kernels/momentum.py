@@ -14,7 +14,7 @@ where it left the grid.  A pass over g, v and w to check beforehand costs a tent
 AVX-512, a third on one with it (`python -m bench.choices check`).
 
 This room is one of the rules by which a step can be made.  What a rule offers to the walks (training.py, adjoint.py,
-by_hand.py) are the eight functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the
+by_hand.py) are the seven functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the
 kernels below them work on the parameters of one span, which share alpha and gamma.
 """
 
@@ -56,15 +56,6 @@ def undo_position(rule, state, t):
     """The first half of the undo of `step`; `undo_velocity` makes it whole."""
     for span in range(rule.leaders.size - 1, -1, -1):
         _undo_position(rule, state, t, span)
-
-
-@inlined
-def position_before(rule, state, t, w):
-    """The float64 weights that `undo_position` would restore; the state stays as it is."""
-    for span in range(rule.leaders.size):
-        start, stop, alpha, _, _ = _of_span(rule, t, span)
-        for p in range(start, stop):
-            w[p] = to_float(wrapping_sub(state.w[p], to_grid(alpha * to_float(state.v[p], GRID), GRID)), GRID)
 
 
 @inlined

@@ -92,7 +92,6 @@ BAD_ARGUMENTS = [
     ("wrt", ("lr", "momentum"), ["'wrt'", "'decay'", "'momentum'"]),
     ("wrt", "lr", ["'wrt'", "sequence of names", "'lr'"]),
     ("wrt", ("lr", "lr"), ["'wrt'", "once"]),
-    ("wrt", None, ["'wrt'", "sequence of names", "None"]),
 ]
 
 

@@ -83,7 +83,7 @@ def assert_no_companion() -> Callable[[str], None]:
 
 @pytest.mark.parametrize("per_run", [1, 2])
 def test_a_pullback_interrupted_at_any_line(per_run, monkeypatch, assert_no_companion):
-    monkeypatch.setattr("fastrev._engine.walk._CHUNK_STEPS", 4)
+    monkeypatch.setattr("fastrev._engine.compiled_walk._CHUNK_STEPS", 4)
     case = digits_like(steps=10)
     case.meta_grad()
     runs: list[fastrev.Run] = []

@@ -211,7 +211,7 @@ def test_one_thread_a_reversal(monkeypatch):
     started = []
     start = _thread.start_new_thread
     monkeypatch.setattr(_thread, "start_new_thread", lambda *a: (started.append(1), start(*a)))
-    monkeypatch.setattr("fastrev._engine.walk._CHUNK_STEPS", 3)
+    monkeypatch.setattr("fastrev._engine.compiled_walk._CHUNK_STEPS", 3)
     for per_run, expected in ((2, 1), (2, 2), (1, 2)):
         with fastrev.threads(per_run=per_run):
             digits_like(steps=50).meta_grad()

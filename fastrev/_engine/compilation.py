@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from fastrev._engine import evaluation
+from fastrev._engine import evaluation, mlp_objective, sgd
 from fastrev._engine.architecture import Architecture
-from fastrev._engine.problem import prepare
+from fastrev._engine.compiled_walk import CompiledWalk, CompiledWalkBack
 from fastrev._engine.settings import cores
 from fastrev._engine.state import make_room, new_state
-from fastrev._engine.walk import Walk, WalkBack
 from fastrev.kernels import adjoint, momentum
 from fastrev.kernels import code_cache as cache
 from fastrev.kernels.information_buffer import BLOCK
@@ -41,9 +40,9 @@ _asked: set[np.dtype[np.floating]] = set()  # for which precisions the question 
 _helpers: dict[np.dtype[np.floating], subprocess.Popen[bytes]] = {}
 
 
-def begin(dtype: np.dtype[np.floating]) -> None:
+def begin(dtype: np.dtype[np.floating] | None) -> None:
     """Start the second process, if nothing is in the cache and there is a core for it."""
-    if dtype in _asked:
+    if dtype is None or dtype in _asked:
         return
     _asked.add(dtype)
     with contextlib.suppress(Exception):  # such as of a system that allows no processes
@@ -55,13 +54,13 @@ def begin(dtype: np.dtype[np.floating]) -> None:
             )
 
 
-def finish(dtype: np.dtype[np.floating]) -> None:
+def finish(dtype: np.dtype[np.floating] | None) -> None:
     """Wait for what `begin` started, but not for ever; on Ctrl-C it ends as well."""
-    if helper := _helpers.pop(dtype, None):
+    if dtype is not None and (helper := _helpers.pop(dtype, None)):
         try:
             # of the way back the undo is left to this process, which has compiled the way there by now
             walk = _smallest_walk(dtype)
-            walk.compile_undo(new_state(*np.zeros((2, walk.trained.model.num_params), np.int64)))
+            walk.compile_undo(new_state(*np.zeros((2, walk.trained.num_params), np.int64)))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 helper.wait(_TIME_LIMIT)
         finally:
@@ -72,9 +71,9 @@ def way_back(dtype: str) -> None:
     """Compile what a meta-gradient needs after its training: the gradient by the weights, and no step back."""
     _compile_steps(np.dtype(dtype))
     walk = _smallest_walk(np.dtype(dtype))
-    trained, w = walk.trained, np.zeros(walk.trained.model.num_params)
-    WalkBack(walk, w, w, (), one_thread=False).compile_pull()
-    evaluation.gradient(trained.model, w.astype(dtype), trained.data, trained.examples, trained.l2)
+    trained, w = walk.trained, np.zeros(walk.trained.num_params)
+    CompiledWalkBack(walk, w, w, (), one_thread=False).compile_pull()
+    evaluation.loss_and_gradient(trained.model, w.astype(dtype), trained.data, trained.examples)
 
 
 def _compile_steps(dtype: np.dtype[np.floating]) -> None:
@@ -85,12 +84,12 @@ def _compile_steps(dtype: np.dtype[np.floating]) -> None:
     momentum.undo_velocity_of_span(*state[1:4], 0, g, 1, 2, 0, 1, scratch)
 
 
-def _smallest_walk(dtype: np.dtype[np.floating]) -> Walk:
-    model = Architecture((1, 2), dtype=dtype)
-    return Walk(prepare(
-        model, np.zeros(model.num_params), train=(np.zeros((1, 1)), np.zeros((1, 2))), lr=0.0, decay=1.0, steps=1,
-        batch_size=None, seed=0, batches=None, l2=0.0, v0=None, example_weights=None,
-    ))  # fmt: skip
+def _smallest_walk(dtype: np.dtype[np.floating]) -> CompiledWalk:
+    trained = mlp_objective.prepare(
+        Architecture((1, 2), dtype=dtype), train=(np.zeros((1, 1)), np.zeros((1, 2))), batch_size=None, seed=0,
+        batches=None, l2=0.0, example_weights=None,
+    )  # fmt: skip
+    return CompiledWalk(trained, sgd.prepare(0.0, 1.0, trained.bounds), 1)
 
 
 def _compiled(dtype: np.dtype[np.floating]) -> bool:

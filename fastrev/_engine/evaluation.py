@@ -26,18 +26,15 @@ def loss_value(model: Architecture, w: Floating, data: Data, n: int) -> float:
     return float(losses.total(model.network.loss, z, 0, mean, data.y, data.weights, 0, n, k) / n)
 
 
-def loss_and_gradient(model: Architecture, w: Floating, data: Data, n: int) -> tuple[float, Floating]:
-    """Mean loss, and its gradient (P,) in the model's dtype."""
-    g = np.empty(model.num_params, model.dtype)
-    loss = mlp_gradient.mean_loss_and_gradient(model.network, w, data, n, passes_for(model, n), workspace_for(model), g)
+def loss_and_gradient(
+    model: Architecture, w: Floating, data: Data, n: int, l2: FloatArray | None = None
+) -> tuple[float, Floating]:
+    """Mean loss; and the gradient (P,) of that and the penalty, in the model's dtype."""
+    g, coefficients = np.empty(model.num_params, model.dtype), np.zeros(1) if l2 is None else l2
+    loss = mlp_gradient.mean_loss_and_gradient(
+        model.network, w, data, n, coefficients, passes_for(model, n), workspace_for(model), g
+    )
     return float(loss), g
-
-
-def gradient(model: Architecture, w: Floating, data: Data, n: int, l2: FloatArray) -> Floating:
-    """Gradient (P,) of mean loss and penalty, in the model's dtype."""
-    _, g = loss_and_gradient(model, w, data, n)
-    mlp_gradient.add_penalty(model.network.bounds, w, l2, g)
-    return g
 
 
 def hvp(model: Architecture, w: Floating, u: Floating, data: Data, n: int, l2: FloatArray) -> Floating:

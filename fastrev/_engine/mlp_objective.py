@@ -13,7 +13,7 @@ from fastrev._engine.batches import Batches, plan
 from fastrev._engine.examples import as_pair, unit_of
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.state import checksum
-from fastrev._engine.types import Fingerprint, FloatArray
+from fastrev._engine.types import Fingerprint, FloatArray, Ints
 from fastrev.kernels.structures import Data, Objective, ObjectiveAdjoint
 
 
@@ -30,6 +30,35 @@ class MLPObjective:
     checksums: Fingerprint  # the fingerprint as it was when the data were checked
 
     names: ClassVar[tuple[str, ...]] = ("l2", "x", "y", "example_weights")  # what there is to differentiate by
+    names_by_default: ClassVar[tuple[str, ...]] = ("l2",)
+
+    @property
+    def num_params(self) -> int:
+        """P."""
+        return self.model.num_params
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """The precision in which the walks are compiled."""
+        return self.model.dtype
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """Of the parameter groups."""
+        return tuple(self.model.groups)
+
+    @property
+    def bounds(self) -> Ints:
+        """(G + 1,) between the parameter groups."""
+        return self.model.network.bounds
+
+    @property
+    def axes(self) -> list[tuple[str, int | None]]:
+        """Every argument with its number of steps, if it has an axis of them."""
+        return [("batches", self.batches.steps)]
+
+    def require_hvp(self) -> None:
+        """Its second derivatives are there."""
 
     @property
     def work_per_step(self) -> float:
@@ -56,7 +85,7 @@ class MLPObjective:
         sizes = self.model.sizes
         shapes = [self.l2_shape, (self.examples, sizes[0]), (self.examples, sizes[-1]), (self.examples,)]
         return {
-            name: array.reshape(shape) for name, array, shape in zip(self.names, adjoint, shapes, strict=True)
+            name: array.reshape(shape)[()] for name, array, shape in zip(self.names, adjoint, shapes, strict=True)
             if array.size
         }  # fmt: skip
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments, mlp_objective, sgd
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.hyperparameters import number_of_steps
 from fastrev._engine.mlp_objective import MLPObjective
+from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.sgd import SGD
 from fastrev._engine.state import to_grid
 from fastrev._engine.types import Fingerprint, Grid
@@ -20,7 +22,7 @@ from fastrev._engine.types import Fingerprint, Grid
 class Problem:
     """What is trained, how its steps are made, and from where; each was checked by itself and may serve again."""
 
-    trained: MLPObjective
+    trained: MLPObjective | PythonObjective
     rule: SGD
     steps: int  # T
     w0: Grid
@@ -34,7 +36,7 @@ class Problem:
 
 
 def prepare(
-    model: Architecture,
+    model: Any,
     w0: npt.ArrayLike,
     *,
     train: Any,
@@ -49,21 +51,38 @@ def prepare(
     example_weights: npt.ArrayLike | None,
 ) -> Problem:
     """Check every argument of a run before anything is computed."""
-    if not isinstance(model, Architecture):
-        raise arguments.fault("model", "be a fastrev.MLP", type(model).__name__)
-    weights = arguments.parameters("w0", w0, model.num_params)
-    velocity = None if v0 is None else arguments.parameters("v0", v0, model.num_params)
-    rule = sgd.prepare(lr, decay, model.network.bounds)
-    trained = mlp_objective.prepare(
-        model, train=train, batch_size=batch_size, seed=seed, batches=batches, l2=l2, example_weights=example_weights
+    data = {
+        "train": train, "batch_size": batch_size, "seed": seed, "batches": batches, "l2": l2,
+        "example_weights": example_weights,
+    }  # fmt: skip
+    trained = (
+        mlp_objective.prepare(model, **data) if isinstance(model, Architecture) else _python_objective(model, data)
     )
-    return assemble(trained, rule, steps, weights, velocity)
+    weights = arguments.parameters("w0", w0, trained.num_params)
+    velocity = None if v0 is None else arguments.parameters("v0", v0, trained.num_params)
+    return assemble(trained, sgd.prepare(lr, decay, trained.bounds), steps, weights, velocity)
+
+
+def _python_objective(model: Any, data: dict[str, Any]) -> PythonObjective:
+    """The objective, if nothing is asked of it that is its own business."""
+    trained = PythonObjective(model)
+    for name, value in data.items():
+        if value is not None and not (name in ("seed", "l2") and np.array_equal(value, 0)):
+            raise arguments.fault(
+                name, "be left out where the model is a fastrev.Objective, which has its own data",
+                f"a {type(value).__name__}", "Its functions are given the step t; let them choose what it sees.",
+            )  # fmt: skip
+    return trained
 
 
 def assemble(
-    trained: MLPObjective, rule: SGD, steps: int | None, w0: npt.NDArray[Any], v0: npt.NDArray[Any] | None
+    trained: MLPObjective | PythonObjective,
+    rule: SGD,
+    steps: int | None,
+    w0: npt.NDArray[Any],
+    v0: npt.NDArray[Any] | None,
 ) -> Problem:
     """A problem of parts that were checked, if they agree on the number of steps."""
-    count = number_of_steps(steps, [("batches", trained.batches.steps), *rule.axes])
+    count = number_of_steps(steps, [*trained.axes, *rule.axes])
     start = to_grid("w0", w0), None if v0 is None else to_grid("v0", v0)
     return Problem(trained, rule, count, *start, {**trained.checksums, **rule.fingerprint()})

@@ -49,7 +49,7 @@ class SGD:
 
     def gradients(self, adjoint: MomentumAdjoint) -> dict[str, FloatArray]:
         """The derivatives in the shapes of the arguments."""
-        return {"lr": adjoint.lr.reshape(self.lr.shape), "decay": adjoint.decay.reshape(self.decay.shape)}
+        return {"lr": adjoint.lr.reshape(self.lr.shape)[()], "decay": adjoint.decay.reshape(self.decay.shape)[()]}
 
 
 def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGD:

@@ -1,0 +1,199 @@
+"""The compiled walks through an MLP's training, there and back, with all that they work in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastrev._engine import interruptible, workspace
+from fastrev._engine.batches import FullBatch
+from fastrev._engine.companion import Companion
+from fastrev._engine.mlp_objective import MLPObjective
+from fastrev._engine.settings import one_thread
+from fastrev._engine.sgd import SGD
+from fastrev._engine.types import AnyArray, FloatArray
+from fastrev._engine.walk import Trace, Undo, gradients_by_the_start, nbytes
+from fastrev.kernels import adjoint as adjoint_kernels
+from fastrev.kernels import outcomes
+from fastrev.kernels import training as kernels
+from fastrev.kernels.structures import Adjoint, Objective, State
+
+# Some hundredths of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
+# multiply-adds, not in seconds, so that a run makes the same calls every time.
+_CHUNK_WORK = 1e9
+_CHUNK_STEPS = 2048  # bounds the table of row indices of a chunk
+
+
+class CompiledWalk:
+    """Steps made, and undone again with nobody reading along."""
+
+    def __init__(self, trained: MLPObjective, rule: SGD, steps: int) -> None:
+        self.trained, self.rule, self.steps = trained, rule, steps
+        self._record = workspace.lone_record(trained.model, trained.batches.size)
+        self._work = workspace.workspace_for(trained.model, _gathered(trained))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the record and the workspace."""
+        return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *self._work)
+
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time."""
+        return int(np.clip(_CHUNK_WORK / self.trained.work_per_step, 1, _CHUNK_STEPS))
+
+    def compile_make(self, state: State) -> None:
+        """Have `make` compiled, by a call for no steps."""
+        interruptible.compile_here("make", self.trained.model.dtype, lambda: self._make(0, 1, state, 0))
+
+    def compile_undo(self, state: State) -> None:
+        """Have `undo` compiled, by a call for no steps."""
+        done = int(state.cursor[0])
+        interruptible.compile_here("undo", self.trained.model.dtype, lambda: self._undo(0, 1, state, done))
+
+    def make(self, state: State, stop: int) -> tuple[int, int]:
+        """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
+        return self._make(int(state.cursor[0]), stop, state, stop)
+
+    def _make(self, begin: int, end: int, state: State, stop: int) -> tuple[int, int]:
+        chunk = self.trained.chunk(begin, end)
+        reason, parameter = kernels.make(chunk, self.rule.tables, state, self._record, self._work, stop)
+        return reason, parameter
+
+    def undo(self, state: State, stop: int) -> int:
+        """Undo steps until `stop` are done.  Returns why it ended."""
+        return self._undo(stop, int(state.cursor[0]), state, stop)
+
+    def _undo(self, begin: int, end: int, state: State, stop: int) -> int:
+        chunk = self.trained.chunk(begin, end)
+        reason: int = kernels.undo(chunk, self.rule.tables, state, self._record, self._work, stop)
+        return reason
+
+    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int) -> CompiledWalkBack:
+        """A walk back that differentiates down to the step `until`, and owns the derivatives by the end."""
+        return CompiledWalkBack(self, w_bar, v_bar, wrt, until, one_thread=one_thread())
+
+
+class CompiledWalkBack:
+    """Steps undone, each of them on record until the adjoint is pulled back through it."""
+
+    def __init__(
+        self,
+        walk: CompiledWalk,
+        w_bar: FloatArray,
+        v_bar: FloatArray,
+        wrt: tuple[str, ...],
+        until: int = 0,
+        *,
+        one_thread: bool,
+    ) -> None:
+        trained, rule = walk.trained, walk.rule
+        model, examples, inputs = trained.model, trained.batches.size, "x" in wrt
+        self._walk, self._until = walk, until
+        self._trace = Trace(walk.steps, w_bar, until)
+        self._derivatives = trained.new_adjoint(wrt)
+        self.adjoint = Adjoint(
+            w_bar, v_bar, rule.new_adjoint(), self._derivatives, self._trace.norms, self._trace.every
+        )
+        self._tangents = workspace.tangents_for(model, examples, inputs)
+        self._work = workspace.workspace_for(model, _gathered(trained), inputs)
+        if one_thread:
+            self._record, self.steps_ahead = workspace.whole_steps(model, examples)
+        else:
+            self._record, self.steps_ahead = workspace.ring(model, examples), 0  # as far as the ring allows
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the adjoint, the record and the workspace."""
+        record, adjoint = self._record, self.adjoint
+        parts = (*record.steps, *record.passes, record.progress, *self._work, *self._tangents)
+        return nbytes(*parts, adjoint.w, adjoint.v, adjoint.norms, *adjoint.rule, *self._derivatives)
+
+    def compile(self, state: State) -> None:
+        """Have all that it needs compiled."""
+        self.compile_pull()
+        self._walk.compile_undo(state)
+
+    def compile_pull(self) -> None:
+        """Have `pull` compiled, by a call for no steps, before a second thread calls it and Ctrl-C has to wait."""
+        trained = self._walk.trained
+        interruptible.compile_here("pull", trained.model.dtype, lambda: self.pull(trained.chunk(0, 1), 0, 0))
+
+    def through(self, state: State, take_back: Callable[[Undo], None]) -> None:
+        """Have all steps taken back by `take_back`, and see a second thread to its end."""
+        if self.steps_ahead:
+            take_back(lambda stop: self._and_then_alone(self._in_turn, state, stop))
+            return
+        companion = Companion(self._record.progress)
+
+        def beside(chunk: Objective, state: State, stop: int) -> int:
+            return self._side_by_side(companion, chunk, state, stop)
+
+        # given up twice, for an interrupt may come in the first
+        try:
+            try:
+                take_back(lambda stop: self._and_then_alone(beside, state, stop))
+                companion.finish()
+            finally:
+                companion.give_up()
+        finally:
+            companion.give_up()
+
+    def _and_then_alone(self, differentiate: Callable[[Objective, State, int], int], state: State, stop: int) -> int:
+        """Undo some steps, of which those from `until` on are differentiated."""
+        done, until = int(state.cursor[0]), max(stop, self._until)
+        if done > until:
+            reason = differentiate(self._walk.trained.chunk(until, done), state, until)
+            if reason != outcomes.FINE or until == stop:
+                return reason
+        return self._walk.undo(state, stop)
+
+    def _in_turn(self, chunk: Objective, state: State, stop: int) -> int:
+        """Undo some steps, pull the adjoint back through them, and so on."""
+        reason, done = outcomes.FINE, int(state.cursor[0])
+        while reason == outcomes.FINE and done > stop:
+            left = max(done - self.steps_ahead, stop)
+            reason = self.undo(chunk, state, left)
+            if reason == outcomes.FINE:
+                self.pull(chunk, done, left)
+            done = left
+        return reason
+
+    def _side_by_side(self, companion: Companion, chunk: Objective, state: State, stop: int) -> int:
+        """Undo steps while a second thread pulls the adjoint back through those just undone."""
+        done = int(state.cursor[0])
+        companion.hand(lambda: self.pull(chunk, done, stop), last=stop == self._until)
+        reason = self.undo(chunk, state, stop)
+        if reason == outcomes.GIVEN_UP:
+            companion.finish()  # raises why
+        return reason
+
+    def undo(self, chunk: Objective, state: State, stop: int) -> int:
+        """Undo steps until `stop` are done, each going on record.  Returns why it ended."""
+        reason: int = kernels.undo(chunk, self._walk.rule.tables, state, self._record, self._walk._work, stop)
+        return reason
+
+    def pull(self, chunk: Objective, done: int, stop: int) -> None:
+        """Pull the adjoint back through the steps done > t >= stop, which are undone by now or meanwhile."""
+        adjoint_kernels.pull(
+            chunk, self._walk.rule.tables, self._record, self._work, self._tangents, self.adjoint, done, stop
+        )
+
+    def gradients(self) -> dict[str, Any]:
+        """The derivatives by the names of the arguments, in their shapes."""
+        adjoint, walk = self.adjoint, self._walk
+        return {
+            **gradients_by_the_start(adjoint.w, adjoint.v, self._until),
+            **walk.rule.gradients(adjoint.rule),
+            **walk.trained.gradients(self._derivatives),
+        }
+
+    def norms(self) -> tuple[FloatArray, AnyArray]:
+        """Those of the derivative by the weights, and before which steps; the last is that of the end."""
+        return self._trace.read()
+
+
+def _gathered(trained: MLPObjective) -> int:
+    """How many rows of the data have to be brought together for a batch."""
+    return 0 if isinstance(trained.batches, FullBatch) else trained.batches.size

@@ -1,0 +1,164 @@
+"""Whatever a user trains, as functions of his own: its description checked once, what they return at every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrev._engine import arguments
+from fastrev._engine.state import checksum
+from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
+from fastrev.errors import ArgumentError
+
+
+class PythonObjective:
+    """A `fastrev.Objective` that was checked.
+
+    The functions are given arrays of their own at every call, and what they return is copied: they may keep or change
+    the one and change the other afterwards.
+    """
+
+    dtype = None  # no walk is compiled for it
+
+    def __init__(self, objective: Any) -> None:
+        self.objective = objective
+        if not hasattr(objective, "grad") or not hasattr(objective, "num_params"):
+            raise arguments.fault(
+                "model", "be a fastrev.MLP, or a fastrev.Objective with num_params, grad and hvp",
+                f"a {type(objective).__name__}",
+            )  # fmt: skip
+        self.num_params = arguments.whole("model.num_params", objective.num_params, 1)
+        for name in ("grad", "hvp", "cross", "hvp_and_cross"):
+            if not callable(getattr(objective, name, _nothing)):
+                raise arguments.fault(f"model.{name}", "be a method", repr(getattr(objective, name)))
+        self.group_names, self.bounds = _groups(objective, self.num_params)
+        self.theta_shapes = {name: each.shape for name, each in self.theta().items()}
+        if self.theta_shapes and not _has(objective, "cross", "hvp_and_cross"):
+            raise arguments.fault(
+                "model.cross", "be there, as there is model.theta", "missing",
+                "Give it a method cross(w, u, t) that returns {name: derivative of grad(w, t) . u by theta[name]}.",
+            )  # fmt: skip
+        self.checksums = self.fingerprint()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What there is to differentiate by."""
+        return ("theta",) if self.theta_shapes else ()
+
+    @property
+    def names_by_default(self) -> tuple[str, ...]:
+        """Of these, what it is differentiated by where nothing is said."""
+        return self.names
+
+    @property
+    def axes(self) -> list[tuple[str, int | None]]:
+        """Every argument with its number of steps, if it has an axis of them: its own are the user's business."""
+        return []
+
+    def theta(self) -> dict[str, FloatArray]:
+        """Its own hyperparameters as they are now."""
+        theta = getattr(self.objective, "theta", None)
+        if theta is None:
+            return {}
+        if not isinstance(theta, Mapping) or not all(isinstance(name, str) for name in theta):
+            raise arguments.fault("model.theta", "map names to arrays", f"a {type(theta).__name__}")
+        return {name: arguments.real_array(f"model.theta[{name!r}]", theta[name]) for name in theta}
+
+    def fingerprint(self) -> Fingerprint:
+        """A checksum of its hyperparameters.  The rest of it nobody can know but its own functions."""
+        return {f"model.theta[{name!r}]": checksum(each) for name, each in self.theta().items()}
+
+    def require_hvp(self) -> None:
+        """Refuse to differentiate what has no second derivatives."""
+        if not _has(self.objective, "hvp"):
+            raise arguments.fault(
+                "model.hvp", "be there to differentiate by anything", "missing",
+                "Give it a method hvp(w, u, t) that returns the Hessian of step t at w times u, (P,).",
+            )  # fmt: skip
+
+    def gradient(self, w: FloatArray, t: int, out: FloatArray) -> None:
+        """The gradient of step t at the weights w, which are given away."""
+        self._vector("grad(w, {t})", t, self.objective.grad(w, t), out)
+
+    def hvp(self, w: FloatArray, u: FloatArray, t: int, out: FloatArray) -> None:
+        """The Hessian of step t at w times u; both are given away."""
+        self._vector("hvp(w, u, {t})", t, self.objective.hvp(w, u, t), out)
+
+    def hvp_and_cross(self, w: FloatArray, u: FloatArray, t: int, out: FloatArray) -> dict[str, FloatArray]:
+        """The same, and the derivatives of the gradient times u by each hyperparameter."""
+        if not _has(self.objective, "hvp_and_cross"):
+            self.hvp(w.copy(), u.copy(), t, out)
+            return self._thetas("cross(w, u, {t})", t, self.objective.cross(w, u, t))
+        what = "hvp_and_cross(w, u, {t})"
+        both = self.objective.hvp_and_cross(w, u, t)
+        if not isinstance(both, tuple) or len(both) != 2:
+            raise _fault(what, t, "a pair of what hvp and cross return", type(both).__name__)
+        self._vector(what + "[0]", t, both[0], out)
+        return self._thetas(what + "[1]", t, both[1])
+
+    def _vector(self, what: str, t: int, value: Any, out: FloatArray) -> None:
+        if not (isinstance(value, np.ndarray) and value.dtype == np.float64 and value.shape == out.shape):
+            value = _real(what, t, value)
+            if value.shape != out.shape:
+                raise _fault(what, t, f"shape {out.shape}, one number per parameter", f"shape {value.shape}")
+        np.copyto(out, value)
+
+    def _thetas(self, what: str, t: int, values: Any) -> dict[str, FloatArray]:
+        if not isinstance(values, Mapping) or not self.theta_shapes.keys() <= values.keys():
+            names = ", ".join(map(repr, values)) if isinstance(values, Mapping) else type(values).__name__
+            raise _fault(what, t, f"a dict with {', '.join(map(repr, self.theta_shapes))}", names)
+        found = {}
+        for name, shape in self.theta_shapes.items():
+            array = _real(f"{what}[{name!r}]", t, values[name])
+            if array.shape != shape:
+                raise _fault(f"{what}[{name!r}]", t, f"shape {shape}, that of theta[{name!r}]", f"shape {array.shape}")
+            found[name] = array.astype(np.float64)
+        return found
+
+
+def _groups(objective: Any, size: int) -> tuple[tuple[str, ...], Ints]:
+    """The names of the parameter groups, and the bounds (G + 1,) between them."""
+    groups = getattr(objective, "groups", None)
+    if groups is None:
+        return ("all",), np.array([0, size])
+    if not isinstance(groups, Mapping) or not groups:
+        raise arguments.fault("model.groups", "map names to slices", repr(groups), "Leave it out for one group of all.")
+    end, bounds = 0, [0]
+    for name, where in groups.items():
+        start, stop, step = where.indices(size + 1) if isinstance(where, slice) else (-1, -1, -1)
+        if isinstance(where, slice) and where.stop is None:
+            stop = size
+        if step != 1 or start != end or not start < stop <= size:
+            raise arguments.fault(
+                "model.groups", f"be slices that follow each other from 0 to {size}, none empty",
+                f"{name!r}: {where!r} after {end} parameters",
+            )  # fmt: skip
+        end = stop
+        bounds.append(stop)
+    if end != size:
+        raise arguments.fault("model.groups", f"hold all {size} parameters", f"the first {end} only")
+    return tuple(map(str, groups)), np.array(bounds)
+
+
+def _real(what: str, t: int, value: Any) -> AnyArray:
+    """An array of real numbers, of which NaN and infinity are for others to judge."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged; or of a framework that does not hand it over
+        raise _fault(what, t, "an array of real numbers", f"{type(value).__name__}: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise _fault(what, t, "an array of real numbers", "None" if value is None else f"one of dtype {array.dtype}")
+    return array
+
+
+def _has(objective: Any, *names: str) -> bool:
+    return any(callable(getattr(objective, name, None)) for name in names)
+
+
+_nothing: Callable[[], None] = lambda: None  # noqa: E731  # stands for what is not there
+
+
+def _fault(what: str, t: int, expected: str, received: str) -> ArgumentError:
+    return ArgumentError(f"model.{what.format(t=t)} must return {expected}, not {received}.")

@@ -1,0 +1,180 @@
+"""The walks through the training of an objective of plain functions: Python over the kernels of single steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastrev._engine import interruptible, sgd
+from fastrev._engine import state as states
+from fastrev._engine.python_objective import PythonObjective
+from fastrev._engine.sgd import SGD
+from fastrev._engine.types import AnyArray, FloatArray, Ints
+from fastrev._engine.walk import Trace, Undo, gradients_by_the_start, nbytes
+from fastrev.kernels import by_hand as kernels
+from fastrev.kernels import outcomes
+from fastrev.kernels.information_buffer import BLOCK
+from fastrev.kernels.structures import MomentumAdjoint, State
+
+_CHUNK_STEPS = 64  # at a time; one where a progress bar is shown
+_DTYPE = np.dtype(np.float64)  # that gradients are converted to
+
+
+class PythonWalk:
+    """Steps made, and undone again.  The state changes within kernels only, so it is whole whatever a function raises.
+
+    Of every gradient a checksum is kept, 8 bytes a step, so that one that does not come again is refused before it does
+    any harm, and its step is known.
+    """
+
+    def __init__(self, trained: PythonObjective, rule: SGD, steps: int) -> None:
+        self.trained, self.rule, self.steps = trained, rule, steps
+        self._rule = tuple(rule.tables)
+        self._made: Ints = np.zeros(steps, np.int64)
+        self._g = np.empty(trained.num_params)
+        self._before = np.empty(trained.num_params, np.int64)
+        self._scratch = np.empty(2 * BLOCK)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the checksums, a gradient, a position and the scratch."""
+        return nbytes(self._made, self._g, self._before, self._scratch)
+
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time."""
+        return 1 if progress else _CHUNK_STEPS
+
+    def compile_make(self, state: State) -> None:
+        """Have `make` compiled, by a run of one parameter."""
+        interruptible.compile_here("make by hand", _DTYPE, _smallest_run)
+
+    def compile_undo(self, state: State) -> None:
+        """Have `undo` compiled, by a run of one parameter."""
+        interruptible.compile_here("undo by hand", _DTYPE, lambda: _undo_all(*_smallest_run()))
+
+    def make(self, state: State, stop: int) -> tuple[int, int]:
+        """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
+        g, rule, plain, size = self._g, self._rule, tuple(state), state.w.size
+        w = states.to_floats(state.w)
+        for t in range(int(state.cursor[0]), stop):
+            states.make_room(state.tail, int(state.cursor[1]), size)
+            self.trained.gradient(w, t, g)
+            w = np.empty(size)  # to be given away
+            reason, parameter, self._made[t] = kernels.make_step(rule, plain, g, w, self._scratch)
+            if reason != outcomes.FINE:
+                return reason, parameter
+        return outcomes.FINE, 0
+
+    def undo(self, state: State, stop: int) -> int:
+        """Undo steps until `stop` are done.  Returns why it ended."""
+        g, before, rule, plain = self._g, self._before, self._rule, tuple(state)
+        reason, w = outcomes.FINE, np.empty(g.size)
+        for t in range(int(state.cursor[0]) - 1, stop - 1, -1):
+            kernels.position_before_step(rule, plain, before, w)
+            self.trained.gradient(w.copy(), t, g)
+            reason = kernels.undo_step(rule, plain, before, g, self._made[t], self._scratch)
+            if reason != outcomes.FINE:
+                break
+        return reason
+
+    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int) -> PythonWalkBack:
+        """A walk back that differentiates down to the step `until`, and owns the derivatives by the end."""
+        return PythonWalkBack(self, w_bar, v_bar, wrt, until)
+
+
+class PythonWalkBack:
+    """Steps undone, and the adjoint pulled back through each of them at once."""
+
+    def __init__(
+        self, walk: PythonWalk, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int
+    ) -> None:
+        self._walk, self._until = walk, until
+        self._trace = Trace(walk.steps, w_bar, until)
+        self._adjoint = w_bar, v_bar, tuple(walk.rule.new_adjoint()), self._trace.norms, self._trace.every
+        shapes = walk.trained.theta_shapes if "theta" in wrt else {}
+        self._theta = {name: np.zeros(shape) for name, shape in shapes.items()}
+        self._v, self._hu = np.empty((2, w_bar.size))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the adjoint and the record of a step."""
+        w, v, rule, norms, _ = self._adjoint
+        return nbytes(w, v, *rule, norms, self._v, self._hu, *self._theta.values())
+
+    def compile(self, state: State) -> None:
+        """Have all that it needs compiled, by a run of one parameter."""
+        interruptible.compile_here("pull by hand", _DTYPE, lambda: _pull_all(*_smallest_run()))
+
+    def through(self, state: State, take_back: Callable[[Undo], None]) -> None:
+        """Have all steps taken back by `take_back`."""
+        take_back(lambda stop: self.undo(state, stop))
+
+    def undo(self, state: State, stop: int) -> int:
+        """Undo steps until `stop` are done, of which those from `until` on are differentiated."""
+        walk, adjoint, v = self._walk, self._adjoint, self._v
+        g, before, rule, plain = walk._g, walk._before, walk._rule, tuple(state)
+        for t in range(int(state.cursor[0]) - 1, max(stop, self._until) - 1, -1):
+            w, u = np.empty(g.size), np.empty(g.size)  # to be given away
+            kernels.position_before_step(rule, plain, before, w)
+            walk.trained.gradient(w.copy(), t, g)
+            reason: int = kernels.undo_step_and_pull(
+                rule, plain, before, g, walk._made[t], v, adjoint, u, walk._scratch
+            )
+            if reason != outcomes.FINE:
+                return reason
+            self._second_derivatives(w, u, t)
+            kernels.pull_velocity(rule, plain, g, adjoint, self._hu)
+        return walk.undo(state, stop)
+
+    def _second_derivatives(self, w: FloatArray, u: FloatArray, t: int) -> None:
+        """H u; and the derivatives by the objective's own hyperparameters, if they are wanted."""
+        trained = self._walk.trained
+        if not self._theta:
+            trained.hvp(w, u, t, self._hu)
+            return
+        cross = trained.hvp_and_cross(w, u, t, self._hu)
+        for name, total in self._theta.items():
+            total -= cross[name]
+
+    def gradients(self) -> dict[str, Any]:
+        """The derivatives by the names of the arguments, in their shapes."""
+        return {
+            **gradients_by_the_start(*self._adjoint[:2], self._until),
+            **self._walk.rule.gradients(MomentumAdjoint(*self._adjoint[2])),
+            "theta": {name: each[()] for name, each in self._theta.items()},
+        }
+
+    def norms(self) -> tuple[FloatArray, AnyArray]:
+        """Those of the derivative by the weights, and before which steps; the last is that of the end."""
+        return self._trace.read()
+
+
+class _Still:
+    """An objective that does not move."""
+
+    num_params = 1
+
+    def grad(self, w: FloatArray, t: int) -> FloatArray:
+        return np.zeros(1)
+
+    def hvp(self, w: FloatArray, u: FloatArray, t: int) -> FloatArray:
+        return np.zeros(1)
+
+
+def _smallest_run() -> tuple[PythonWalk, State]:
+    """A walk of one step and one parameter, made: what it calls is compiled by then."""
+    trained = PythonObjective(_Still())
+    walk = PythonWalk(trained, sgd.prepare(0.0, 0.5, trained.bounds), 1)
+    state = states.new_state(*np.zeros((2, 1), np.int64))
+    walk.make(state, 1)
+    return walk, state
+
+
+def _undo_all(walk: PythonWalk, state: State) -> None:
+    walk.undo(state, 0)
+
+
+def _pull_all(walk: PythonWalk, state: State) -> None:
+    walk.back(np.zeros(1), np.zeros(1), (), 0).undo(state, 0)

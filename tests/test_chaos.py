@@ -1,0 +1,163 @@
+"""How far back a meta-gradient means anything: norms of the adjoint, the warning, and derivatives that end early."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+import fastrev
+from fastrev._engine import chaos
+from tests.cases import WRT, digits_like, relative_error
+from tests.test_objective import SETTINGS, W0, Quadratic, T, valid
+
+STEPS = 14
+
+
+def problems():
+    """A function that trains from (w, v) with the steps from `first` on, and what it is differentiated by."""
+    rng = np.random.default_rng(0)
+    case = digits_like(steps=STEPS)
+    rows = rng.integers(40, size=(STEPS, 8))
+    lr, decay = rng.uniform(0.1, 0.5, (STEPS, 4)), rng.uniform(0.5, 0.95, STEPS)
+
+    def mlp(w, v, first, last=STEPS):
+        return case.train(
+            steps=None, batch_size=None, batches=rows[first:last], lr=lr[first:last], decay=decay[first:last], v0=v,
+            l2=0.01,
+        ) if w is None else fastrev.train(
+            case.model, w, train=case.arguments["train"], batches=rows[first:last], lr=lr[first:last],
+            decay=decay[first:last], v0=v, l2=0.01,
+        )  # fmt: skip
+
+    def objective(w, v, first, last=STEPS):
+        whole = Quadratic(centers=np.random.default_rng(3).standard_normal((STEPS, 5)))
+        whole.centers = whole.centers[first:]
+        return fastrev.train(
+            whole, W0 if w is None else w, lr=lr[first:last, :2], decay=decay[first:last], v0=v
+        )  # fmt: skip
+
+    return [(mlp, WRT), (objective, ("lr", "decay", "w0", "v0", "theta"))]
+
+
+@pytest.mark.parametrize("per_run", [1, 2])
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("last", [1, 2, 5, STEPS - 1, STEPS, 10 * STEPS])
+def test_a_truncated_pullback_is_that_of_the_last_steps(monkeypatch, kind, last, per_run):
+    monkeypatch.setattr("fastrev._engine.compiled_walk._CHUNK_STEPS", 4)
+    train, wrt = problems()[kind]
+    first = max(STEPS - last, 0)
+    run = train(None, None, 0)
+    w_bar = run.w
+    with fastrev.threads(per_run=per_run):
+        grad = run.pullback(w_bar, wrt=wrt, truncate=last)
+        assert run.stats.exact
+        start = train(None, None, 0, first) if first else None
+        tail = train(start.w, start.v, first) if first else train(None, None, 0)
+        expected = tail.pullback(w_bar, wrt=wrt)
+    for name in set(wrt) - {"w0", "v0", "lr", "decay", "theta"}:
+        assert relative_error(getattr(grad, name), getattr(expected, name)) < 1e-10, name
+    for name in ("lr", "decay"):
+        assert not np.any(getattr(grad, name)[:first])
+        assert relative_error(getattr(grad, name)[first:], getattr(expected, name)) < 1e-10, name
+    for name in ("w0", "v0"):
+        if first:
+            assert not np.any(getattr(grad, name))
+        else:
+            np.testing.assert_array_equal(getattr(grad, name), getattr(expected, name))
+    if kind:
+        assert relative_error(grad.theta["scale"], expected.theta["scale"]) < 1e-10
+    # the adjoint's norms are those of the derivatives by the weights at these steps
+    assert run.stats.adjoint_steps.tolist() == list(range(first, STEPS + 1))
+    assert run.stats.adjoint_norms[0] == pytest.approx(np.linalg.norm(expected.w0), rel=1e-10)
+    assert run.stats.adjoint_norms[-1] == np.linalg.norm(w_bar)
+
+
+@pytest.mark.parametrize("last", [0, -1, 1.5, True])
+def test_truncate_must_be_a_number_of_steps(last):
+    with pytest.raises(fastrev.ArgumentError, match="'truncate' must be"):
+        digits_like().meta_grad(truncate=last)
+    run = digits_like().train()
+    with pytest.raises(fastrev.ArgumentError, match="'truncate' must be"):
+        run.pullback(run.w, truncate=last)
+    assert run.pullback(run.w, truncate=3).lr
+
+
+@pytest.mark.parametrize("steps", [1, 1023, 1024, 1025, 3000])
+def test_norms_of_a_long_run_are_thinned(steps):
+    run = fastrev.train(Quadratic(centers=np.zeros((steps, 5))), W0, lr=0.1, decay=0.9, steps=steps)
+    assert run.stats.adjoint_norms is None
+    run.pullback(np.ones(5))
+    at = run.stats.adjoint_steps
+    assert at[0] == 0
+    assert at[-1] == steps
+    assert at.size == run.stats.adjoint_norms.size <= 1025
+    assert len(set(np.diff(at[:-1]).tolist())) <= 1
+    assert np.isfinite(run.stats.adjoint_norms).all()
+
+
+def chaotic(steps=200, **changes):
+    """Gradient descent on an egg box, far beyond its stable rates."""
+    model = Quadratic(centers=np.zeros((steps, 5)))
+    model.grad = lambda w, t: np.sin(3 * w)
+    model.hvp = lambda w, u, t: 3 * np.cos(3 * w) * u
+    model.cross = lambda w, u, t: {"scale": np.zeros(5), "shift": 0.0}
+    return fastrev.meta_grad(model, W0, valid=valid, **({"lr": 4.0, "decay": 0.5, "steps": steps} | changes))
+
+
+def test_chaos_is_warned_of_with_the_step_and_a_remedy_that_holds():
+    with pytest.warns(fastrev.ChaosWarning) as caught:
+        result = chaotic()
+    (warning,) = caught
+    assert warning.filename == __file__
+    message = str(warning.message)
+    norms, at = result.stats.adjoint_norms, result.stats.adjoint_steps
+    step = at[1:][norms[:-1] > 1e3 * norms[-1]].max()
+    assert f"before step {step} is noise" in message
+    assert f"truncate={200 - step}" in message
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chaotic(truncate=200 - step)
+        chaotic(lr=0.01)
+        fastrev.meta_grad(Quadratic(), W0, valid=valid, **SETTINGS)
+
+
+def test_the_warning_points_at_whoever_pulled():
+    case = digits_like(steps=60, lr=1e3)
+    case.arguments["train"] = (100 * case.arguments["train"][0], case.arguments["train"][1])
+    run = case.train(lr=2.0)
+    with pytest.warns(fastrev.ChaosWarning, match="grew|overflowed") as caught:
+        run.pullback(run.w)
+    assert [each.filename for each in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("norms", "reference", "step"),
+    [
+        ([1.0, 1.0, 1.0], 1.0, None),
+        ([1e3, 1.0, 1.0], 1.0, None),
+        ([1001.0, 1.0, 1.0], 1.0, 10),
+        ([1001.0, 1001.0, 1.0], 1.0, 20),
+        ([1.0, 2000.0, 1.0], 1.0, 20),
+        ([np.nan, 1.0, 1.0], 1.0, 10),
+        ([np.inf, np.inf, 1.0], 1.0, 20),
+        ([5.0, 5.0, 0.0], 0.0, None),
+        ([5.0, 5.0, 0.0], 1.0, None),
+        ([0.0, 0.0, 0.0], 0.0, None),
+    ],
+)
+def test_the_guard_by_number(norms, reference, step):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        chaos.guard(np.array(norms), np.array([0, 10, 20]), reference)
+    assert [f"before step {step} " in str(each.message) for each in caught] == ([] if step is None else [True])
+
+
+def test_a_velocity_alone_is_no_chaos():
+    run = fastrev.train(Quadratic(), W0, **SETTINGS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.pullback(np.zeros(5), np.ones(5))
+    assert run.stats.adjoint_norms[-1] == 0.0
+    assert run.stats.steps == T
