@@ -6,6 +6,7 @@ step by step, and `ReversibleArray` is the exact arithmetic by itself.  `threads
 """
 
 from fastrev.batches import minibatches as minibatches
+from fastrev.checking import check_meta_grad as check_meta_grad
 from fastrev.errors import ArgumentError as ArgumentError
 from fastrev.errors import ChaosWarning as ChaosWarning
 from fastrev.errors import DivergenceError as DivergenceError
@@ -17,11 +18,15 @@ from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.mlp import MLP as MLP
 from fastrev.objective import Objective as Objective
 from fastrev.results import Gradients as Gradients
+from fastrev.results import HyperparameterCheck as HyperparameterCheck
 from fastrev.results import MetaGradient as MetaGradient
+from fastrev.results import MetaGradientCheck as MetaGradientCheck
 from fastrev.results import Stats as Stats
+from fastrev.results import TermCheck as TermCheck
 from fastrev.reversible_array import ReversibleArray as ReversibleArray
 from fastrev.reversible_sgd import ReversibleSGD as ReversibleSGD
 from fastrev.settings import threads as threads
+from fastrev.smoothness import metasmoothness as metasmoothness
 from fastrev.training import Run as Run
 from fastrev.training import train as train
 
@@ -32,7 +37,9 @@ __all__ = [
     "DivergenceError",
     "FastrevError",
     "Gradients",
+    "HyperparameterCheck",
     "MetaGradient",
+    "MetaGradientCheck",
     "MissingExtraError",
     "Objective",
     "ReversalError",
@@ -40,8 +47,11 @@ __all__ = [
     "ReversibleSGD",
     "Run",
     "Stats",
+    "TermCheck",
     "TrainingInterrupt",
+    "check_meta_grad",
     "meta_grad",
+    "metasmoothness",
     "minibatches",
     "threads",
     "train",

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from fastrev._engine.chaos import CHAOTIC_GROWTH
 from fastrev._engine.types import FloatArray, Ints
 
 
@@ -92,3 +95,126 @@ class MetaGradient:
     v: FloatArray
     grad: Gradients
     stats: Stats
+
+
+@dataclass(frozen=True)
+class HyperparameterCheck:
+    """What `check_meta_grad` found of the derivative by one hyperparameter.
+
+    Attributes
+    ----------
+    slope : float
+        Order of the remainder of what the derivative predicts, in the worst of the directions: 2 where it is right, 1
+        where it is wrong, NaN where the remainder is rounding at any length.
+    error : float
+        The least relative error of a prediction, in the worst of the directions.
+    stored : float
+        Largest difference from the derivative through a stored trajectory, relative.
+    """
+
+    slope: float
+    error: float
+    stored: float
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the remainder is of second order."""
+        return not self.slope < 1.8 and self.error < np.inf
+
+    @property
+    def reversed(self) -> bool:
+        """Whether the reversal gives what the stored trajectory gives."""
+        return self.stored < 1e-3
+
+
+@dataclass(frozen=True)
+class TermCheck:
+    """What `check_meta_grad` found of one second derivative of a step's loss.
+
+    Attributes
+    ----------
+    error : float
+        Largest difference from central differences of the gradient, relative.
+    step : int
+        Where that was.
+    passed : bool
+        Whether the differences are no better than that themselves.
+    """
+
+    error: float
+    step: int
+    passed: bool
+
+    @property
+    def word(self) -> str:
+        """What that means."""
+        if not self.passed:
+            return "wrong"
+        return "right" if self.error < 1e-2 else "right as far as differences can tell: the gradient has jumps"
+
+
+@dataclass(frozen=True)
+class MetaGradientCheck:
+    """What `check_meta_grad` returns; printed, it is a table.
+
+    Attributes
+    ----------
+    hyperparameters : dict of str to HyperparameterCheck
+        By name; those of an `Objective` are ``"theta['name']"``.
+    terms : dict of str to TermCheck
+        Of ``"hvp"``, and of the cross derivative by each hyperparameter of what is trained.
+    growth : float
+        Of the derivative by the weights on its way back: far above 1 where training is chaotic.
+    """
+
+    hyperparameters: dict[str, HyperparameterCheck]
+    terms: dict[str, TermCheck]
+    growth: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the meta-gradient is right and predicts what small moves do."""
+        return not self._faults()
+
+    @property
+    def verdict(self) -> str:
+        """The same in words."""
+        return "\n".join(self._faults()) or (
+            "Passed: each derivative predicts what small moves do, and the reversal gives what a stored run gives."
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{'':24}{'slope':>8}{'error':>10}{'stored':>10}"]
+        lines += [
+            f"{name:24}{each.slope:8.2f}{each.error:10.1e}{each.stored:10.1e}"
+            for name, each in self.hyperparameters.items()
+        ]
+        lines += ["", f"{'second derivatives':24}{'step':>8}{'error':>10}"]
+        lines += [f"{name:24}{each.step:8}{each.error:10.1e}  {each.word}" for name, each in self.terms.items()]
+        return "\n".join([*lines, "", self.verdict])
+
+    def _faults(self) -> list[str]:
+        found = [
+            f"Failed: {'model.hvp' if name == 'hvp' else f'the cross derivative by {name}'} is not the derivative of "
+            f"the gradient: at step {each.step} it differs from differences by {each.error:.0e} of its size."
+            for name, each in self.terms.items()
+            if not each.passed
+        ]
+        if apart := [name for name, each in self.hyperparameters.items() if not each.reversed]:
+            worst = max(self.hyperparameters[name].stored for name in apart)
+            found.append(
+                f"Failed: by {', '.join(apart)} the reversal differs from a stored trajectory by up to {worst:.0e}."
+            )
+        if not self.growth <= CHAOTIC_GROWTH:
+            found.append(
+                f"Failed: training is chaotic, derivatives grow {self.growth:.0e}-fold on their way back, and predict "
+                "moves only that are smaller by as much. Lower lr, or train for fewer steps."
+            )
+        rough = [name for name, each in self.hyperparameters.items() if not each.smooth]
+        if rough and not found:
+            found.append(
+                f"Failed: by {', '.join(rough)} the meta-gradient does not predict what small moves do, though its "
+                "terms are right. Either valid(w) does not return the gradient of its loss, or the gradient has jumps, "
+                "as that of relu has."
+            )
+        return found

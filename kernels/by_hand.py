@@ -9,11 +9,11 @@ and a third of that for the same arrays in a plain one (`python -m bench.choices
 from __future__ import annotations
 
 from . import adjoint as adjoint_kernels
-from . import checksums, momentum, outcomes
+from . import checksums, mlp_objective, momentum, outcomes
 from . import information_buffer as buffer
 from .fixed_point import grid_to_floats
 from .jit import inlined, kernel
-from .primitives import copy_elements
+from .primitives import ZERO, copy_elements
 from .structures import Adjoint, Momentum, MomentumAdjoint, State
 
 
@@ -86,6 +86,18 @@ def pull_velocity(rule, state, v_plus_g, adjoint, hu):
 def _adjoint(plain):
     w, v, rule, norms, every = plain
     return Adjoint(w, v, MomentumAdjoint(*rule), None, norms, every)
+
+
+@kernel
+def step_gradient(objective, record, work, t, w, g):
+    """The gradient g of an MLP's step t at the weights w; what `pull_gradient` needs of it goes on record."""
+    mlp_objective.step_gradient(objective, record, work, t, ZERO, w, g)
+
+
+@kernel
+def pull_gradient(objective, record, work, t, w, tangents, adjoint):
+    """The Hessian of that step times tangents.u, and the derivatives of g . u by all that it depends on."""
+    mlp_objective.pull_gradient(objective, record, work, t, ZERO, w, tangents, adjoint)
 
 
 @kernel

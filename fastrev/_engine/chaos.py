@@ -14,7 +14,7 @@ from fastrev.errors import ChaosWarning
 # How much the adjoint may grow on its way back.  On digits, for five networks and all learning rates, a gradient by lr
 # predicts the effect of changing it by 0.1 % within a half where the growth is below 300, and is off by factors of ten
 # and more where it is above 1e4 (`python -m bench.choices chaos`)
-_GROWTH = 1e3
+CHAOTIC_GROWTH = 1e3
 
 
 def guard(norms: FloatArray, at: Ints, reference: float) -> None:
@@ -24,7 +24,7 @@ def guard(norms: FloatArray, at: Ints, reference: float) -> None:
     norms of a few steps up or down say as much as all.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        exploded = ~(norms <= _GROWTH * reference)  # also where it is NaN
+        exploded = ~(norms <= CHAOTIC_GROWTH * reference)  # also where it is NaN
     if not exploded[:-1].any() or reference == 0.0:
         return
     # the first from which on it is small enough

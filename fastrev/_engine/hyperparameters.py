@@ -16,7 +16,7 @@ from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
 from fastrev.kernels.rationals import best_ratios
 
-_SMALLEST_DECAY = 2.0**-16
+SMALLEST_DECAY = 2.0**-16
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def decays(decay: npt.ArrayLike, groups: int) -> Table:
         )  # fmt: skip
     if high > 1:
         raise arguments.fault("decay", "be in (0, 1]", f"{high:g}", "Above 1 the velocity would grow without a force.")
-    if low < _SMALLEST_DECAY:
+    if low < SMALLEST_DECAY:
         raise arguments.fault(
             "decay", "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
         )

@@ -89,6 +89,25 @@ class MLPObjective:
             if array.size
         }  # fmt: skip
 
+    def values(self) -> dict[str, FloatArray]:
+        """What there is to differentiate by, each number of it; classes as one-hot targets."""
+        x, y, weights, d = self.data.x, self.data.y, self.data.weights, self.model.sizes[0]
+        return {
+            "l2": self.l2.reshape(self.l2_shape),
+            "x": x.reshape(-1, d).astype(np.float64),
+            "y": y.reshape(self.examples, -1).astype(np.float64),
+            "example_weights": weights.astype(np.float64) if weights.size else np.ones(self.examples),
+        }
+
+    def with_value(self, name: str, value: FloatArray) -> MLPObjective:
+        """The same with another value of one of these."""
+        if name == "l2":
+            return self.with_penalty(value)
+        values = self.values() | {name: value}
+        weights = values["example_weights"] if self.data.weights.size or name == "example_weights" else None
+        data, _ = as_pair(self.model, "train", (values["x"], values["y"]), weights)
+        return replace(self, data=data, checksums={**self.checksums, **_of_data(data, data.unit)})
+
     def with_penalty(self, l2: npt.ArrayLike) -> MLPObjective:
         """The same with other penalty coefficients; nothing else is checked again."""
         values = penalty(self.model, l2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ from fastrev._engine.hyperparameters import number_of_steps
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.sgd import SGD
-from fastrev._engine.state import to_grid
-from fastrev._engine.types import Fingerprint, Grid
+from fastrev._engine.state import to_floats, to_grid
+from fastrev._engine.types import Fingerprint, FloatArray, Grid
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,23 @@ class Problem:
         """The arguments that are no longer what they were when they were checked."""
         found = self.trained.fingerprint() | self.rule.fingerprint()
         return [name for name, value in self.checksums.items() if found[name] != value]
+
+    def values(self) -> dict[str, FloatArray]:
+        """All that there is to differentiate by, as the exact arithmetic takes it."""
+        v0 = np.zeros(self.w0.shape) if self.v0 is None else to_floats(self.v0)
+        return {"w0": to_floats(self.w0), "v0": v0, **self.rule.values(), **self.trained.values()}
+
+    def with_value(self, name: str, value: FloatArray) -> Problem:
+        """The same with another value of one of these; its checksums are of what it was made of, as ever."""
+        if name == "w0":
+            return replace(self, w0=to_grid(name, value))
+        if name == "v0":
+            return replace(self, v0=to_grid(name, value))
+        if name in self.rule.names:
+            rule = self.rule.with_value(name, value)
+            return replace(self, rule=rule, checksums=self.checksums | rule.fingerprint())
+        trained = self.trained.with_value(name, value)
+        return replace(self, trained=trained, checksums=self.checksums | trained.checksums)
 
 
 def prepare(

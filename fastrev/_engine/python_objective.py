@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,11 +65,11 @@ class PythonObjective:
             return {}
         if not isinstance(theta, Mapping) or not all(isinstance(name, str) for name in theta):
             raise arguments.fault("model.theta", "map names to arrays", f"a {type(theta).__name__}")
-        return {name: arguments.real_array(f"model.theta[{name!r}]", theta[name]) for name in theta}
+        return {name: arguments.real_array(f"model.{theta_name(name)}", theta[name]) for name in theta}
 
     def fingerprint(self) -> Fingerprint:
         """A checksum of its hyperparameters.  The rest of it nobody can know but its own functions."""
-        return {f"model.theta[{name!r}]": checksum(each) for name, each in self.theta().items()}
+        return {f"model.{theta_name(name)}": checksum(each) for name, each in self.theta().items()}
 
     def require_hvp(self) -> None:
         """Refuse to differentiate what has no second derivatives."""
@@ -82,20 +83,53 @@ class PythonObjective:
         """The gradient of step t at the weights w, which are given away."""
         self._vector("grad(w, {t})", t, self.objective.grad(w, t), out)
 
-    def hvp(self, w: FloatArray, u: FloatArray, t: int, out: FloatArray) -> None:
-        """The Hessian of step t at w times u; both are given away."""
-        self._vector("hvp(w, u, {t})", t, self.objective.hvp(w, u, t), out)
+    def new_sums(self, wrt: tuple[str, ...]) -> dict[str, FloatArray]:
+        """Zeros for the derivatives by its own hyperparameters, if they are wanted."""
+        return {name: np.zeros(shape) for name, shape in self.theta_shapes.items()} if "theta" in wrt else {}
 
-    def hvp_and_cross(self, w: FloatArray, u: FloatArray, t: int, out: FloatArray) -> dict[str, FloatArray]:
-        """The same, and the derivatives of the gradient times u by each hyperparameter."""
+    def pull(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray, sums: dict[str, FloatArray]) -> None:
+        """The Hessian of step t at w times u; the derivatives of the gradient times u are subtracted from the sums.
+
+        w and u are given away.
+        """
+        if not sums:
+            self._vector("hvp(w, u, {t})", t, self.objective.hvp(w, u, t), hu)
+            return
+        for name, cross in self._hvp_and_cross(w, u, t, hu).items():
+            sums[name] -= cross
+
+    def gradients(self, sums: dict[str, FloatArray]) -> dict[str, Any]:
+        """The derivatives in the shapes of the arguments."""
+        return {"theta": {name: each[()] for name, each in sums.items()}}
+
+    def values(self) -> dict[str, FloatArray]:
+        """What there is to differentiate by, each number of it."""
+        return {theta_name(name): each for name, each in self.theta().items()}
+
+    def with_value(self, name: str, value: FloatArray) -> PythonObjective:
+        """The same with another value of one of its hyperparameters."""
+        theta = {each: value if theta_name(each) == name else old for each, old in self.theta().items()}
+        if _has(self.objective, "with_theta"):
+            return PythonObjective(self.objective.with_theta(theta))
+        other = copy.copy(self.objective)
+        try:
+            object.__setattr__(other, "theta", theta)
+        except AttributeError as error:
+            raise arguments.fault(
+                "model", "have a method with_theta(theta), which returns it with other hyperparameters",
+                f"a {type(other).__name__} whose theta cannot be set ({error})",
+            ) from None  # fmt: skip
+        return PythonObjective(other)
+
+    def _hvp_and_cross(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray) -> dict[str, FloatArray]:
         if not _has(self.objective, "hvp_and_cross"):
-            self.hvp(w.copy(), u.copy(), t, out)
+            self._vector("hvp(w, u, {t})", t, self.objective.hvp(w.copy(), u.copy(), t), hu)
             return self._thetas("cross(w, u, {t})", t, self.objective.cross(w, u, t))
         what = "hvp_and_cross(w, u, {t})"
         both = self.objective.hvp_and_cross(w, u, t)
         if not isinstance(both, tuple) or len(both) != 2:
             raise _fault(what, t, "a pair of what hvp and cross return", type(both).__name__)
-        self._vector(what + "[0]", t, both[0], out)
+        self._vector(what + "[0]", t, both[0], hu)
         return self._thetas(what + "[1]", t, both[1])
 
     def _vector(self, what: str, t: int, value: Any, out: FloatArray) -> None:
@@ -116,6 +150,11 @@ class PythonObjective:
                 raise _fault(f"{what}[{name!r}]", t, f"shape {shape}, that of theta[{name!r}]", f"shape {array.shape}")
             found[name] = array.astype(np.float64)
         return found
+
+
+def theta_name(name: str) -> str:
+    """That of one of an objective's own hyperparameters among all others."""
+    return f"theta[{name!r}]"
 
 
 def _groups(objective: Any, size: int) -> tuple[tuple[str, ...], Ints]:

@@ -93,15 +93,14 @@ class PythonWalkBack:
         self._walk, self._until = walk, until
         self._trace = Trace(walk.steps, w_bar, until)
         self._adjoint = w_bar, v_bar, tuple(walk.rule.new_adjoint()), self._trace.norms, self._trace.every
-        shapes = walk.trained.theta_shapes if "theta" in wrt else {}
-        self._theta = {name: np.zeros(shape) for name, shape in shapes.items()}
+        self._sums = walk.trained.new_sums(wrt)
         self._v, self._hu = np.empty((2, w_bar.size))
 
     @property
     def nbytes(self) -> int:
         """Memory of the adjoint and the record of a step."""
         w, v, rule, norms, _ = self._adjoint
-        return nbytes(w, v, *rule, norms, self._v, self._hu, *self._theta.values())
+        return nbytes(w, v, *rule, norms, self._v, self._hu, *self._sums.values())
 
     def compile(self, state: State) -> None:
         """Have all that it needs compiled, by a run of one parameter."""
@@ -124,26 +123,16 @@ class PythonWalkBack:
             )
             if reason != outcomes.FINE:
                 return reason
-            self._second_derivatives(w, u, t)
+            walk.trained.pull(w, u, t, self._hu, self._sums)
             kernels.pull_velocity(rule, plain, g, adjoint, self._hu)
         return walk.undo(state, stop)
-
-    def _second_derivatives(self, w: FloatArray, u: FloatArray, t: int) -> None:
-        """H u; and the derivatives by the objective's own hyperparameters, if they are wanted."""
-        trained = self._walk.trained
-        if not self._theta:
-            trained.hvp(w, u, t, self._hu)
-            return
-        cross = trained.hvp_and_cross(w, u, t, self._hu)
-        for name, total in self._theta.items():
-            total -= cross[name]
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes."""
         return {
             **gradients_by_the_start(*self._adjoint[:2], self._until),
             **self._walk.rule.gradients(MomentumAdjoint(*self._adjoint[2])),
-            "theta": {name: each[()] for name, each in self._theta.items()},
+            **self._walk.trained.gradients(self._sums),
         }
 
     def norms(self) -> tuple[FloatArray, AnyArray]:

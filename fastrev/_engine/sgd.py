@@ -29,6 +29,16 @@ class SGD:
         """Every argument with its number of steps, if it has an axis of them."""
         return [(table.name, table.steps) for table in (self.lr, self.decay)]
 
+    def values(self) -> dict[str, FloatArray]:
+        """What there is to differentiate by: of the decays, the ratios that stand for them."""
+        decay = self.tables.n / self.tables.d
+        return {"lr": self.lr.values.reshape(self.lr.shape), "decay": decay.reshape(self.decay.shape)}
+
+    def with_value(self, name: str, value: FloatArray) -> SGD:
+        """The same with another value of one of these."""
+        values = {"lr": self.lr.values.reshape(self.lr.shape), "decay": self.decay.values.reshape(self.decay.shape)}
+        return prepare(**(values | {name: value}), bounds=self.tables.groups)
+
     def rate_at(self, step: int, group: int) -> float:
         """The learning rate of one step and group."""
         lr = self.lr.values

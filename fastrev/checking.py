@@ -1,0 +1,301 @@
+"""Whether a meta-gradient is right, and means anything."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine import arguments, moves
+from fastrev._engine.problem import Problem, prepare
+from fastrev._engine.python_objective import theta_name
+from fastrev._engine.state import to_floats
+from fastrev._engine.stored import StoredRun, functions_of
+from fastrev._engine.types import FloatArray
+from fastrev._engine.validation import Validation, validation
+from fastrev.errors import ArgumentError, ChaosWarning, DivergenceError
+from fastrev.mlp import MLP
+from fastrev.objective import Objective
+from fastrev.results import Gradients, HyperparameterCheck, MetaGradientCheck, TermCheck
+from fastrev.training import Examples, Run, differentiable, make_all_steps
+
+_LENGTHS = 0.1 * 0.25 ** np.arange(10)  # of the moves, relative: from a tenth to 4e-7
+_ABOVE_NOISE = 30.0  # remainders are read where they are that many times the rounding
+_DIFFERENCES = 10.0 ** -np.arange(2, 7)  # lengths of moves for central differences, relative
+_TERM_STEPS = 100  # at most, at which each term is held against differences
+
+
+def check_meta_grad(
+    model: MLP | Objective,
+    w0: npt.ArrayLike,
+    *,
+    train: Examples | None = None,
+    valid: Examples | Validation,
+    lr: npt.ArrayLike,
+    decay: npt.ArrayLike,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    batches: npt.ArrayLike | None = None,
+    l2: npt.ArrayLike = 0.0,
+    v0: npt.ArrayLike | None = None,
+    example_weights: npt.ArrayLike | None = None,
+    wrt: tuple[str, ...] | None = None,
+    directions: int = 2,
+    direction_seed: int = 0,
+) -> MetaGradientCheck:
+    """Whether a meta-gradient is the derivative that it claims to be, hyperparameter by hyperparameter.
+
+    Three questions, each of which a wrong `hvp` or `cross` of an `Objective` answers with no:
+
+    - is the Hessian-vector product of a step, and each cross derivative, the derivative of the gradient there?
+    - does a run whose trajectory is stored give the same meta-gradient as the reversal?
+    - does the loss after a move of a hyperparameter differ from what the meta-gradient predicts by a remainder of
+      second order, four times less for half the move?
+
+    Parameters
+    ----------
+    model, w0, train, valid, lr, decay, steps, batch_size, seed, batches, l2, v0, example_weights, wrt
+        As in `meta_grad`.
+    directions : int
+        Random directions in which each hyperparameter is moved.
+    direction_seed : int
+        Of the random directions.
+
+    Returns
+    -------
+    MetaGradientCheck
+        ``passed``, a ``verdict`` in words, and all figures; printed, it is a table.
+
+    Raises
+    ------
+    ArgumentError, DivergenceError
+        As in `meta_grad`.
+
+    Notes
+    -----
+    It trains up to ``13 * directions`` times for each hyperparameter and keeps one trajectory, 24 bytes a parameter a
+    step: check a short run of a small model, with the functions that the large one will use.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrev
+    >>> model = fastrev.MLP((2, 3), loss="squared_error")
+    >>> X, Y = np.eye(2), np.ones((2, 3))
+    >>> check = fastrev.check_meta_grad(
+    ...     model, model.init(seed=0), train=(X, Y), valid=(X, Y), lr=0.1, decay=0.9, steps=20)
+    >>> check.passed
+    True
+    """
+    problem = prepare(
+        model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
+        l2=l2, v0=v0, example_weights=example_weights,
+    )  # fmt: skip
+    run = Run(problem)
+    names, validate = differentiable(run, wrt), validation(model, valid)
+    count = arguments.whole("directions", directions, 1)
+    rng = np.random.default_rng(arguments.whole("direction_seed", direction_seed, 0))
+    make_all_steps(run, progress=False)
+    loss, w_bar = validate(run.w)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ChaosWarning)  # the verdict says it
+        grad = _flat(run.pullback(w_bar, wrt=names))
+    norms = run.stats.adjoint_norms
+    assert norms is not None
+    stored = StoredRun(problem)
+    again = _flat(Gradients(**{name: each for name, each in stored.pullback(w_bar, names).items() if name in names}))
+
+    def loss_of(other: Problem) -> float:
+        moved_run = Run(other)
+        make_all_steps(moved_run, progress=False)
+        return validate(moved_run.w)[0]
+
+    unit = _unit(stored)
+    noise = _noise(problem, unit, loss, loss_of, rng)
+    checks = {}
+    for name in moves.names_of(problem, names):
+        lines = [_taylor(problem, name, grad[name], loss, loss_of, noise, rng) for _ in range(count)]
+        slopes, errors = zip(*lines, strict=True)
+        checks[name] = HyperparameterCheck(
+            slope=float(np.fmin.reduce(slopes)), error=max(errors), stored=_disagreement(grad[name], again[name])
+        )
+    terms = _terms(problem, list(checks), stored.w, unit, rng)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        growth = float(np.max(norms) / norms[-1])
+    return MetaGradientCheck(checks, terms, growth)
+
+
+def _flat(gradients: Gradients) -> dict[str, FloatArray]:
+    """The derivatives by name, those by an objective's own hyperparameters among them."""
+    found = {name: each for name, each in vars(gradients).items() if each is not None and name != "theta"}
+    return found | {theta_name(name): each for name, each in (gradients.theta or {}).items()}
+
+
+def _disagreement(a: FloatArray, b: FloatArray) -> float:
+    """The largest, relative to the largest magnitude."""
+    largest = float(np.max(np.abs(b), initial=0.0))
+    return float(np.max(np.abs(np.subtract(a, b)), initial=0.0)) / largest if largest else float(np.any(a != b))
+
+
+def _unit(stored: StoredRun) -> float:
+    """The rounding of a number near 1 in the gradient's precision: float32's, if each of its numbers is one."""
+    single = all(np.array_equal(g, g.astype(np.float32)) for g in stored.g[:3])
+    return float(np.finfo(np.float32 if single else np.float64).eps)
+
+
+def _noise(
+    problem: Problem, unit: float, loss: float, loss_of: Callable[[Problem], float], rng: np.random.Generator
+) -> float:
+    """What rounding does to the loss: the effect of moving the initial weights by some units in their last place."""
+    start = problem.values()["w0"]
+    losses = [
+        loss_of(problem.with_value("w0", start + times * unit * moves.direction("w0", start, rng)))
+        for times in (2, 4, 6, 8)
+    ]
+    return float(np.max(np.abs(np.subtract(losses, loss)))) + 10 * unit * abs(loss)
+
+
+def _taylor(
+    problem: Problem,
+    name: str,
+    grad: FloatArray,
+    loss: float,
+    loss_of: Callable[[Problem], float],
+    noise: float,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """The slope of the remainder along a random direction, and the least relative error of a prediction.
+
+    A move is what the exact arithmetic makes of it, rounded to the grid or to a ratio: that is not in the remainder.
+    """
+    value = problem.values()[name]
+    along = moves.direction(name, value, rng)
+    lengths, remainders, errors = [], [], [np.inf]
+    for length in _LENGTHS:
+        try:
+            other = problem.with_value(name, value + length * along)
+            move = other.values()[name] - value
+            change, predicted = loss_of(other) - loss, float(np.sum(grad * move))
+        except DivergenceError:
+            continue  # too far
+        except ArgumentError:
+            break  # so near to a decay of 1 that there is no ratio
+        if not move.any():
+            break  # too small to be told
+        rest = abs(change - predicted)
+        errors.append(rest / max(abs(change), abs(predicted), noise))
+        if not rest > _ABOVE_NOISE * noise:
+            break
+        lengths.append(float(np.linalg.norm(move)))
+        remainders.append(rest)
+    if len(lengths) < 3:
+        return np.nan, min(errors)
+    slope = np.polyfit(np.log(lengths[-3:]), np.log(remainders[-3:]), 1)[0]
+    return float(slope), min(errors)
+
+
+def _terms(
+    problem: Problem, names: list[str], trajectory: FloatArray, unit: float, rng: np.random.Generator
+) -> dict[str, TermCheck]:
+    """Each second derivative against central differences of the gradient, along the trajectory."""
+    steps, own = np.arange(problem.steps), problem.trained.values()
+    if steps.size > _TERM_STEPS:
+        inner = rng.choice(steps[1:-1], _TERM_STEPS - 2, replace=False)
+        steps = np.concatenate([steps[:1], np.sort(inner), steps[-1:]])
+    terms: dict[str, _Term] = {"hvp": _HVP(problem, rng)}
+    terms |= {name: _Cross(problem, name, rng) for name in names if name in own}
+    return {name: _worst(term, trajectory, steps, unit) for name, term in terms.items()}
+
+
+def _worst(term: _Term, trajectory: FloatArray, steps: npt.NDArray[np.int64], unit: float) -> TermCheck:
+    """The step at which a derivative is furthest from what differences say, as far as these agree."""
+    worst, excess = TermCheck(0.0, 0, True), 0.0
+    for t in steps.tolist():
+        w = trajectory[t]
+        exact, differences = term.exact(w, t), [term.difference(w, t, h) for h in _DIFFERENCES]
+        spreads = [_largest(a - b) for a, b in pairwise(differences)]
+        best = int(np.argmin(spreads))  # where truncation and rounding are least together
+        off, size = _largest(exact - differences[best + 1]), max(_largest(exact), _largest(differences[best + 1]))
+        allowed = 10 * spreads[best] + max(1e-6, 1e3 * unit) * size + 500 * unit * term.size / _DIFFERENCES[best + 1]
+        if off > excess * allowed:
+            worst, excess = TermCheck(off / size, t, off <= allowed), off / allowed
+    return worst
+
+
+class _Term:
+    """A derivative of the gradient of a step, along one random direction."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._functions: Any = functions_of(problem.trained)
+        self.size = 0.0  # of the gradient, which says what its rounding is
+
+    def exact(self, w: FloatArray, t: int) -> FloatArray:
+        """What the objective's own functions say."""
+        raise NotImplementedError
+
+    def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
+        """The central difference over a move of length h."""
+        raise NotImplementedError
+
+    def _gradient(self, functions: Any, w: FloatArray, t: int) -> FloatArray:
+        g = np.empty_like(w)
+        functions.gradient(w.copy(), t, g)
+        self.size = _largest(g)
+        return g
+
+
+class _HVP(_Term):
+    """H u, (P,)."""
+
+    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
+        super().__init__(problem)
+        start = to_floats(problem.w0)
+        self._u = rng.standard_normal(start.size)
+        self._unit = float(np.sqrt(np.mean(start**2))) or 1.0
+
+    def exact(self, w: FloatArray, t: int) -> FloatArray:
+        self._gradient(self._functions, w, t)
+        hu = np.empty_like(w)
+        self._functions.pull(w.copy(), self._u.copy(), t, hu, self._functions.new_sums(()))
+        return hu
+
+    def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
+        step = h * self._unit * self._u
+        up, down = (self._gradient(self._functions, w + sign * step, t) for sign in (1, -1))
+        return (up - down) / (2 * h * self._unit)
+
+
+class _Cross(_Term):
+    """The derivative of g . u by one hyperparameter, along a direction: one number."""
+
+    def __init__(self, problem: Problem, name: str, rng: np.random.Generator) -> None:
+        super().__init__(problem)
+        self._problem, self._name = problem, name
+        self._u = rng.standard_normal(problem.trained.num_params)
+        self._value = problem.values()[name]
+        self._along = moves.direction(name, self._value, rng)
+        self._moved: dict[float, Any] = {}  # the functions of a step, at every length so far
+
+    def exact(self, w: FloatArray, t: int) -> FloatArray:
+        self._gradient(self._functions, w, t)
+        sums = self._functions.new_sums(("theta" if self._name.startswith("theta[") else self._name,))
+        self._functions.pull(w.copy(), self._u.copy(), t, np.empty_like(w), sums)
+        return np.asarray(-np.sum(_flat(Gradients(**self._functions.gradients(sums)))[self._name] * self._along))
+
+    def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
+        up, down = (self._gradient(self._at(sign * h), w, t) for sign in (1, -1))
+        return np.asarray((up - down) @ self._u / (2 * h))
+
+    def _at(self, length: float) -> Any:
+        if length not in self._moved:
+            moved = self._problem.with_value(self._name, self._value + length * self._along)
+            self._moved[length] = functions_of(moved.trained)
+        return self._moved[length]
+
+
+def _largest(values: FloatArray) -> float:
+    return float(np.max(np.abs(values), initial=0.0))

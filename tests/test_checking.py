@@ -1,0 +1,239 @@
+"""`check_meta_grad` passes what is right and finds what was made wrong on purpose; `metasmoothness` is what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+import fastrev
+from fastrev._engine.compiled_walk import CompiledWalkBack
+from tests.cases import WRT, digits_like, random_case
+from tests.test_objective import SETTINGS, W0, Plain, Quadratic, T, valid
+
+
+def check(model, **changes):
+    return fastrev.check_meta_grad(model, W0, **({"valid": valid} | SETTINGS | changes))
+
+
+def check_case(case, **changes):
+    return fastrev.check_meta_grad(case.model, case.w0, **({"wrt": WRT} | case.arguments | changes))
+
+
+# ---- what is right -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 3, 4, 5, 8])  # smooth activations
+def test_an_mlp_passes_by_everything(seed):
+    result = check_case(random_case(seed))
+    assert result.passed, str(result)
+    assert result.hyperparameters.keys() == set(WRT)
+    for each in result.hyperparameters.values():
+        assert math.isnan(each.slope) or 1.8 < each.slope < 2.5
+        assert each.error < 1e-4
+        assert each.stored < 1e-12
+    assert result.terms.keys() == {"hvp", "l2", "x", "y", "example_weights"}
+    assert max(each.error for each in result.terms.values()) < 1e-6
+
+
+def test_an_mlp_in_single_precision_passes():
+    result = check_case(digits_like(dtype=np.float32))
+    assert result.passed, str(result)
+    assert max(each.stored for each in result.hyperparameters.values()) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(), (T,), (1, 2), (T, 2)])
+def test_an_objective_passes(shape):
+    rng = np.random.default_rng(2)
+    result = check(Quadratic(), lr=rng.uniform(0.1, 0.3, shape), decay=rng.uniform(0.5, 1, shape))
+    assert result.passed, str(result)
+    assert set(result.hyperparameters) == {"lr", "decay", "w0", "v0", "theta['scale']", "theta['shift']"}
+    assert all(1.9 < each.slope < 2.1 for each in result.hyperparameters.values())
+
+
+def test_edges_of_what_is_allowed_pass():
+    result = check(Plain(), lr=[0.0] + [0.2] * (T - 1), decay=[1.0, 65535 / 65536, 2.0**-16] + [0.9] * (T - 3))
+    assert result.passed, str(result)
+
+
+def test_what_is_checked_is_what_is_asked_for():
+    result = check(Quadratic(), wrt=("lr",), directions=1)
+    assert list(result.hyperparameters) == ["lr"]
+    assert list(result.terms) == ["hvp"]
+    assert str(result) == str(check(Quadratic(), wrt=("lr",), directions=1))
+    for piece in ("slope", "stored", "lr  ", "hvp  ", "right", "Passed"):
+        assert piece in str(result)
+
+
+# ---- what is wrong -------------------------------------------------------------------------------------------
+
+
+def hvp_faults():
+    def entry(own, w, u, t):
+        return own(w, u, t) * (1 + 1e-3 * (np.arange(5) == 2))
+
+    yield "one entry by a thousandth", entry
+    yield "one step by a hundredth", lambda own, w, u, t: own(w, u, t) * (1 + 1e-2 * (t == 3))
+    yield "a sign", lambda own, w, u, t: -own(w, u, t)
+    yield "a term left out", lambda own, w, u, t: own(w, u, t) - 1e-4 * u
+    yield "another direction", lambda own, w, u, t: own(w, u[::-1].copy(), t)
+    yield "nothing", lambda own, w, u, t: np.zeros(5)
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=name) for name, fault in hvp_faults()])
+def test_a_wrong_hvp_is_found(fault):
+    model = Quadratic()
+    own = model.hvp
+    model.hvp = lambda w, u, t: fault(own, w, u, t)
+    result = check(model)
+    assert not result.passed
+    assert not result.terms["hvp"].passed
+    assert "model.hvp is not the derivative of the gradient" in result.verdict
+    assert min(each.slope for each in result.hyperparameters.values()) < 1.5  # by which it would be found alone
+    assert result.terms["theta['scale']"].passed
+
+
+@pytest.mark.parametrize("name", ["scale", "shift"])
+@pytest.mark.parametrize("factor", [-1, 0, 1.001])
+def test_a_wrong_cross_derivative_is_found(name, factor):
+    model = Quadratic()
+    own = model.cross
+    model.cross = lambda w, u, t: own(w, u, t) | {name: factor * own(w, u, t)[name]}
+    result = check(model)
+    assert not result.passed
+    wrong = [each for each, term in result.terms.items() if not term.passed]
+    assert wrong == [f"theta[{name!r}]"]
+    assert f"the cross derivative by theta[{name!r}]" in result.verdict
+    for each, found in result.hyperparameters.items():
+        assert (found.slope < 1.5) == (each == f"theta[{name!r}]")
+    assert "wrong" in str(result)
+
+
+def test_a_wrong_validation_gradient_is_found():
+    result = check(Quadratic(), valid=lambda w: (valid(w)[0], 4.001 * w**3))
+    assert all(each.passed for each in result.terms.values())
+    assert not result.passed
+    assert "valid(w) does not return the gradient of its loss" in result.verdict
+
+
+def test_a_wrong_reversal_is_found(monkeypatch):
+    gradients = CompiledWalkBack.gradients
+    monkeypatch.setattr(
+        CompiledWalkBack, "gradients", lambda back: gradients(back) | {"lr": 1.01 * gradients(back)["lr"]}
+    )
+    result = check_case(digits_like(), wrt=("lr", "w0"))
+    assert not result.passed
+    assert "by lr the reversal differs from a stored trajectory by up to 1e-02" in result.verdict
+
+
+def test_chaos_does_not_pass():
+    case = digits_like(steps=100, lr=2.0)
+    case.arguments["train"] = (60 * case.arguments["train"][0], case.arguments["train"][1])
+    result = check_case(case, wrt=("lr", "w0"))
+    assert result.growth > 1e3
+    assert not result.passed
+    assert "chaotic" in result.verdict
+
+
+# ---- hyperparameters of an objective are moved ---------------------------------------------------------------
+
+
+def test_an_objective_may_say_how_it_is_made_with_others():
+    asked = []
+
+    class Own(Quadratic):
+        def with_theta(self, theta):
+            asked.append(set(theta))
+            return Own(theta=theta)
+
+    assert check(Own()).passed
+    assert {"scale", "shift"} in asked
+
+
+def test_a_frozen_objective_is_moved_too():
+    @dataclasses.dataclass(frozen=True)
+    class Frozen:
+        theta: dict
+        num_params: int = 5
+
+        grad = lambda self, w, t: self.theta["a"] * w  # noqa: E731
+        hvp = lambda self, w, u, t: self.theta["a"] * u  # noqa: E731
+        cross = lambda self, w, u, t: {"a": w @ u}  # noqa: E731
+
+    model = Frozen({"a": np.float64(0.7)})
+    assert check(model).passed
+    assert model.theta == {"a": 0.7}
+
+
+def test_an_objective_that_cannot_be_moved_says_what_to_do():
+    class Fixed:
+        num_params = 5
+        theta = property(lambda self: {"scale": np.ones(5)})
+        grad = lambda self, w, t: self.theta["scale"] * w  # noqa: E731
+        hvp = lambda self, w, u, t: self.theta["scale"] * u  # noqa: E731
+        cross = lambda self, w, u, t: {"scale": w * u}  # noqa: E731
+
+    with pytest.raises(fastrev.ArgumentError, match=r"with_theta\(theta\).*a Fixed whose theta cannot be set"):
+        check(Fixed())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"directions": 0}, "'directions' must be at least 1"),
+        ({"direction_seed": -1}, "'direction_seed' must be at least 0"),
+        ({"wrt": ("x",)}, "'wrt' must hold names among"),
+        ({"valid": None}, "'valid' must be a function"),
+    ],
+)
+def test_arguments_at_fault(changes, message):
+    with pytest.raises(fastrev.ArgumentError, match=message):
+        check(Quadratic(), **changes)
+
+
+# ---- metasmoothness ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lr", [0.3, 20.0])
+def test_metasmoothness_by_its_definition(lr):
+    case = digits_like(lr=lr)
+    along = np.clip(np.random.default_rng(7).standard_normal(()), -5, 5) * lr
+    a, b, c = (case.train(lr=lr + times * (0.05 * along)).w for times in (0, 1, 2))
+    first, second = b - a, c - b
+    expected = sum(abs(x) * np.sign(x) * np.sign(y) for x, y in zip(first, second, strict=True)) / sum(abs(first))
+    arguments = {name: value for name, value in case.arguments.items() if name != "valid"}
+    found = fastrev.metasmoothness(case.model, case.w0, **arguments, h=0.05, direction_seed=7)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert -1 <= found <= 1
+
+
+@pytest.mark.parametrize("wrt", [("lr",), ("decay",), ("w0", "v0"), ("x", "y"), ("l2", "example_weights"), WRT])
+def test_smooth_training_is_metasmooth(wrt):
+    case = digits_like(l2=0.01)
+    arguments = {name: value for name, value in case.arguments.items() if name != "valid"}
+    assert fastrev.metasmoothness(case.model, case.w0, **arguments, wrt=wrt) > 0.95
+
+
+def test_chaotic_training_is_not():
+    assert fastrev.metasmoothness(Quadratic(), W0, **SETTINGS, wrt=("lr", "theta")) > 0.99
+    rough = Quadratic(centers=np.zeros((200, 5)), grad=lambda w, t: np.sin(3 * w))
+    assert fastrev.metasmoothness(rough, W0, lr=6.0, decay=0.5, steps=200) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"h": 0.0}, "'h' must be above 0, not 0.0"),
+        ({"h": np.nan}, "'h' must be finite"),
+        ({"h": [1.0, 2.0]}, "'h' must be a number"),
+        ({"h": 1e-30}, "'h' must be large enough to change the trained weights"),
+        ({"wrt": ("x",)}, "'wrt' must hold names among"),
+        ({"wrt": ()}, "'wrt' must name something to move"),
+        ({"direction_seed": 0.5}, "'direction_seed' must be a whole number"),
+    ],
+)
+def test_arguments_of_metasmoothness_at_fault(changes, message):
+    with pytest.raises(fastrev.ArgumentError, match=message):
+        fastrev.metasmoothness(Quadratic(), W0, **(SETTINGS | changes))
