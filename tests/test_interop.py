@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 import fastrev
 from tests.test_house import PACKAGE, run_python
-from tests.unrolled import Library
+from tests.unrolled import Library, meta_gradients
 
 LIBRARIES = ("jax", "torch", "autograd")
 RNG = np.random.default_rng(0)
@@ -402,6 +403,9 @@ def test_a_detached_loss_is_refused() -> None:
     objective, w0 = Library("jax").adapter.objective(lambda p, theta, t: jax.lax.stop_gradient(p).sum(), np.ones(3))
     with refused("must return a number computed from its params, not one that does not depend on them"):
         objective.grad(w0, 0)
+
+
+def test_a_detached_tensor_is_refused() -> None:
     torch = Library("torch")
     objective, w0 = torch.adapter.objective(lambda p, theta, t: p.detach().sum(), np.ones(3))
     with refused("not a tensor that requires no gradient. Compute it from them with PyTorch alone"):
@@ -414,6 +418,7 @@ def test_a_detached_loss_is_refused() -> None:
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_missing_libraries(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Also where the library is there: this process finds nothing any more."""
     adapter = import_module(f"fastrev.interop.{name}")
     for module in list(sys.modules):
         if module.partition(".")[0] == name:
@@ -439,3 +444,339 @@ assert fastrev.interop.{name} is {name} is adapter
 print(sorted({{"jax", "torch", "autograd"}} & set(sys.modules)))
 """
     assert run_python(script, PACKAGE.parent) == "[]\n"
+
+
+# ---- PyTorch's modules ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torch() -> Any:
+    module = pytest.importorskip("torch")
+    module.manual_seed(0)
+    return module
+
+
+def data(torch: Any) -> tuple[Any, Any]:
+    return torch.tensor(X[0]), torch.tensor(Y[0])
+
+
+def module_objective(torch: Any, module: Any, **theta: float) -> tuple[Any, np.ndarray]:
+    x, y = data(torch)
+
+    def loss(module: Any, theta: Any, t: int) -> Any:
+        penalty = sum((weight**2).sum() for weight in module.parameters())
+        return torch.nn.functional.cross_entropy(module(x), y) + theta.get("l2", 0.0) * penalty
+
+    return import_module("fastrev.interop.torch").objective(loss, module, theta)
+
+
+def assert_differentiates(objective: Any, w0: np.ndarray, rtol: float = 1e-5) -> None:
+    """The gradient and the Hessian against central differences."""
+    direction = np.cos(np.arange(w0.size))
+    slope = central(lambda h: objective.loss(w0 + h * direction, 0))
+    np.testing.assert_allclose(objective.grad(w0, 0) @ direction, slope, rtol=1e-7, atol=1e-9)
+    curvature = central(lambda h: objective.grad(w0 + h * direction, 0))
+    np.testing.assert_allclose(objective.hvp(w0, direction, 0), curvature, rtol=rtol, atol=1e-8)
+
+
+def layers(torch: Any) -> Any:
+    return torch.nn.Sequential(
+        OrderedDict(enter=torch.nn.Linear(4, 5), norm=torch.nn.BatchNorm1d(5), act=torch.nn.Tanh(),
+                    leave=torch.nn.Linear(5, 3))
+    ).double()  # fmt: skip
+
+
+def test_a_module(torch: Any) -> None:
+    module = layers(torch)
+    module.leave.bias.requires_grad_(False)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    identities = [*map(id, module.parameters())]
+    module.enter.weight.grad = mark = torch.ones(5, 4).double()
+    objective, w0 = module_objective(torch, module, l2=0.1)
+    assert list(objective.groups) == ["enter.weight", "enter.bias", "norm.weight", "norm.bias", "leave.weight"]
+    assert_differentiates(objective, w0)
+    assert objective.cross(w0, w0, 0)["l2"] == pytest.approx(2 * w0 @ w0)
+    assert [*map(id, module.parameters())] == identities
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert module.enter.weight.grad is mark
+    assert (mark == 1).all()
+    assert module.leave.weight.grad is None
+    assert module.training
+    assert not hasattr(module, "params")
+
+
+def test_the_state_of_a_module(torch: Any) -> None:
+    module = layers(torch)
+    objective, w0 = module_objective(torch, module)
+    state = objective.unflatten(w0 + 1)
+    assert state.keys() == module.state_dict().keys()
+    other = layers(torch)
+    other.load_state_dict(state)
+    np.testing.assert_array_equal(other.leave.bias.detach(), module.leave.bias.detach() + 1)
+    module.load_state_dict(state)  # which changes no objective
+    assert objective.loss(w0 + 1, 0) == module_objective(torch, module)[0].loss(w0 + 1, 0)
+    state["enter.weight"].zero_()
+    assert module.enter.weight.any()
+
+
+def test_buffers_are_as_they_were(torch: Any) -> None:
+    module = layers(torch).eval()
+    objective, w0 = module_objective(torch, module)
+    before = objective.loss(w0, 0)
+    module.norm.running_mean += 1
+    assert objective.loss(w0, 0) == before
+    assert not module.training
+
+
+def test_tied_weights_count_once(torch: Any) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Tanh(), torch.nn.Linear(4, 4)).double()
+    module[2].weight = module[0].weight
+    x, _ = data(torch)
+    objective, w0 = import_module("fastrev.interop.torch").objective(
+        lambda module, theta, t: (module(x) ** 2).mean(), module
+    )
+    assert list(objective.groups) == ["0.weight", "0.bias", "2.bias"]
+    assert_differentiates(objective, w0)
+    state = objective.unflatten(w0 + 1)
+    assert torch.equal(state["0.weight"], state["2.weight"])
+    assert torch.equal(state["0.weight"], module[0].weight + 1)
+    module.load_state_dict(state)
+
+
+OPERATIONS: dict[str, Callable[[Any], Any]] = {
+    "relu": lambda nn: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)),
+    "gelu": lambda nn: nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)),
+    "layer norm": lambda nn: nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Softmax(1), nn.Linear(8, 3)),
+    "max pool": lambda nn: nn.Sequential(
+        nn.Unflatten(1, (1, 4)), nn.Conv1d(1, 3, 2), nn.MaxPool1d(3), nn.Flatten(), nn.Linear(3, 3)
+    ),
+    "images": lambda nn: nn.Sequential(
+        nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 2, 2, padding=1), nn.GroupNorm(1, 2), nn.SiLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(2, 3),
+    ),
+    "attention": lambda nn: nn.Sequential(
+        nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), nn.Linear(4, 3)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_usual_operations(torch: Any, operation: str) -> None:
+    module = OPERATIONS[operation](torch.nn).double()
+    assert_differentiates(*module_objective(torch, module), rtol=1e-4)
+
+
+def test_attention_over_a_sequence(torch: Any) -> None:
+    module = torch.nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True).double()
+    x = torch.tensor(X)
+    objective, w0 = import_module("fastrev.interop.torch").objective(
+        lambda module, theta, t: torch.sin(module(x)).mean(), module
+    )
+    assert_differentiates(objective, w0, rtol=1e-4)
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
+@pytest.mark.parametrize("mode", ["no_grad", "inference_mode"])
+def test_whatever_the_caller_records(torch: Any, mode: str) -> None:
+    module = layers(torch)
+    objective, w0 = module_objective(torch, module, l2=0.1)
+    expected = everything(objective, w0, w0)
+    x, _ = data(torch)  # an inference tensor in that mode, which no module can be trained on
+    adapter = import_module("fastrev.interop.torch")
+    loss = lambda module, theta, t: theta["l2"] * (module(x) ** 2).mean()  # noqa: E731
+    expected += everything(adapter.objective(loss, module, {"l2": 0.1})[0], w0, w0)
+    with getattr(torch, mode)():
+        inside = everything(objective, w0, w0)
+        inside += everything(adapter.objective(loss, module, {"l2": 0.1})[0], w0, w0)
+        assert not torch.is_grad_enabled()
+        objective.unflatten(w0)
+    for one, other in zip(inside, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert torch.is_grad_enabled()
+
+
+def test_defaults_and_parameters_of_other_kinds(torch: Any) -> None:
+    """Neither the default dtype nor what a tensor requires matters."""
+    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
+    adapter = import_module("fastrev.interop.torch")
+    l2 = torch.tensor(2.0, requires_grad=True)
+    objective, w0 = adapter.objective(lambda p, theta, t: (p["w"] ** 2).sum() * theta["l2"], {"w": weight}, {"l2": l2})
+    np.testing.assert_array_equal(objective.grad(w0, 0), [4, 4, 4])
+    assert objective.cross(w0, w0, 0)["l2"] == 6
+    assert weight.grad is None
+    assert l2.grad is None
+    assert torch.get_default_dtype() == torch.float32
+    assert not objective.unflatten(w0)["w"].requires_grad
+
+
+def test_other_devices_and_dtypes_are_refused(torch: Any) -> None:
+    adapter = import_module("fastrev.interop.torch")
+    remedy = "Pass it after .cpu(), and let the loss use the CPU."
+    with refused(f"Argument 'params' must be on the CPU, not on meta at 'bias'. {remedy}"):
+        module = torch.nn.Linear(2, 2)
+        module.bias = torch.nn.Parameter(torch.ones(2, device="meta"))
+        adapter.objective(lambda module, theta, t: 0.0, module)
+    with refused("must be on the CPU, not on meta at 'bias'"):
+        module.bias.requires_grad_(False)
+        adapter.objective(lambda module, theta, t: 0.0, module)
+    with refused("Argument 'theta['l2']' must be on the CPU, not on meta."):
+        adapter.objective(lambda module, theta, t: 0.0, np.ones(2), {"l2": torch.ones((), device="meta")})
+    with refused("Argument 'params' must be float32 or float64, not bfloat16 at '0'. Convert it with .float()."):
+        adapter.objective(lambda module, theta, t: 0.0, [torch.ones(2, dtype=torch.bfloat16)])
+    with refused("must have leaves of float32 or float64, not float16 at 'weight', 'bias'"):
+        adapter.objective(lambda module, theta, t: 0.0, torch.nn.Linear(2, 2).half())
+    with refused("Argument 'params' must hold at least one number to train, not a tree without any"):
+        adapter.objective(lambda module, theta, t: 0.0, torch.nn.Tanh())
+
+
+# ---- JAX's own ways ------------------------------------------------------------------------------------------
+
+
+def test_the_step_is_a_traced_int32() -> None:
+    import jax
+
+    traced = []
+
+    def loss(params: Any, theta: Any, t: Any) -> Any:
+        traced.append(t.dtype)
+        noise = jax.random.normal(jax.random.fold_in(jax.random.PRNGKey(0), t), (3,))
+        return (params * noise).sum() + (params**2).sum() * jax.numpy.arange(3.0)[t]
+
+    objective, w0 = Library("jax").adapter.objective(loss, np.ones(3))
+    assert len({objective.grad(w0, t).tobytes() for t in (0, 1, np.int64(2))}) == 3
+    assert traced == [np.int32]
+
+
+def test_functions_with_derivatives_of_their_own() -> None:
+    import jax
+
+    @jax.custom_vjp
+    def square(x: Any) -> Any:
+        return x**2
+
+    square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+    objective, w0 = Library("jax").adapter.objective(
+        lambda params, theta, t: theta["a"] * square(params).sum(), np.ones(2), {"a": 3.0}
+    )
+    np.testing.assert_array_equal(objective.hvp(w0, w0, 0), 6)
+    product, crossed = objective.hvp_and_cross(w0, w0, 0)
+    np.testing.assert_array_equal(product, 6)
+    assert crossed["a"] == 4
+
+
+def test_a_registered_class() -> None:
+    import jax
+
+    @jax.tree_util.register_pytree_with_keys_class
+    class Layer:
+        def __init__(self, w: Any, b: Any) -> None:
+            self.w, self.b = w, b
+
+        def tree_flatten_with_keys(self) -> Any:
+            key = jax.tree_util.GetAttrKey
+            return [(key("w"), self.w), (key("b"), self.b)], None
+
+        @classmethod
+        def tree_unflatten(cls, _: Any, children: Any) -> Layer:
+            return cls(*children)
+
+    objective, w0 = Library("jax").adapter.objective(
+        lambda params, theta, t: params["layer"].w.sum() * params["layer"].b, {"layer": Layer(np.ones(2), 3.0)}
+    )
+    assert list(objective.groups) == ["layer.w", "layer.b"]
+    np.testing.assert_array_equal(objective.grad(w0, 0), [3, 3, 2])
+    assert isinstance(objective.unflatten(w0)["layer"], Layer)
+
+
+def test_float64_needs_jax_to_compute_in_it() -> None:
+    import jax
+
+    jax.config.update("jax_enable_x64", False)
+    adapter = Library("jax").adapter
+    with refused("Argument 'params' must be float32 while JAX computes in it, not float64. "
+                 'Call jax.config.update("jax_enable_x64", True) first, or convert them to float32.'):  # fmt: skip
+        adapter.objective(lambda params, theta, t: 0.0, np.ones(2))
+    objective, w0 = adapter.objective(lambda params, theta, t: params**2, 1.0)
+    assert (objective.dtype, objective.grad(w0, 0).dtype) == (np.float32, np.float32)
+
+
+# ---- the references of training ------------------------------------------------------------------------------
+
+
+FLAT = {"w1": (4, 3), "b1": (3,), "w2": (3, 2)}
+SHAPES = [(), (4,), (1, 3), (4, 3), (4, 1)]
+
+
+@dataclass
+class Problem:
+    """A loss with hyperparameters and all that a training run of it takes."""
+
+    library: Library
+    loss: Callable[..., Any]
+    params: dict[str, Any]
+    theta: dict[str, Any]
+    arguments: dict[str, Any]
+
+    def objective(self) -> tuple[Any, np.ndarray]:
+        return self.library.adapter.objective(self.loss, self.params, self.theta)
+
+    def unrolled(self) -> tuple[float, dict[str, Any]]:
+        """The loss of step 4 at the final weights, and its derivatives by the library itself."""
+        objective, w0 = self.objective()
+        slices = objective.groups.items()
+
+        def unflatten(w: Any) -> Any:
+            return {name: w[where].reshape(FLAT[name]) for name, where in slices}
+
+        constant = {name: self.library.array(value) for name, value in self.theta.items()}
+        return meta_gradients(
+            self.library, self.loss, unflatten, lambda w: self.loss(unflatten(w), constant, 4),
+            groups=objective.groups, w0=w0, theta=self.theta, **self.arguments,
+        )  # fmt: skip
+
+
+def problem(library: Library, lr: tuple[int, ...], decay: tuple[int, ...]) -> Problem:
+    xp, x, y = library.numpy, library.array(X), library.array(Y[..., :2])
+
+    def loss(params: Any, theta: Any, t: Any) -> Any:
+        hidden = xp.tanh((x[t % 3] * theta["scale"]) @ params["w1"] + params["b1"])
+        residual = hidden @ params["w2"] - y[t % 3]
+        return (residual**2).mean() + theta["l2"] * (params["w1"] ** 2).sum()
+
+    rng = np.random.default_rng(5)
+    return Problem(
+        library,
+        loss,
+        {name: rng.standard_normal(shape) for name, shape in FLAT.items()},
+        {"l2": np.array(0.05), "scale": rng.uniform(0.5, 1.5, 4)},
+        {
+            "steps": 4,
+            "v0": rng.normal(0, 0.1, 21),
+            "lr": rng.uniform(0.1, 0.5, lr),
+            "decay": rng.uniform(0.3, 1, decay),
+        },
+    )
+
+
+def test_unrolled_references_agree(library: Library) -> None:
+    value, found = problem(library, (4, 3), (4, 3)).unrolled()
+    expected, reference = problem(Library("autograd"), (4, 3), (4, 3)).unrolled()
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    for name in ("w0", "v0", "lr", "decay"):
+        np.testing.assert_allclose(found[name], reference[name], rtol=1e-10, atol=1e-13)
+    for name, each in reference["theta"].items():
+        np.testing.assert_allclose(found["theta"][name], each, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unrolled_references_against_central_differences(shape: tuple[int, ...]) -> None:
+    case = problem(Library("autograd"), shape, ())
+    _, found = case.unrolled()
+    step = np.cos(np.arange(case.arguments["lr"].size)).reshape(shape)
+
+    def moved(h: float) -> float:
+        return replace(case, arguments=case.arguments | {"lr": case.arguments["lr"] + h * step}).unrolled()[0]
+
+    assert found["lr"].shape == shape
+    np.testing.assert_allclose((found["lr"] * step).sum(), central(moved), rtol=1e-7)

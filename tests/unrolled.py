@@ -52,9 +52,10 @@ class Library:
             value = function(*tensors)
             found = torch.autograd.grad(value, tensors, allow_unused=True, materialize_grads=True)
             return value.item(), [each.numpy() for each in found]
-        where = range(len(arguments))
+        where = tuple(range(len(arguments)))
         if self.name == "jax":
-            value, found = import_module("jax").value_and_grad(function, where)(*arguments)
+            jax = import_module("jax")
+            value, found = jax.jit(jax.value_and_grad(function, where))(*arguments)
         else:
             value = function(*arguments)
             found = import_module("autograd").grad(function, where)(*arguments)

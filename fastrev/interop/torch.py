@@ -127,7 +127,8 @@ def _of_module(torch: Any, loss: Callable[..., Any], module: Any) -> _Model:
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         if name not in trained:
             _array(torch, "params", tensor, f" at {name!r}")  # refuses other devices
-    buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+    with torch.inference_mode(False):  # in which no tensor is made that could not be differentiated
+        buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
     # functional_call calls modules only, so the loss is the forward of one that has the user's as its child
     caller = torch.nn.Module()
     caller.params, caller.forward = module, lambda theta, t: loss(module, theta, t)
@@ -170,33 +171,33 @@ class _Derivatives:
             return self._vector(self._gradient(weights, self._hyperparameters(theta), t, create_graph=False))
 
     def hvp(self, w: AnyArray, theta: dict[str, AnyArray], u: AnyArray, t: int) -> Any:
-        weights, hyper = self._weights(w), self._hyperparameters(theta)
-        return self._vector(self._along(weights, hyper, u, t, by=weights))
+        with self._recording_twice():
+            weights, hyper = self._weights(w), self._hyperparameters(theta)
+            return self._vector(self._along(weights, hyper, u, t, by=weights))
 
     def cross(self, w: AnyArray, theta: dict[str, AnyArray], u: AnyArray, t: int) -> dict[str, Any]:
-        weights, hyper = self._weights(w), self._hyperparameters(theta, differentiated=True)
-        return self._by_name(hyper, self._along(weights, hyper, u, t, by=[*hyper.values()]))
+        with self._recording_twice():
+            weights, hyper = self._weights(w), self._hyperparameters(theta, differentiated=True)
+            return self._by_name(hyper, self._along(weights, hyper, u, t, by=[*hyper.values()]))
 
     def hvp_and_cross(self, w: AnyArray, theta: dict[str, AnyArray], u: AnyArray, t: int) -> tuple[Any, dict[str, Any]]:
-        weights, hyper = self._weights(w), self._hyperparameters(theta, differentiated=True)
-        both = self._along(weights, hyper, u, t, by=[*weights, *hyper.values()])
-        return self._vector(both[: len(weights)]), self._by_name(hyper, both[len(weights) :])
+        with self._recording_twice():
+            weights, hyper = self._weights(w), self._hyperparameters(theta, differentiated=True)
+            both = self._along(weights, hyper, u, t, by=[*weights, *hyper.values()])
+            return self._vector(both[: len(weights)]), self._by_name(hyper, both[len(weights) :])
 
     def unflatten(self, w: AnyArray) -> Any:
         return self._model.unflatten([piece.clone() for piece in self._leaves.pieces(self._torch.from_numpy(w))])
 
     def _along(self, weights: list[Any], hyper: dict[str, Any], u: AnyArray, t: int, by: list[Any]) -> list[Any]:
         """The derivatives of gradient . u."""
-        # the other kernels of attention have no second derivative
-        with self._recording(), self._attention.sdpa_kernel(self._attention.SDPBackend.MATH):
-            gradient = self._gradient(weights, hyper, t, create_graph=True)
-            directions = self._leaves.pieces(self._torch.from_numpy(u))
-            varying = [pair for pair in zip(gradient, directions, strict=True) if pair[0].requires_grad]
-            if not varying:  # a loss that is linear in the weights
-                return [self._torch.zeros_like(each) for each in by]
-            outputs, along = zip(*varying, strict=True)
-            found = self._torch.autograd.grad(outputs, by, grad_outputs=along, allow_unused=True)
-            return self._filled(found, by)
+        gradient = self._gradient(weights, hyper, t, create_graph=True)
+        directions = self._leaves.pieces(self._torch.from_numpy(u))
+        varying = [pair for pair in zip(gradient, directions, strict=True) if pair[0].requires_grad]
+        if not varying:  # a loss that is linear in the weights
+            return self._filled([None] * len(by), by)
+        outputs, along = zip(*varying, strict=True)
+        return self._filled(self._torch.autograd.grad(outputs, by, grad_outputs=along, allow_unused=True), by)
 
     def _gradient(self, weights: list[Any], hyper: dict[str, Any], t: int, create_graph: bool) -> list[Any]:
         value = self._value(weights, hyper, t)
@@ -223,6 +224,12 @@ class _Derivatives:
     def _recording(self) -> Iterator[None]:
         """The library's graph is on, whatever the caller has set."""
         with self._torch.inference_mode(False), self._torch.enable_grad():
+            yield
+
+    @contextmanager
+    def _recording_twice(self) -> Iterator[None]:
+        """The same, and attention is computed by the one kernel that has a second derivative."""
+        with self._recording(), self._attention.sdpa_kernel(self._attention.SDPBackend.MATH):
             yield
 
     def _weights(self, w: AnyArray) -> list[Any]:
