@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -17,9 +16,8 @@ import pytest
 
 import fastrev
 from tests.test_house import PACKAGE, run_python
-from tests.unrolled import Library, meta_gradients
+from tests.unrolled import LIBRARIES, Library, central, computing_in_float64
 
-LIBRARIES = ("jax", "torch", "autograd")
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((3, 6, 4)), np.eye(3)[RNG.integers(0, 3, (3, 6))]
 THETA = {"l2": 0.03, "scale": RNG.uniform(0.5, 1.5, 4), "unused": np.ones((2, 1))}
@@ -33,11 +31,7 @@ def library(request: pytest.FixtureRequest) -> Library:
 
 @pytest.fixture(autouse=True)
 def _wide_jax() -> Iterator[None]:
-    jax = pytest.importorskip("jax")
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
+    yield from computing_in_float64()
 
 
 def parameters(dtype: type = np.float64) -> dict[str, Any]:
@@ -79,10 +73,6 @@ def tensors(library: Library, tree: Any) -> Any:
 
 def mlp_objective(library: Library, dtype: type = np.float64) -> tuple[Any, np.ndarray]:
     return library.adapter.objective(mlp(library, dtype), tensors(library, parameters(dtype)), THETA)
-
-
-def central(function: Callable[[float], Any], h: float = 1e-5) -> Any:
-    return (function(h) - function(-h)) / (2 * h)
 
 
 # ---- derivatives ---------------------------------------------------------------------------------------------
@@ -699,84 +689,3 @@ def test_float64_needs_jax_to_compute_in_it() -> None:
         adapter.objective(lambda params, theta, t: 0.0, np.ones(2))
     objective, w0 = adapter.objective(lambda params, theta, t: params**2, 1.0)
     assert (objective.dtype, objective.grad(w0, 0).dtype) == (np.float32, np.float32)
-
-
-# ---- the references of training ------------------------------------------------------------------------------
-
-
-FLAT = {"w1": (4, 3), "b1": (3,), "w2": (3, 2)}
-SHAPES = [(), (4,), (1, 3), (4, 3), (4, 1)]
-
-
-@dataclass
-class Problem:
-    """A loss with hyperparameters and all that a training run of it takes."""
-
-    library: Library
-    loss: Callable[..., Any]
-    params: dict[str, Any]
-    theta: dict[str, Any]
-    arguments: dict[str, Any]
-
-    def objective(self) -> tuple[Any, np.ndarray]:
-        return self.library.adapter.objective(self.loss, self.params, self.theta)
-
-    def unrolled(self) -> tuple[float, dict[str, Any]]:
-        """The loss of step 4 at the final weights, and its derivatives by the library itself."""
-        objective, w0 = self.objective()
-        slices = objective.groups.items()
-
-        def unflatten(w: Any) -> Any:
-            return {name: w[where].reshape(FLAT[name]) for name, where in slices}
-
-        constant = {name: self.library.array(value) for name, value in self.theta.items()}
-        return meta_gradients(
-            self.library, self.loss, unflatten, lambda w: self.loss(unflatten(w), constant, 4),
-            groups=objective.groups, w0=w0, theta=self.theta, **self.arguments,
-        )  # fmt: skip
-
-
-def problem(library: Library, lr: tuple[int, ...], decay: tuple[int, ...]) -> Problem:
-    xp, x, y = library.numpy, library.array(X), library.array(Y[..., :2])
-
-    def loss(params: Any, theta: Any, t: Any) -> Any:
-        hidden = xp.tanh((x[t % 3] * theta["scale"]) @ params["w1"] + params["b1"])
-        residual = hidden @ params["w2"] - y[t % 3]
-        return (residual**2).mean() + theta["l2"] * (params["w1"] ** 2).sum()
-
-    rng = np.random.default_rng(5)
-    return Problem(
-        library,
-        loss,
-        {name: rng.standard_normal(shape) for name, shape in FLAT.items()},
-        {"l2": np.array(0.05), "scale": rng.uniform(0.5, 1.5, 4)},
-        {
-            "steps": 4,
-            "v0": rng.normal(0, 0.1, 21),
-            "lr": rng.uniform(0.1, 0.5, lr),
-            "decay": rng.uniform(0.3, 1, decay),
-        },
-    )
-
-
-def test_unrolled_references_agree(library: Library) -> None:
-    value, found = problem(library, (4, 3), (4, 3)).unrolled()
-    expected, reference = problem(Library("autograd"), (4, 3), (4, 3)).unrolled()
-    np.testing.assert_allclose(value, expected, rtol=1e-12)
-    for name in ("w0", "v0", "lr", "decay"):
-        np.testing.assert_allclose(found[name], reference[name], rtol=1e-10, atol=1e-13)
-    for name, each in reference["theta"].items():
-        np.testing.assert_allclose(found["theta"][name], each, rtol=1e-10, atol=1e-13)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_unrolled_references_against_central_differences(shape: tuple[int, ...]) -> None:
-    case = problem(Library("autograd"), shape, ())
-    _, found = case.unrolled()
-    step = np.cos(np.arange(case.arguments["lr"].size)).reshape(shape)
-
-    def moved(h: float) -> float:
-        return replace(case, arguments=case.arguments | {"lr": case.arguments["lr"] + h * step}).unrolled()[0]
-
-    assert found["lr"].shape == shape
-    np.testing.assert_allclose((found["lr"] * step).sum(), central(moved), rtol=1e-7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from tests import naive
+
+LIBRARIES = ("jax", "torch", "autograd")
 
 Array = Any  # of any of the libraries
 Loss = Callable[[Any, Mapping[str, Array], Any], Array]
@@ -103,3 +105,17 @@ def meta_gradients(
     value, found = library.value_and_gradients(train, [np.array(each, np.float64) for each in arguments])
     named = dict(zip(("w0", "v0", "lr", "decay"), found[:4], strict=True))
     return value, named | {"theta": dict(zip(theta, found[4:], strict=True))}
+
+
+def computing_in_float64() -> Iterator[None]:
+    """For a fixture: JAX computes in float64 meanwhile."""
+    jax = pytest.importorskip("jax")
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+def central(function: Callable[[float], Any], h: float = 1e-5) -> Any:
+    """The derivative at 0, by a central difference."""
+    return (function(h) - function(-h)) / (2 * h)
