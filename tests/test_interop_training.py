@@ -106,8 +106,6 @@ def test_unrolled_references_against_central_differences(shape: tuple[int, ...])
 
 # ---- trained and differentiated by fastrev -------------------------------------------------------------------
 
-trains = pytest.mark.skipif(not hasattr(fastrev, "Objective"), reason="only MLPs can be trained")
-
 
 def assert_the_same(case: Problem) -> None:
     objective, w0 = case.objective()
@@ -130,20 +128,17 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12 * np.abs(expected).max())
 
 
-@trains
 @pytest.mark.parametrize("decay", SHAPES)
 @pytest.mark.parametrize("lr", SHAPES)
 def test_meta_gradients_of_every_shape(lr: tuple[int, ...], decay: tuple[int, ...]) -> None:
     assert_the_same(problem(Library("autograd"), lr, decay))
 
 
-@trains
 @pytest.mark.parametrize("shapes", [((), (4,)), ((4, 3), (1, 3)), ((4,), (4, 3))])
 def test_meta_gradients(library: Library, shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     assert_the_same(problem(library, *shapes))
 
 
-@trains
 def test_the_curved_valley_of_figure_1() -> None:
     """Maclaurin et al. 2015, figure 1: 50 steps in a valley of two parameters."""
     import autograd.numpy as anp
