@@ -109,8 +109,9 @@ def test_unrolled_references_against_central_differences(shape: tuple[int, ...])
 
 def assert_the_same(case: Problem) -> None:
     objective, w0 = case.objective()
+    assert isinstance(objective, fastrev.Objective)
     result = fastrev.meta_grad(
-        objective, w0, valid=lambda w: (objective.loss(w, 4), objective.grad(w, 4)),
+        objective, w0, valid=lambda w: objective.loss_and_grad(w, 4),
         wrt=("lr", "decay", "w0", "v0", "theta"), **case.arguments,
     )  # fmt: skip
     value, expected = case.unrolled()
@@ -150,7 +151,7 @@ def test_the_curved_valley_of_figure_1() -> None:
     objective, w0 = Library("autograd").adapter.objective(valley, np.array([1.4, 3.9]))
     arguments = {"steps": 50, "v0": np.zeros(2), "lr": np.exp(-4.5), "decay": 0.99}
     result = fastrev.meta_grad(
-        objective, w0, valid=lambda w: (objective.loss(w, 0), objective.grad(w, 0)),
+        objective, w0, valid=lambda w: objective.loss_and_grad(w, 0),
         wrt=("lr", "decay", "w0", "v0"), **arguments,
     )  # fmt: skip
     assert result.loss == pytest.approx(395.355207, abs=5e-7)

@@ -88,6 +88,10 @@ class LossObjective:
         """The gradient of `loss` by w, of shape (P,): the same bits for the same arguments."""
         return self._numpy(self._derivatives.grad(self._vector("w", w), self._own_theta(), whole("t", t, 0)))
 
+    def loss_and_grad(self, w: npt.ArrayLike, t: int) -> tuple[float, Floating]:
+        """Both, as what `fastrev.meta_grad` takes for `valid` is to return."""
+        return self.loss(w, t), self.grad(w, t)
+
     def hvp(self, w: npt.ArrayLike, u: npt.ArrayLike, t: int) -> Floating:
         """The Hessian of `loss` by w times u, of shape (P,)."""
         return self._numpy(self._derivatives.hvp(*self._point(w, u, t)))
