@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ import numba
 import numpy as np
 
 import fastrev
+from bench.losses import calls
 from bench.products_alone import of_a_step
 from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES, workload
@@ -77,6 +79,7 @@ class Choice:
     probes: dict[str, Probe]
     variants: dict[str, Variant] = field(default_factory=dict)  # of all labels, or empty: all in this process
     turns: int = 9
+    needs: str = ""  # a library that the extra of the benchmarks may have left out
     fresh: bool = False  # a new process with an empty cache for every turn
     slow: bool = False
     chance: bool = False  # the median of the turns counts, not the best
@@ -566,6 +569,33 @@ COMPILED = (  # helpers return arrays, which takes counts of references
 )
 RING = {"fastrev._engine.workspace._RING_STEPS": (2, 64), "fastrev._engine.workspace._RING_BYTES": 2**22}
 PATIENCE = {"fastrev._engine.companion.PATIENCE_ON_TWO": 64}
+JAX, TORCH, AUTOGRAD = (f"interop/{library}.py" for library in ("jax", "torch", "autograd"))
+JAX_HVP = "_, product = self._jax.jvp(lambda weights: self._gradient(weights, theta, t), (weights,), (tangents,))"
+JAX_BY_REVERSE = Edit(JAX, JAX_HVP, "product = self._jax.grad(self._along)(weights, theta, u, t)")
+JAX_ALONG_BY_FORWARD = Edit(
+    JAX,
+    "return self._jax.numpy.vdot(self._vector(self._gradient(weights, theta, t)), u)",
+    "return self._jax.jvp(lambda w: self._value(w, theta, t), (weights,), (self._leaves.pieces(u),))[1]",
+)
+TORCH_BY_FORWARD = Edit(
+    TORCH,
+    "return self._vector(self._along(weights, hyper, u, t, by=weights))",
+    """dual = self._torch.autograd.forward_ad
+            with dual.dual_level():
+                pairs = zip(weights, self._leaves.pieces(self._torch.from_numpy(u)))
+                gradient = self._gradient([dual.make_dual(*pair) for pair in pairs], hyper, t, create_graph=True)
+                return self._vector([dual.unpack_dual(each).tangent.detach() for each in gradient])""",
+)
+AUTOGRAD_BY_FORWARD = Edit(
+    AUTOGRAD,
+    "return self._along(lambda vector: (vector, theta), w, u, t)",
+    "return self._autograd.make_jvp(lambda w: self._gradient(w, theta, t))(w)(u)[1]",
+)
+AUTOGRAD_ALONG_BY_FORWARD = Edit(
+    AUTOGRAD,
+    "return self._autograd.numpy.dot(self._gradient(*point(vector), t), u) + nothing",
+    "w, theta = point(vector); return nothing + self._autograd.make_jvp(lambda w: self._checked(w, theta, t))(w)(u)[1]",
+)
 TILES = ("8x3", "6x4", "12x2") if LANES == 8 else ("4x3", "2x4", "6x2")
 
 CHOICES = {
@@ -712,7 +742,31 @@ CHOICES = {
         **beside(partial(first_call, time.perf_counter), two_cores=Variant(), one=Variant(cores=1)),
         turns=2, fresh=True, slow=True,
     ),
+    "jax": Choice(
+        "JAX", "us",
+        **beside(
+            partial(calls, "jax"), this=Variant(), reverse_over_reverse=JAX_BY_REVERSE,
+            reverse_over_forward=(JAX_BY_REVERSE, JAX_ALONG_BY_FORWARD),
+        ), needs="jax",
+    ),
+    "torch": Choice(
+        "PyTorch", "us",
+        **beside(partial(calls, "torch"), reverse_over_reverse=Variant(), forward_over_reverse=TORCH_BY_FORWARD),
+        needs="torch",
+    ),
+    "autograd": Choice(
+        "autograd", "us",
+        **beside(
+            partial(calls, "autograd"), reverse_over_reverse=Variant(), forward_over_reverse=AUTOGRAD_BY_FORWARD,
+            reverse_over_forward=AUTOGRAD_ALONG_BY_FORWARD,
+        ), needs="autograd",
+    ),
 }  # fmt: skip
+
+
+def installed(choice: Choice) -> bool:
+    """Whether there is what it needs."""
+    return not choice.needs or find_spec(choice.needs) is not None
 
 
 def main() -> None:
@@ -733,7 +787,8 @@ def main() -> None:
             print(f"{name}: {choice.what}: {', '.join(filter(None, choice.probes))}{' (slow)' * choice.slow}")
         return
     print(f"{os.cpu_count()} cores of {llvm.get_host_cpu_name()}, vectors of {VECTOR} bytes", flush=True)
-    for name in options.names or [name for name, choice in CHOICES.items() if options.slow or not choice.slow]:
+    chosen = [name for name, each in CHOICES.items() if (options.slow or not each.slow) and installed(each)]
+    for name in options.names or chosen:
         report(name)
 
 

@@ -1,0 +1,5 @@
+"""Examples in docstrings run where the library that they are of is installed; PyTorch is not part of the test extra."""
+
+from importlib.util import find_spec
+
+collect_ignore = [] if find_spec("torch") else ["fastrev/interop/torch.py"]
