@@ -2,7 +2,8 @@
 
 `meta_grad` trains an `MLP`, takes the training back bit for bit and differentiates a validation loss on the way.
 `train` and `Run.pullback` do the same for any loss of the final weights, `ReversibleSGD` for gradients from anywhere,
-step by step, and `ReversibleArray` is the exact arithmetic by itself.  `threads` sets how many threads a run may use.
+step by step, and `ReversibleArray` is the exact arithmetic by itself, in which a `ratio` stands for a decay.  `threads`
+sets how many threads a run may use.
 """
 
 from fastrev.batches import minibatches as minibatches
@@ -14,6 +15,7 @@ from fastrev.errors import ReversalError as ReversalError
 from fastrev.errors import TrainingInterrupt as TrainingInterrupt
 from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.mlp import MLP as MLP
+from fastrev.ratios import ratio as ratio
 from fastrev.results import Gradients as Gradients
 from fastrev.results import MetaGradient as MetaGradient
 from fastrev.results import Stats as Stats
@@ -39,6 +41,7 @@ __all__ = [
     "TrainingInterrupt",
     "meta_grad",
     "minibatches",
+    "ratio",
     "threads",
     "train",
 ]

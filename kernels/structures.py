@@ -110,7 +110,7 @@ class Adjoint(NamedTuple):
     w: Float64s  # (P,)
     v: Float64s  # (P,)
     rule: MomentumAdjoint
-    objective: ObjectiveAdjoint  # or (), where it is not the kernels that differentiate what is trained
+    objective: Any  # ObjectiveAdjoint, or () where it is not the kernels that differentiate what is trained
     norms: Float64s  # (S,): the Euclidean norm of w as it was before the steps 0, every, 2 every, ...
     every: int
 
