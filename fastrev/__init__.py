@@ -19,6 +19,7 @@ from fastrev.ratios import ratio as ratio
 from fastrev.results import Gradients as Gradients
 from fastrev.results import MetaGradient as MetaGradient
 from fastrev.results import Stats as Stats
+from fastrev.results import StepPullback as StepPullback
 from fastrev.reversible_array import ReversibleArray as ReversibleArray
 from fastrev.reversible_sgd import ReversibleSGD as ReversibleSGD
 from fastrev.settings import threads as threads
@@ -38,6 +39,7 @@ __all__ = [
     "ReversibleSGD",
     "Run",
     "Stats",
+    "StepPullback",
     "TrainingInterrupt",
     "meta_grad",
     "minibatches",

@@ -76,7 +76,8 @@ def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGD:
 def prepare_step(lr: npt.ArrayLike, decay: npt.ArrayLike, size: int, last: SGD | None) -> SGD:
     """Check the hyperparameters of one step: numbers, or one for each parameter.
 
-    Where the decays are those of the `last` step so are the ratios, which take ten times as long as the step.
+    Where the decays are those of the `last` call so are the ratios, which take ten times as long as the step itself
+    (`python -m bench.choices ratios check`).
     """
     rates, table = learning_rates(by_parameter("lr", lr, size)), by_parameter("decay", decay, size)
     if last is not None and np.array_equal(table.values, last.decay.values):
