@@ -147,7 +147,7 @@ def _spill(k, tail, top, n, d):
             rare |= np.int64(_too_large(k[p], at(d, p)) | _may_have_spilled(k[p], at(n, p)))
         if rare:
             for p in range(first, last):
-                if at(n, p) == at(d, p):
+                if at(n, p) == at(d, p):  # the other passes leave it as it is
                     continue
                 spilled = _too_large(k[p], at(d, p))
                 if spilled:
@@ -187,7 +187,8 @@ def _refill(k, tail, top, n, d):
     return top
 
 
-# Comparisons of a k with a quotient, by a product: k >= HIGH div d is (k + 1) d > HIGH.
+# Comparisons of a k with a quotient by a product: k >= HIGH div d is (k + 1) d > HIGH.  A ratio for each element takes
+# 1.4 times as long as one for all so, and with its quotients 1.9 times (`python -m bench.choices products`).
 
 
 @inlined
