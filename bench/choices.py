@@ -328,6 +328,16 @@ def multiplications() -> Turn:
     return lambda: {"": 1e9 * shortest(seconds) / PARAMETERS}
 
 
+def multiplications_of_each() -> Turn:
+    """The same, and with a ratio for each."""
+    values = np.random.default_rng(0).integers(-(2**52), 2**52, PARAMETERS)
+    timers = {}
+    for name, ratio in {"one ratio": (N, D), "one for each": np.array([[N], [D]]).repeat(PARAMETERS, axis=1)}.items():
+        heads, tail, scratch = new_heads(), np.empty(2 * PARAMETERS, np.uint16), np.empty(2 * buffer.BLOCK)
+        timers[name] = stopwatch(buffer.multiply, values, heads, tail, 0, *ratio, 0, PARAMETERS, scratch)
+    return lambda: {name: 1e9 * shortest(seconds) / PARAMETERS for name, seconds in timers.items()}
+
+
 def new_heads(start: int = buffer.START) -> np.ndarray:
     return np.full(PARAMETERS, start)
 
@@ -555,6 +565,11 @@ def _of_arrays(tile):
     Edit(PRODUCTS, "_lanes(c)", "_lanes(place(c[0], c[1]))"),
     Edit(PRODUCTS, "tile, pair, row = (_tile(rows, columns)", "tile, pair, row = (_of_arrays(_tile(rows, columns))"),
 )
+QUOTIENTS = (
+    Edit(BUFFER, "fma(k, np.float64(d), np.float64(d)) > HIGH", "k >= np.float64(HIGH // d)"),
+    Edit(BUFFER, "k * np.float64(n) <= HIGH // BASE - 1", "k <= np.float64((HIGH // BASE - 1) // n)"),
+    Edit(BUFFER, "fma(k, np.float64(n), np.float64(n)) > LOW", "k >= np.float64(LOW // n)"),
+)
 BY_ROWS = (
     Edit("kernels/losses.py", "for p in range(rows * k):  # one loop", "for i in range(rows):  # one loop"),
     Edit(
@@ -648,6 +663,10 @@ CHOICES = {
             multiplications, of_512=Variant(), of_64=Edit(BUFFER, "BLOCK = 512", "BLOCK = 64"),
             of_8192=Edit(BUFFER, "BLOCK = 512", "BLOCK = 8192"),
         ),
+    ),
+    "products": Choice(
+        "multiplication, spills told by", "ns a parameter",
+        **beside(multiplications_of_each, products=Variant(), quotients=QUOTIENTS),
     ),
     "start": Choice(
         "heads that begin with", "bits for a decay of 1/2",

@@ -179,9 +179,9 @@ def pull_vectors(dw, dv, v, g, u, hu, bounds):
     for i in range(bounds.size - 1):
         start, stop = bounds[i], bounds[i + 1]
         total += reductions.dot(dw, v, start, stop)
-        momentum._pull_position(dw, 0.0, 0.1, dv, u, start, stop)
+        momentum._pull_position(dw, 0.0, N, D, dv, u, start, stop)
         total += reductions.dot(dv, g, start, stop)
-        momentum._pull_velocity(hu, 1.0, dw, dv, start, stop)
+        momentum._pull_velocity(hu, 1, 1, dw, dv, start, stop)
     return total
 
 

@@ -2,7 +2,8 @@
 
 `meta_grad` trains an `MLP`, takes the training back bit for bit and differentiates a validation loss on the way.
 `train` and `Run.pullback` do the same for any loss of the final weights, `ReversibleSGD` for gradients from anywhere,
-step by step, and `ReversibleArray` is the exact arithmetic by itself.  `threads` sets how many threads a run may use.
+step by step, and `ReversibleArray` is the exact arithmetic by itself, in which a `ratio` stands for a decay.  `threads`
+sets how many threads a run may use.
 """
 
 from fastrev.batches import minibatches as minibatches
@@ -17,11 +18,13 @@ from fastrev.errors import TrainingInterrupt as TrainingInterrupt
 from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.mlp import MLP as MLP
 from fastrev.objective import Objective as Objective
+from fastrev.ratios import ratio as ratio
 from fastrev.results import Gradients as Gradients
 from fastrev.results import HyperparameterCheck as HyperparameterCheck
 from fastrev.results import MetaGradient as MetaGradient
 from fastrev.results import MetaGradientCheck as MetaGradientCheck
 from fastrev.results import Stats as Stats
+from fastrev.results import StepPullback as StepPullback
 from fastrev.results import TermCheck as TermCheck
 from fastrev.reversible_array import ReversibleArray as ReversibleArray
 from fastrev.reversible_sgd import ReversibleSGD as ReversibleSGD
@@ -47,12 +50,14 @@ __all__ = [
     "ReversibleSGD",
     "Run",
     "Stats",
+    "StepPullback",
     "TermCheck",
     "TrainingInterrupt",
     "check_meta_grad",
     "meta_grad",
     "metasmoothness",
     "minibatches",
+    "ratio",
     "threads",
     "train",
 ]

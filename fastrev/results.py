@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,6 +95,30 @@ class MetaGradient:
     v: FloatArray
     grad: Gradients
     stats: Stats
+
+
+class StepPullback(NamedTuple):
+    """What `ReversibleSGD.backward` returns: the derivatives of a loss of what a step arrived at.
+
+    Attributes
+    ----------
+    w_bar, v_bar : (P,) float64 ndarray
+        By the parameters and the velocity before the step.
+    lr, decay : float or (P,) float64 ndarray
+        By this step's learning rate and momentum decay, each of the shape of its argument.
+    w : (P,) float64 ndarray
+        The parameters before the step, at which its gradient was taken.
+    u : (P,) float64 ndarray
+        The direction that the Hessian was applied to.  If the gradient g depends on anything else, the derivative by it
+        is that of ``-(g @ u)`` at w.
+    """
+
+    w_bar: FloatArray
+    v_bar: FloatArray
+    lr: Any
+    decay: Any
+    w: FloatArray
+    u: FloatArray
 
 
 @dataclass(frozen=True)

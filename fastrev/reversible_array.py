@@ -8,9 +8,9 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine import state as states
 from fastrev._engine.exclusive import Exclusive, exclusive
-from fastrev._engine.types import FloatArray
+from fastrev._engine.types import AnyArray, FloatArray, Ints
 from fastrev.errors import ArgumentError, ReversalError
-from fastrev.kernels import by_hand, fixed_point
+from fastrev.kernels import by_hand, checks, fixed_point
 from fastrev.kernels import information_buffer as buffer
 
 
@@ -27,7 +27,7 @@ class ReversibleArray(Exclusive):
     ``sub`` undoes ``add`` and ``div`` undoes ``mul``: called in the opposite order with the same arguments they bring
     every bit back.  What a multiplication by n/d would lose, log2(d/n) bits an element, is kept (Maclaurin et al. 2015,
     Algorithm 3).  A ``div`` that would not undo the last ``mul`` exactly is refused and changes nothing: each ``mul``
-    leaves its ratio and a checksum of the values, 24 bytes, whatever their number.
+    leaves its ratio, or a checksum of its ratios, and a checksum of the values, 24 bytes, whatever their number.
 
     Examples
     --------
@@ -40,6 +40,13 @@ class ReversibleArray(Exclusive):
     >>> a.value
     array([ 1., -2.])
     >>> a.verify()                                      # every bit is as it was
+
+    Each element has a ratio of its own if n or d is an array:
+
+    >>> a.mul([1, 9], 10)
+    >>> a.value
+    array([ 0.1, -1.8])
+    >>> a.div([1, 9], 10)
     """
 
     def __init__(self, x: npt.ArrayLike) -> None:
@@ -50,7 +57,8 @@ class ReversibleArray(Exclusive):
         self._heads = states.new_heads(self._flat.size)
         self._tail = np.empty(0, np.uint16)
         self._cursor = np.zeros(2, np.int64)  # multiplications made and not undone, top of the tail
-        self._made = np.empty((0, 3), np.int64)  # of each: n, d, checksum of the values that it left
+        # of each: n, d, checksum of the values that it left; 0 and a checksum for the n, d of arrays
+        self._made = np.empty((0, 3), np.int64)
         self._scratch = np.empty(2 * buffer.BLOCK)
 
     def __repr__(self) -> str:
@@ -79,15 +87,24 @@ class ReversibleArray(Exclusive):
             raise _leaves_grid("difference")
 
     @exclusive
-    def mul(self, n: int, d: int) -> None:
-        """Multiply by the ratio n/d, 1 <= n <= d <= 65536; each result is within one grid step of the exact one."""
-        n, d = _ratio(n, d)
+    def mul(self, n: npt.ArrayLike, d: npt.ArrayLike) -> None:
+        """Multiply by the ratio n/d; each result is within one grid step of the exact one.
+
+        Parameters
+        ----------
+        n, d : int or array_like of int
+            1 <= n <= d <= 65536.  An array has the shape of this one: every element is multiplied by its own ratio.
+            `fastrev.ratio` finds the nearest for any decay.
+        """
+        n, d, record = self._ratio(n, d)
+        done = int(self._cursor[0])
         states.make_room(self._tail, int(self._cursor[1]), self._flat.size)
-        states.make_row(self._made, int(self._cursor[0]))
+        states.make_row(self._made, done)
+        self._made[done, :2] = record  # which counts once the multiplication is made
         by_hand.multiply(self._flat, self._heads, self._tail, self._cursor, self._made, n, d, self._scratch)
 
     @exclusive
-    def div(self, n: int, d: int) -> None:
+    def div(self, n: npt.ArrayLike, d: npt.ArrayLike) -> None:
         """Undo ``mul(n, d)``.
 
         Raises
@@ -96,22 +113,24 @@ class ReversibleArray(Exclusive):
             If that is not what it would do: the last multiplication left to undo was by another ratio, or the values
             are not those that it left.  Nothing has changed then.
         """
-        n, d = _ratio(n, d)
+        n, d, record = self._ratio(n, d)
+        this = _quoted(*record)
         done = int(self._cursor[0])
         if done == 0:
             raise ReversalError(
-                f"div({n}, {d}) undoes mul({n}, {d}), and there is no multiplication left to undo. The array is "
-                "unchanged."
+                f"div({this}) undoes mul({this}), and there is no multiplication left to undo. The array is unchanged."
             )
-        made_n, made_d, left = self._made[done - 1].tolist()
-        if (n, d) != (made_n, made_d):
+        *made, left = self._made[done - 1].tolist()
+        if record != made:
+            last = _quoted(*made)
+            arrays = "" if made[0] else " with other arrays than these"
             raise ReversalError(
-                f"div({n}, {d}) undoes mul({n}, {d}), and the last multiplication left to undo was mul({made_n}, "
-                f"{made_d}): call div({made_n}, {made_d}). The array is unchanged."
+                f"div({this}) undoes mul({this}), and the last multiplication left to undo was mul({last}){arrays}: "
+                f"call div({last}){' with those' if arrays else ''}. The array is unchanged."
             )
         if states.checksum(self._flat) != (left,):
             raise ReversalError(
-                f"div({n}, {d}) undoes mul({n}, {d}), and the values are not those that it left: an add or sub since "
+                f"div({this}) undoes mul({this}), and the values are not those that it left: an add or sub since "
                 "then was not undone, or with another argument. The array is unchanged."
             )
         if not by_hand.divide(self._flat, self._heads, self._tail, self._cursor, n, d, self._scratch):
@@ -140,21 +159,43 @@ class ReversibleArray(Exclusive):
             raise arguments.fault("y", f"be a number or have shape {self._shape}", f"shape {term.shape}")
         return np.ascontiguousarray(np.broadcast_to(term, self._shape)).reshape(-1)
 
+    def _ratio(self, n: npt.ArrayLike, d: npt.ArrayLike) -> tuple[int | Ints, int | Ints, list[int]]:
+        """The checked ratio or the flat arrays of ratios, own copies, and what a multiplication leaves on record."""
+        given = [arguments.whole_array(name, each, self._shape) for name, each in (("n", n), ("d", d))]
+        pair = np.empty((2, *np.broadcast_shapes(*(each.shape for each in given))), np.int64)
+        pair[0], pair[1] = given
+        numerators, denominators = pair.reshape(2, -1)
+        if not checks.all_ratios(numerators, denominators, buffer.MAX_DENOMINATOR):
+            raise _not_a_ratio(*np.broadcast_arrays(*given))
+        if pair.ndim == 1:
+            return int(pair[0]), int(pair[1]), pair.tolist()
+        return numerators, denominators, [0, *states.checksum(pair)]
 
-def _ratio(n: int, d: int) -> tuple[int, int]:
-    """The checked ratio n/d."""
-    n, d = arguments.whole("n", n, 1), arguments.whole("d", d, 1)
-    if d > buffer.MAX_DENOMINATOR:
-        raise arguments.fault(
-            "d", f"be at most {buffer.MAX_DENOMINATOR}", f"{d}",
-            "fractions.Fraction(x).limit_denominator(65536) finds the nearest ratio.",
+
+def _not_a_ratio(n: AnyArray, d: AnyArray) -> ArgumentError:
+    """The error for the first element that n/d cannot multiply."""
+    where = np.argwhere((n < 1) | (n > d) | (d > buffer.MAX_DENOMINATOR))[0].tolist()
+    numerator, denominator = int(n[tuple(where)]), int(d[tuple(where)])
+    if denominator > buffer.MAX_DENOMINATOR:
+        return arguments.fault(
+            "d", f"be at most {buffer.MAX_DENOMINATOR}", f"{denominator}{_at('d', where)}",
+            "fastrev.ratio(x) finds the nearest ratio.",
         )  # fmt: skip
-    if n > d:
-        raise arguments.fault(
-            "n", f"be at most d = {d}", f"{n}",
-            "A growing ratio has no stored digits to take up; div(n, d) is for undoing mul(n, d).",
-        )  # fmt: skip
-    return n, d
+    if numerator < 1:
+        return arguments.fault("n", "be at least 1", f"{numerator}{_at('n', where)}")
+    return arguments.fault(
+        "n", f"be at most d = {denominator}", f"{numerator}{_at('n', where)}",
+        "A growing ratio has no stored digits to take up; div(n, d) is for undoing mul(n, d).",
+    )  # fmt: skip
+
+
+def _at(name: str, where: list[int]) -> str:
+    return f" at {name}{where}" if where else ""
+
+
+def _quoted(n: int, d: int) -> str:
+    """A ratio on record, as the arguments of a call."""
+    return f"{n}, {d}" if n else "n, d"
 
 
 def _leaves_grid(what: str) -> ArgumentError:

@@ -102,10 +102,10 @@ def pull_gradient(objective, record, work, t, w, tangents, adjoint):
 
 @kernel
 def multiply(values, heads, tail, cursor, made, n, d, scratch):
-    """Multiply all values by n/d, and write down into `made` (capacity, 3) with what, and what came of it."""
+    """Multiply all values by n/d, and write down into `made` (capacity, 3) what came of it, beside with what."""
     done, top = cursor
     top = buffer.multiply(values, heads, tail, top, n, d, 0, values.size, scratch)
-    made[done, 0], made[done, 1], made[done, 2] = n, d, checksums.checksum(values)
+    made[done, 2] = checksums.checksum(values)
     cursor[0], cursor[1] = done + 1, top
 
 

@@ -23,3 +23,12 @@ def all_equal(grid, value):
     for p in range(grid.size):
         flags |= np.int64(grid[p]) ^ np.int64(value)
     return flags == 0
+
+
+@kernel
+def all_ratios(n, d, largest):
+    """Whether 1 <= n <= d <= `largest` everywhere."""
+    flags = np.int64(0)
+    for p in range(n.size):
+        flags |= np.int64((n[p] < 1) | (n[p] > d[p]) | (d[p] > largest))
+    return flags == 0

@@ -15,7 +15,7 @@ AVX-512, a third on one with it (`python -m bench.choices check`).
 
 This room is one of the rules by which a step can be made.  What a rule offers to the walks (training.py, adjoint.py,
 by_hand.py) are the seven functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the
-kernels below them work on the parameters of one span, which share alpha and gamma.
+kernels below them work on the parameters of one span, which share alpha and gamma or have one each.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy as np
 
 from . import checksums
 from . import information_buffer as buffer
+from .broadcast import at, entry, part
 from .fixed_point import GRID, add_grid, grid_to_floats, outside, overflow, to_float, to_grid
 from .jit import inlined, kernel
 from .outcomes import FINE, NOT_FINITE, OFF_GRID
@@ -89,8 +90,8 @@ def pull_position(rule, v, adjoint, t, u):
     for group in range(rule.groups.size - 2, -1, -1):
         start, stop = rule.groups[group], rule.groups[group + 1]
         alpha, n, d = _at_step(rule, t, group)
-        _add_at(adjoint.rule.lr, t, group, dot(adjoint.w, v, start, stop))
-        _pull_position(adjoint.w, alpha, 1.0 - n / d, adjoint.v, u, start, stop)
+        _add_product(adjoint.rule.lr, t, group, adjoint.w, v, start, stop)
+        _pull_position(adjoint.w, alpha, n, d, adjoint.v, u, start, stop)
 
 
 @inlined
@@ -99,8 +100,8 @@ def pull_velocity(rule, v_plus_g, adjoint, t, hu):
     for group in range(rule.groups.size - 2, -1, -1):
         start, stop = rule.groups[group], rule.groups[group + 1]
         _, n, d = _at_step(rule, t, group)
-        _add_at(adjoint.rule.decay, t, group, dot(adjoint.v, v_plus_g, start, stop))
-        _pull_velocity(hu, n / d, adjoint.w, adjoint.v, start, stop)
+        _add_product(adjoint.rule.decay, t, group, adjoint.v, v_plus_g, start, stop)
+        _pull_velocity(hu, n, d, adjoint.w, adjoint.v, start, stop)
 
 
 # ---- one span ------------------------------------------------------------------------------------------------
@@ -128,30 +129,30 @@ def _undo_velocity(rule, state, g, t, span, top, scratch):
 def step_span(w, v, heads, tail, top, g, alpha, n, d, start, stop, scratch):
     """Returns the new top of the tail, and whether all went well: a step that did not is to be undone."""
     top = buffer.multiply(v, heads, tail, top, n, d, start, stop, scratch)
-    flags = _kick(v[start:stop], g[start:stop], 1.0 - n / d)
-    flags |= _move(w[start:stop], v[start:stop], alpha)
+    flags = _kick(v[start:stop], g[start:stop], part(n, start, stop), part(d, start, stop))
+    flags |= _move(w[start:stop], v[start:stop], part(alpha, start, stop))
     return top, flags >= 0
 
 
 @kernel
 def undo_position_of_span(w, v, alpha, start, stop):
     """The first half of the undo of `step_span`."""
-    _move_back(w[start:stop], v[start:stop], alpha)
+    _move_back(w[start:stop], v[start:stop], part(alpha, start, stop))
 
 
 @kernel
 def undo_velocity_of_span(v, heads, tail, top, g, n, d, start, stop, scratch):
     """The second half.  Returns the new top of the tail, or -1 if a word was missing."""
-    _kick_back(v[start:stop], g[start:stop], 1.0 - n / d)
+    _kick_back(v[start:stop], g[start:stop], part(n, start, stop), part(d, start, stop))
     return buffer.divide(v, heads, tail, top, n, d, start, stop, scratch)
 
 
 @inlined
-def _kick(v, g, share):
-    """v <- v - share g.  Returns flags with the sign bit set if something left the grid."""
+def _kick(v, g, n, d):
+    """v <- v - (1 - gamma) g.  Returns flags with the sign bit set if something left the grid."""
     flags = np.int64(0)
     for p in range(v.size):
-        change = share * np.float64(g[p])
+        change = (1.0 - at(n, p) / at(d, p)) * np.float64(g[p])
         a, b = v[p], to_grid(change, GRID)
         total = wrapping_sub(a, b)
         flags |= outside(change, GRID) | overflow(total, b, a)
@@ -160,9 +161,10 @@ def _kick(v, g, share):
 
 
 @inlined
-def _kick_back(v, g, share):
+def _kick_back(v, g, n, d):
     for p in range(v.size):
-        v[p] = wrapping_add(v[p], to_grid(share * np.float64(g[p]), GRID))
+        change = (1.0 - at(n, p) / at(d, p)) * np.float64(g[p])
+        v[p] = wrapping_add(v[p], to_grid(change, GRID))
 
 
 @inlined
@@ -170,7 +172,7 @@ def _move(w, v, alpha):
     """w <- w + alpha v.  Returns flags with the sign bit set if something left the grid."""
     flags = np.int64(0)
     for p in range(w.size):
-        change = alpha * to_float(v[p], GRID)
+        change = at(alpha, p) * to_float(v[p], GRID)
         a, b = w[p], to_grid(change, GRID)
         total = wrapping_add(a, b)
         flags |= outside(change, GRID) | overflow(a, b, total)
@@ -181,25 +183,27 @@ def _move(w, v, alpha):
 @inlined
 def _move_back(w, v, alpha):
     for p in range(w.size):
-        w[p] = wrapping_sub(w[p], to_grid(alpha * to_float(v[p], GRID), GRID))
+        w[p] = wrapping_sub(w[p], to_grid(at(alpha, p) * to_float(v[p], GRID), GRID))
 
 
 @kernel
-def _pull_position(dw, alpha, share, dv, u, start, stop):
+def _pull_position(dw, alpha, n, d, dv, u, start, stop):
     """dv += alpha dw, and u = (1 - gamma) dv."""
     dw_s, dv_s, u_s = dw[start:stop], dv[start:stop], u[start:stop]
+    alpha_s, n_s, d_s = part(alpha, start, stop), part(n, start, stop), part(d, start, stop)
     for p in range(dw_s.size):
-        dv_s[p] += alpha * dw_s[p]
-        u_s[p] = like(u_s[p], share * dv_s[p])
+        dv_s[p] += at(alpha_s, p) * dw_s[p]
+        u_s[p] = like(u_s[p], (1.0 - at(n_s, p) / at(d_s, p)) * dv_s[p])
 
 
 @kernel
-def _pull_velocity(hu, gamma, dw, dv, start, stop):
+def _pull_velocity(hu, n, d, dw, dv, start, stop):
     """dw -= H u, and dv = gamma dv."""
     hu_s, dw_s, dv_s = hu[start:stop], dw[start:stop], dv[start:stop]
+    n_s, d_s = part(n, start, stop), part(d, start, stop)
     for p in range(dw_s.size):
         dw_s[p] -= hu_s[p]
-        dv_s[p] *= gamma
+        dv_s[p] *= at(n_s, p) / at(d_s, p)
 
 
 @kernel
@@ -208,10 +212,11 @@ def _diagnose(w, v, g, alpha, n, d, start, stop):
     for p in range(start, stop):
         if not np.isfinite(g[p]):
             return NOT_FINITE, p
-    share = 1.0 - n / d
     for p in range(start, stop):
-        velocity = to_float(v[p], GRID) * (n / d) - share * g[p]
-        if not max(abs(velocity), abs(alpha * velocity), abs(to_float(w[p], GRID) + alpha * velocity)) < GRID.limit:
+        gamma = at(n, p) / at(d, p)
+        velocity = to_float(v[p], GRID) * gamma - (1.0 - gamma) * g[p]
+        change = at(alpha, p) * velocity
+        if not max(abs(velocity), abs(change), abs(to_float(w[p], GRID) + change)) < GRID.limit:
             return OFF_GRID, p
     return OFF_GRID, start  # off by less than these floats can tell
 
@@ -226,12 +231,14 @@ def _of_span(rule, t, span):
 @inlined
 def _at_step(rule, t, group):
     """alpha, n, d of one step and group."""
-    alpha = rule.lr[min(t, rule.lr.shape[0] - 1), min(group, rule.lr.shape[1] - 1)]
-    i, j = min(t, rule.n.shape[0] - 1), min(group, rule.n.shape[1] - 1)
-    return alpha, rule.n[i, j], rule.d[i, j]
+    return entry(rule.lr, t, group), entry(rule.n, t, group), entry(rule.d, t, group)
 
 
-@inlined
-def _add_at(sums, t, group, value):
-    """Into a table of which an axis of length 1 stands for all steps, or for all groups."""
-    sums[min(t, sums.shape[0] - 1), min(group, sums.shape[1] - 1)] += value
+@kernel
+def _add_product(sums, t, group, a, b, start, stop):
+    """Into a table's derivatives, of a loss that depends on an entry x through the sum of x_p a_p b_p."""
+    if sums.ndim == 1:
+        for p in range(start, stop):
+            sums[p] += a[p] * b[p]
+    else:
+        sums[min(t, sums.shape[0] - 1), min(group, sums.shape[1] - 1)] += dot(a, b, start, stop)

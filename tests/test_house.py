@@ -31,7 +31,8 @@ MODULES = {
     for file in sorted({*PACKAGE.rglob("*.py"), *KERNELS})  # rglob does not follow the link to the kernels
 }
 # what other packages offer under such a name only
-FROM_OTHERS = {("fastrev.kernels.structures", "_fields"), ("fastrev._engine.workspace", "_fields"),
+FROM_OTHERS = {("fastrev.kernels.broadcast", "_getvalue"), ("fastrev.kernels.structures", "_fields"),
+               ("fastrev._engine.workspace", "_fields"),
                ("fastrev.kernels.code_cache", "_cache"), ("fastrev.kernels.code_cache", "_reduce"),
                ("fastrev.kernels.code_cache", "_rebuild")}  # fmt: skip
 ALLOWED = sys.stdlib_module_names | {"numpy", "numba", "llvmlite"}

@@ -44,14 +44,14 @@ class KernelBuffer:
     def tail(self) -> npt.NDArray[np.uint16]:
         return self.words[: self.top]
 
-    def multiply(self, n: int, d: int, start: int = 0, stop: int | None = None) -> None:
+    def multiply(self, n: int | Int64s, d: int | Int64s, start: int = 0, stop: int | None = None) -> None:
         stop = self.values.size if stop is None else stop
         room = self.top + buffer.WORDS_PER_STEP * (stop - start)
         if self.words.size < room:
             self.words = np.append(self.tail, np.zeros(2 * room - self.top, np.uint16))
         self.top = buffer.multiply(self.values, self.heads, self.words, self.top, n, d, start, stop, self.scratch)
 
-    def divide(self, n: int, d: int, start: int = 0, stop: int | None = None) -> None:
+    def divide(self, n: int | Int64s, d: int | Int64s, start: int = 0, stop: int | None = None) -> None:
         stop = self.values.size if stop is None else stop
         self.top = buffer.divide(self.values, self.heads, self.words, self.top, n, d, start, stop, self.scratch)
         if self.top < 0:
@@ -292,6 +292,87 @@ def test_no_parameters() -> None:
     kernel.multiply(1, 2)
     kernel.divide(1, 2)
     assert kernel.top == 0
+
+
+# ---- a ratio for each element --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "d"), EDGE_RATIOS)
+def test_equal_ratios_are_one_ratio(n: int, d: int) -> None:
+    edges, values = edge_heads(n, d), [*EDGE_VALUES, d, -d]
+    heads = [h for h in edges for _ in values]
+    one, each = (KernelBuffer(values * len(edges), heads) for _ in range(2))
+    arrays = np.full(one.values.size, n), np.full(one.values.size, d)
+    for _ in range(3):
+        one.multiply(n, d)
+        each.multiply(*arrays)
+        assert_same(each.state(), one.state())
+    for _ in range(3):
+        one.divide(n, d)
+        each.divide(*arrays)
+        assert_same(each.state(), one.state())
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from((*SIZES, 15, 16, 17)), st.integers(0, 2**32 - 1), st.integers(1, 5), st.data())
+def test_a_ratio_for_each_is_the_naive_twin(size: int, seed: int, steps: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    some = np.array(data.draw(st.lists(ratios, min_size=1, max_size=8)))
+    sequence = [some[rng.integers(len(some), size=size)].T.copy() for _ in range(steps)]
+    values = rng.integers(-(2**63), 2**63 - 1, size, endpoint=True) >> rng.integers(0, 63, size)
+    heads = [rng.choice(edge_heads(*ratio)) for ratio in sequence[0].T.tolist()]
+    cut = data.draw(st.integers(0, size))
+    kernel, twin = twins(values.tolist(), heads)
+    calls = [(n, d, *ends) for n, d in sequence for ends in ((0, cut), (cut, size))]
+    for n, d, *ends in calls:
+        kernel.multiply(n, d, *ends)
+        for p in range(*ends):
+            twin.multiply(n[p], d[p], p, p + 1)
+        assert_twins(kernel, twin)
+    for n, d, *ends in reversed(calls):
+        kernel.divide(n, d, *ends)
+        for p in reversed(range(*ends)):
+            twin.divide(n[p], d[p], p, p + 1)
+        assert_twins(kernel, twin)
+    assert_same(kernel.state(), KernelBuffer(values, heads).state())
+
+
+def test_words_of_one_step_for_each() -> None:
+    """All the worked numbers side by side, each with its own ratio."""
+    n, d = np.array([ratio for ratio, _, _ in WORKED]).T.copy()
+    heads = [k * n_p for (_, k, _), n_p in zip(WORKED, n.tolist(), strict=True)]
+    expected = [word for (_, _, words), h in zip(WORKED, heads, strict=True) for word in words if LOW <= h < HIGH]
+    inside = np.array([LOW <= h < HIGH for h in heads])
+    n, d, heads = n[inside], d[inside], [h for h in heads if LOW <= h < HIGH]
+    kernel = KernelBuffer(np.arange(len(heads)) - 9, heads)
+    before = kernel.state()
+    kernel.multiply(n, d)
+    assert kernel.tail.tolist() == expected
+    assert len(expected) > 15
+    kernel.divide(n, d)
+    assert_same(kernel.state(), before)
+
+
+def test_elements_with_a_ratio_of_one_stay_as_they_are() -> None:
+    """Between others that spill, at heads that would spill or be ambiguous."""
+    heads = np.array([LOW, HIGH - 1, LOW + 1, HIGH - 1, START, HIGH - 1])
+    n, d = np.array([[1, 1, 65536, 65536, 7, 1], [1, 2, 65536, 65536, 7, 65536]])
+    kernel = KernelBuffer(np.array(EDGE_VALUES[-6:]), heads)
+    before = kernel.state()
+    kernel.multiply(n, d)
+    kept = n == d
+    assert kernel.values[kept].tolist() == before["values"][kept].tolist()
+    assert kernel.heads[kept].tolist() == before["heads"][kept].tolist()
+    assert (kernel.heads != heads).tolist() == (~kept).tolist()
+    assert kernel.top == 4  # a word and a flag of each of the others
+    kernel.divide(n, d)
+    assert_same(kernel.state(), before)
+
+
+def test_a_missing_word_of_one_element_is_an_error() -> None:
+    kernel = KernelBuffer([5, 5], [START, LOW - 1])
+    with pytest.raises(IndexError):
+        kernel.divide(np.array([9, 1]), np.array([10, 2]))
 
 
 # ---- what it costs, and how it rounds ------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def test_a_meta_gradient_interrupted_at_any_line(per_run, assert_no_companion):
 
 
 def test_an_array_interrupted_at_any_line():
-    calls = [("mul", (9, 10)), ("add", (0.25,)), ("mul", (1, 3)), ("sub", ([1.0, 2.0],)), ("mul", (65535, 65536))]
+    calls = [("mul", (9, 10)), ("add", (0.25,)), ("mul", (1, 3)), ("sub", ([1.0, 2.0],)), ("mul", ([1, 9], 9))]
     undo = {"mul": "div", "add": "sub", "sub": "add"}
     start = array_state(fastrev.ReversibleArray([1.0, -2.0]))
     for at in range(len(calls)):
@@ -147,18 +147,20 @@ def test_an_array_interrupted_at_any_line():
                 assert_same(array_state(a), start)
 
 
-def test_a_step_interrupted_at_any_line():
-    step = {"g": lambda w: 2 * w, "lr": 0.1, "decay": 0.9}
+@pytest.mark.parametrize(("lr", "decay"), [(0.1, 0.9), ([0.1, 0.2], [0.9, 1.0])])
+def test_a_step_interrupted_at_any_line(lr, decay):
+    step = {"g": lambda w: 2 * w, "lr": lr, "decay": decay}
+    backward = {"hvp": lambda w, u: 2 * u, "w_bar": [1.0, 1.0]}
     start = sgd_state(fastrev.ReversibleSGD([1.0, -2.0]))
-    for way in ("step", "unstep"):
+    for way, more in (("step", {}), ("unstep", {}), ("backward", backward)):
         made: list[fastrev.ReversibleSGD] = []
 
-        def make(way: str = way, made: list[fastrev.ReversibleSGD] = made) -> Callable[[], object]:
+        def make(way: str = way, more: Any = more, made: list[Any] = made) -> Callable[[], object]:
             sgd = fastrev.ReversibleSGD([1.0, -2.0])
             for _ in range(3):
                 sgd.step(**step)
             made.append(sgd)
-            return lambda: getattr(sgd, way)(**step)
+            return lambda: getattr(sgd, way)(**step, **more)
 
         for where in at_every_line(make):
             sgd = made[-1]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import fastrev
 from fastrev.kernels.rationals import best_ratios
 from tests import naive
 
@@ -109,3 +110,39 @@ def test_many_at_once() -> None:
 
 def test_none_at_all() -> None:
     assert ratios([]) == []
+
+
+# ---- fastrev.ratio -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decay", [0.9, 1, np.float32(0.5), np.array(0.123456789), 2.0**-16])
+def test_a_number_has_a_ratio_of_ints(decay: float) -> None:
+    n, d = fastrev.ratio(decay)
+    assert (n, d) == naive.decay_ratio(float(decay))
+    assert type(n) is type(d) is int
+
+
+@pytest.mark.parametrize("shape", [(1,), (0,), (3, 2), (2, 0)])
+def test_an_array_has_arrays_of_its_shape(shape: tuple[int, ...]) -> None:
+    decay = np.random.default_rng(0).uniform(0.1, 1.0, shape)
+    n, d = fastrev.ratio(decay)
+    assert n.shape == d.shape == shape
+    assert n.dtype == d.dtype == np.int64
+    pairs = [naive.decay_ratio(gamma) for gamma in decay.ravel().tolist()]
+    assert list(zip(n.ravel().tolist(), d.ravel().tolist(), strict=True)) == pairs
+
+
+@pytest.mark.parametrize(
+    ("decay", "message"),
+    [
+        (0.0, r"^Argument 'decay' must be in \(0, 1\], not 0\. A decay of 0"),
+        ([0.5, 1.5], r"^Argument 'decay' must be in \(0, 1\], not 1\.5\. Above 1"),
+        ([0.5, 2.0**-17], r"^Argument 'decay' must be at least 2\*\*-16"),
+        ([[0.5], [0.999999]], r"^Argument 'decay' must be 1 or at most 65535/65536.*, not 0\.999999\."),
+        ([0.5, np.nan], r"^Argument 'decay' must be finite, not nan at decay\[1\]"),
+        (None, r"^Argument 'decay' must be an array of real numbers"),
+    ],
+)
+def test_what_has_no_ratio(decay: object, message: str) -> None:
+    with pytest.raises(fastrev.ArgumentError, match=message):
+        fastrev.ratio(decay)

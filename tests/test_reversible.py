@@ -62,8 +62,12 @@ def runs(draw: st.DrawFn) -> tuple[Floats, list[tuple[str, tuple[Any, ...]]]]:
     """Draw an array of any shape, and calls that keep it on the grid."""
     shape = draw(array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5))
     terms = st.one_of(st.floats(-100.0, 100.0), inside(shape, 100.0))
+    ds = arrays(np.int64, shape, elements=st.integers(1, 65536))
+    each = st.one_of(st.tuples(st.just(1), ds), st.tuples(arrays(np.int64, shape, elements=st.integers(1, 9)), ds).map(
+        lambda pair: (np.minimum(*pair), pair[1])
+    ), ds.map(lambda d: (d, 65536)))  # fmt: skip
     call = st.one_of(
-        st.tuples(st.just("mul"), ratios),
+        st.tuples(st.just("mul"), st.one_of(ratios, each if shape else ratios)),
         st.tuples(st.just("add"), st.tuples(terms)),
         st.tuples(st.just("sub"), st.tuples(terms)),
     )
@@ -206,6 +210,23 @@ TERM_FAULTS = [
     (None, "Argument 'y' must be an array of real numbers, not of dtype object."),
     ([[1.0], [1.0, 2.0]], "Argument 'y' must be a rectangular array, not a ragged sequence."),
 ]
+RATIOS_FAULTS = [
+    (([9, 9], 10), "Argument 'n' must be a whole number or have shape (3,), not shape (2,)."),
+    ((9, [[10, 10, 10]]), "Argument 'd' must be a whole number or have shape (3,), not shape (1, 3)."),
+    (([1.0, 1.0, 1.0], 10), "Argument 'n' must be whole numbers, not an array of dtype float64. Convert it with"),
+    (([True] * 3, 10), "Argument 'n' must be whole numbers, not an array of dtype bool."),
+    (([9, [1]], 10), "Argument 'n' must be a rectangular array, not a ragged sequence."),
+    (([9, 9, 0], 10), "Argument 'n' must be at least 1, not 0 at n[2]."),
+    (([9, -1, 0], [10, 10, 10]), "Argument 'n' must be at least 1, not -1 at n[1]."),
+    (([9, 11, 9], 10), "Argument 'n' must be at most d = 10, not 11 at n[1]. A growing ratio has no stored digits"),
+    ((9, [10, 10, 8]), "Argument 'n' must be at most d = 8, not 9 at n[2]."),
+    ((9, [10, 10, -8]), "Argument 'n' must be at most d = -8, not 9 at n[2]."),
+    ((9, [10, 65537, 8]), "Argument 'd' must be at most 65536, not 65537 at d[1]. fastrev.ratio(x) finds the"),
+    ((1, np.array([2, 2**64 - 1, 2], np.uint64)), "Argument 'd' must be at most 65536, not 18446744073709551615 at"),
+    ((0, [1, 2, 3]), "Argument 'n' must be at least 1, not 0."),
+    ((0.5, [1, 2, 3]), "Argument 'n' must be a whole number, not 0.5."),
+]  # fmt: skip
+RATIO_FAULTS += RATIOS_FAULTS
 ARRAY_FAULTS = [
     *[("mul", args, message) for args, message in RATIO_FAULTS],
     *[("div", args, message) for args, message in RATIO_FAULTS],
@@ -285,6 +306,39 @@ def test_another_ratio_than_the_last_is_refused(n: int, d: int) -> None:
     a.verify()
 
 
+@pytest.mark.parametrize("made", [(9, 10), ([9, 9], 10), ([9, 8], [10, 9]), ([1, 2], 2)])
+@pytest.mark.parametrize("given", [(9, 10), ([9, 9], 10), ([8, 9], [9, 10]), ([9, 8], [10, 11]), (1, [2, 1])])
+def test_other_ratios_than_the_last_are_refused(made: Any, given: Any) -> None:
+    if made == given:
+        return
+    a = ReversibleArray([1.0, 2.0])
+    a.mul(*made)
+    before = array_state(a)
+    this = "9, 10" if given == (9, 10) else "n, d"
+    last = (
+        "mul(9, 10): call div(9, 10). The" if made == (9, 10)
+        else "mul(n, d) with other arrays than these: call div(n, d) with those. The"
+    )  # fmt: skip
+    message = f"div({this}) undoes mul({this}), and the last multiplication left to undo was {last} array is unchanged."
+    with pytest.raises(ReversalError, match="^" + re.escape(message)):
+        a.div(*given)
+    assert_same(array_state(a), before)
+    a.div(*made)
+    a.verify()
+
+
+def test_ratios_are_taken_from_any_array_of_whole_numbers() -> None:
+    a, b = ReversibleArray(np.ones((2, 3))), ReversibleArray(np.ones((2, 3)))
+    n, d = np.arange(1, 7).reshape(3, 2).T, np.full((4, 3), 10, np.uint16)[::2]
+    n.setflags(write=False)
+    a.mul(n, d)
+    b.mul(np.ascontiguousarray(n), 10)
+    np.testing.assert_array_equal(a.value, b.value)
+    np.testing.assert_allclose(a.value, n / 10, rtol=1e-12)
+    a.div(n.tolist(), d.tolist())
+    a.verify()
+
+
 @pytest.mark.parametrize("term", [2.0**-52, 1.0, [0.0, -3.5]])
 def test_an_addition_that_was_not_undone_is_found(term: Any) -> None:
     a = ReversibleArray([1.0, 2.0])
@@ -334,14 +388,18 @@ def test_a_damaged_head_is_found_with_the_last_division() -> None:
 @given(st.integers(1, 8), st.data())
 def test_sgd_is_its_naive_twin_and_is_undone(size: int, data: st.DataObject) -> None:
     w0, v0 = data.draw(inside((size,), 100.0)), data.draw(inside((size,), 100.0))
-    call = st.tuples(inside((size,), 100.0), st.floats(0.0, 1.0), decays)
+    lrs = st.floats(0.0, 1.0)
+    call = st.tuples(
+        inside((size,), 100.0), lrs | arrays(np.float64, size, elements=lrs),
+        decays | arrays(np.float64, size, elements=decays),
+    )  # fmt: skip
     calls = data.draw(st.lists(call, max_size=10))
-    sgd, twin = ReversibleSGD(w0, v0), naive.NaiveSGD(w0, v0, [(0, size)])
+    sgd, twin = ReversibleSGD(w0, v0), naive.NaiveSGD(w0, v0)
     start = sgd_state(sgd)
     for g, lr, decay in calls:
         sgd.step(g, lr, decay)
-        n, d = naive.decay_ratio(decay)
-        twin.step(g, [lr], [n], [d])
+        pairs = [naive.decay_ratio(gamma) for gamma in np.broadcast_to(decay, size)]
+        twin.step(g, lr, *zip(*pairs, strict=True))
         assert sgd._state.w.tolist() == twin.w
         assert sgd._state.v.tolist() == twin.v
         assert sgd._state.heads.tolist() == twin.buffer.heads
@@ -384,7 +442,7 @@ def test_the_gradient_function_sees_the_parameters_before_the_step() -> None:
         return np.ones(2)
 
     sgd.step(gradient, 0.1, 0.9)
-    sgd.unstep(gradient, 0.1, 0.9)
+    assert sgd.unstep(gradient, 0.1, 0.9).tolist() == [1.0, 2.0]
     np.testing.assert_array_equal(seen, [[1.0, 2.0], [1.0, 2.0]])
 
 
@@ -408,14 +466,17 @@ STEP_FAULTS = [
     ({"lr": -0.1}, "Argument 'lr' must not be negative, not -0.1. A rate of 0 freezes the weights."),
     ({"lr": np.nan}, "Argument 'lr' must be finite, not nan."),
     ({"lr": np.inf}, "Argument 'lr' must be finite, not inf."),
-    ({"lr": [0.1]}, "Argument 'lr' must be a number, not an array of shape (1,)."),
+    ({"lr": [0.1]}, "Argument 'lr' must be a number or have shape (2,), one number per parameter, not shape (1,)."),
+    ({"lr": [0.1, -0.1]}, "Argument 'lr' must not be negative, not -0.1."),
+    ({"lr": [0.1, np.nan]}, "Argument 'lr' must be finite, not nan at lr[1]."),
     ({"lr": True}, "Argument 'lr' must be an array of real numbers, not of dtype bool."),
     ({"decay": 0.0}, "Argument 'decay' must be in (0, 1], not 0. A decay of 0 forgets the velocity"),
     ({"decay": -0.5}, "Argument 'decay' must be in (0, 1], not -0.5."),
     ({"decay": 1.5}, "Argument 'decay' must be in (0, 1], not 1.5. Above 1 the velocity would grow"),
     ({"decay": 2.0**-17}, "Argument 'decay' must be at least 2**-16, the smallest ratio"),
     ({"decay": np.nan}, "Argument 'decay' must be finite, not nan."),
-    ({"decay": [[0.9]]}, "Argument 'decay' must be a number, not an array of shape (1, 1)."),
+    ({"decay": [[0.9]]}, "Argument 'decay' must be a number or have shape (2,), one number per parameter, not shape"),
+    ({"decay": [0.9, 0.0]}, "Argument 'decay' must be in (0, 1], not 0."),
 ]  # fmt: skip
 
 
@@ -458,6 +519,41 @@ def test_a_step_off_the_grid_is_refused(g: list[float], lr: float, decay: float)
     assert_same(sgd_state(sgd), sgd_state(ReversibleSGD([1.0, -2.0], [0.25, 3.0])))
 
 
+def test_a_refused_step_names_the_learning_rate_of_the_parameter() -> None:
+    sgd = ReversibleSGD([1.0, -2.0], [0.25, 3.0])
+    before = sgd_state(sgd)
+    with pytest.raises(DivergenceError, match=r"a learning rate that is too high \(lr\[1\] = 800\): lower lr\."):
+        sgd.step([0.0, 0.0], [0.1, 800.0], [1.0, 1.0])
+    assert_same(sgd_state(sgd), before)
+
+
+def test_equal_numbers_for_each_parameter_are_one_number() -> None:
+    rng = np.random.default_rng(0)
+    w0, v0, g = rng.normal(size=(3, 1100))
+    both = [ReversibleSGD(w0, v0) for _ in range(4)]
+    ways = [(0.1, 0.9), (np.full(1100, 0.1), 0.9), (0.1, np.full(1100, 0.9)), (np.full(1100, 0.1), np.full(1100, 0.9))]
+    for _ in range(20):
+        for sgd, way in zip(both, ways, strict=True):
+            sgd.step(g, *way)
+    for sgd in both[1:]:
+        for name in ("w", "v", "heads", "tail", "cursor"):
+            assert_same({name: sgd_state(sgd)[name]}, {name: sgd_state(both[0])[name]})
+    for _ in range(20):
+        for sgd, way in zip(both, ways, strict=True):
+            sgd.unstep(g, *way)
+
+
+def test_frozen_parameters_and_those_without_friction() -> None:
+    sgd = ReversibleSGD([1.0, 2.0, 3.0], [0.5, 0.5, 0.5])
+    way = {"g": [1.0, 1.0, 1.0], "lr": [0.0, 0.1, 0.1], "decay": [0.5, 1.0, 0.5]}
+    sgd.step(**way)
+    np.testing.assert_allclose(sgd.w, [1.0, 2.05, 2.975], rtol=1e-15)
+    np.testing.assert_allclose(sgd.v, [-0.25, 0.5, -0.25], rtol=1e-15)
+    assert sgd._state.heads[1] == ReversibleSGD([0.0])._state.heads[0]
+    np.testing.assert_array_equal(sgd.unstep(**way), [1.0, 2.0, 3.0])
+    sgd.verify()
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 600), st.integers(0, 2**32 - 1), decays, st.floats(0.0, 3000.0))
 def test_steps_are_made_or_refused_whole(size: int, seed: int, decay: float, lr: float) -> None:
@@ -490,6 +586,8 @@ WRONG_UNDOS = [
     ({"decay": 1.0}, "was made with decay = 9/10, not 1/1."),
     ({"lr": 0.2}, "was made with lr = 0.1, not 0.2."),
     ({"lr": np.nextafter(0.1, 1)}, "was made with lr = 0.1, not 0.10000000000000002."),
+    ({"lr": [0.1, 0.1]}, "was made with lr = 0.1, not an array of checksum"),
+    ({"decay": [0.9, 0.9]}, "was made with decay = 9/10, not an array of checksum"),
     ({"g": [1.0, -0.5 + 1e-12]}, "was made with another gradient, in one bit at least."),
     ({"g": [-0.5, 1.0]}, "was made with another gradient"),
     ({"g": lambda w: np.array([1.0, -0.5]) + 1e-15 * w}, "was made with another gradient"),
@@ -520,6 +618,19 @@ def test_a_wrong_undo_is_refused_at_once(steps: int, decay: float, change: dict[
         sgd.unstep(**right)
     sgd.verify()
     assert_same(sgd_state(sgd), start)
+
+
+@pytest.mark.parametrize("change", [{"lr": 0.1}, {"lr": [0.1, 0.3]}, {"decay": 0.9}, {"decay": [0.5, 0.9]}])
+def test_a_wrong_undo_of_arrays_is_refused(change: dict[str, Any]) -> None:
+    right = {"g": [1.0, -0.5], "lr": [0.1, 0.2], "decay": [0.9, 0.5]}
+    sgd = ReversibleSGD([1.0, 2.0])
+    sgd.step(**right)
+    before = sgd_state(sgd)
+    (name,) = change
+    with pytest.raises(ReversalError, match=rf"was made with {name} = an array of checksum [0-9a-f/]+, not "):
+        sgd.unstep(**(right | change))
+    assert_same(sgd_state(sgd), before)
+    sgd.unstep(**right)
 
 
 @pytest.mark.parametrize(("name", "message"), [("w", "the parameters differ"), ("v", "the velocity differs")])

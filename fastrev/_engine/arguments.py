@@ -97,6 +97,18 @@ def whole(name: str, value: object, minimum: int) -> int:
     return int(value)
 
 
+def whole_array(name: str, value: object, shape: tuple[int, ...]) -> npt.NDArray[np.integer[Any]]:
+    """Integers of the given shape, or one for all of it."""
+    array = as_array(name, value)
+    if array.ndim == 0:
+        return np.array(whole(name, value, 1))
+    if array.dtype.kind not in "iu":
+        raise fault(name, "be whole numbers", f"an array of dtype {array.dtype}", "Convert it with .astype(np.int64).")
+    if array.shape != shape:
+        raise fault(name, f"be a whole number or have shape {shape}", f"shape {array.shape}")
+    return array
+
+
 def flag(name: str, value: object) -> bool:
     """A bool."""
     if not isinstance(value, bool | np.bool_):

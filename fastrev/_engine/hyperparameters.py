@@ -1,7 +1,8 @@
 """Learning rates, decays and penalties: every accepted shape to a table.
 
-A table has shape (T or 1, G or 1); an axis of length 1 stands for all steps, or for all groups.  Nothing is expanded,
-so a derivative summed into a table has the argument's shape already.
+A table has shape (T or 1, G or 1); an axis of length 1 stands for all steps, or for all groups.  One of a single step
+may have a value for each parameter instead, (P,).  Nothing is expanded, so a derivative summed into a table has the
+argument's shape already.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ SMALLEST_DECAY = 2.0**-16
 
 @dataclass(frozen=True)
 class Table:
-    """One hyperparameter of every step and group."""
+    """One hyperparameter of every step and group, or of every parameter in one step."""
 
     name: str
-    values: npt.NDArray[np.float64]  # (T or 1, G or 1)
+    values: npt.NDArray[np.float64]  # (T or 1, G or 1), or (P,)
     shape: tuple[int, ...]  # of the argument
 
     @property
@@ -35,18 +36,38 @@ class Table:
         return None
 
 
-def learning_rates(lr: npt.ArrayLike, groups: int) -> Table:
-    """Check `lr`."""
-    table = _table("lr", lr, groups)
-    if (table.values < 0).any():
-        raise arguments.fault("lr", "not be negative", f"{table.values.min():g}", "A rate of 0 freezes the weights.")
-    return table
+def by_step_and_group(name: str, value: npt.ArrayLike, groups: int) -> Table:
+    """The table of a whole run."""
+    values = arguments.real_array(name, value, own=True)
+    shape = values.shape
+    if len(shape) > 2 or 0 in shape or (len(shape) == 2 and shape[1] not in (1, groups)):
+        raise arguments.fault(
+            name, f"be a number or have shape (T,), (T, 1), (1, {groups}) or (T, {groups})", f"shape {shape}",
+            f"T is the number of steps, {groups} the number of parameter groups.",
+        )  # fmt: skip
+    return Table(name, values if len(shape) == 2 else values.reshape(-1, 1), shape)
 
 
-def decays(decay: npt.ArrayLike, groups: int) -> Table:
-    """Check `decay`."""
-    table = _table("decay", decay, groups)
-    low, high = table.values.min(), table.values.max()
+def by_parameter(name: str, value: npt.ArrayLike, size: int) -> Table:
+    """The table of one step."""
+    values = arguments.real_array(name, value, own=True)
+    if values.shape not in ((), (size,)):
+        raise arguments.fault(
+            name, f"be a number or have shape ({size},), one number per parameter", f"shape {values.shape}"
+        )
+    return Table(name, values if values.shape else values.reshape(1, 1), values.shape)
+
+
+def learning_rates(lr: Table) -> Table:
+    """Check the values of `lr`."""
+    if (lr.values < 0).any():
+        raise arguments.fault("lr", "not be negative", f"{lr.values.min():g}", "A rate of 0 freezes the weights.")
+    return lr
+
+
+def decays(decay: Table) -> Table:
+    """Check the values of `decay`."""
+    low, high = decay.values.min(initial=1.0), decay.values.max(initial=1.0)
     if low <= 0:
         raise arguments.fault(
             "decay", "be in (0, 1]", f"{low:g}",
@@ -58,7 +79,7 @@ def decays(decay: npt.ArrayLike, groups: int) -> Table:
         raise arguments.fault(
             "decay", "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
         )
-    return table
+    return decay
 
 
 def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -103,16 +124,3 @@ def number_of_steps(steps: int | None, axes: Iterable[tuple[str, int | None]]) -
                 f"For one value per parameter group, give {name} the shape (1, G).",
             )  # fmt: skip
     return count
-
-
-def _table(name: str, value: npt.ArrayLike, groups: int) -> Table:
-    values = arguments.real_array(name, value, own=True)
-    shape = values.shape
-    if len(shape) > 2 or 0 in shape or (len(shape) == 2 and shape[1] not in (1, groups)):
-        raise arguments.fault(
-            name, f"be a number or have shape (T,), (T, 1), (1, {groups}) or (T, {groups})", f"shape {shape}",
-            f"T is the number of steps, {groups} the number of parameter groups.",
-        )  # fmt: skip
-    if len(shape) == 2:
-        return Table(name, values, shape)
-    return Table(name, values.reshape(-1, 1), shape)

@@ -8,7 +8,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine.hyperparameters import Table, decays, learning_rates, ratios
+from fastrev._engine.hyperparameters import (
+    Table,
+    by_parameter,
+    by_step_and_group,
+    decays,
+    learning_rates,
+    ratios,
+)
 from fastrev._engine.state import checksum
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.kernels.structures import Momentum, MomentumAdjoint
@@ -53,6 +60,11 @@ class SGD:
             "lr or decay": checksum(tables.groups, tables.spans, tables.leaders),
         }
 
+    def record(self) -> list[int]:
+        """What one step leaves of lr and of n, d: their tables' dimensions, and of each its bits or a checksum."""
+        lr, n, d = self.tables.lr, self.tables.n, self.tables.d
+        return [lr.ndim, _word(lr), n.ndim, _word(n), _word(d)]
+
     def new_adjoint(self) -> MomentumAdjoint:
         """Zeros for the derivatives."""
         return MomentumAdjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))
@@ -65,9 +77,43 @@ class SGD:
 def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGD:
     """Check the hyperparameters of parameter groups that lie between the bounds (G + 1,)."""
     groups = bounds.size - 1
-    rates, table = learning_rates(lr, groups), decays(decay, groups)
+    rates = learning_rates(by_step_and_group("lr", lr, groups))
+    table = decays(by_step_and_group("decay", decay, groups))
     n, d = ratios(table)
     return SGD(rates, table, Momentum(rates.values, n, d, bounds, *_spans(bounds, rates.values, n, d)))
+
+
+def prepare_step(lr: npt.ArrayLike, decay: npt.ArrayLike, size: int, last: SGD | None) -> SGD:
+    """Check the hyperparameters of one step: numbers, or one for each parameter.
+
+    Where the decays are those of the `last` call so are the ratios, which take ten times as long as the step itself
+    (`python -m bench.choices ratios check`).
+    """
+    rates, table = learning_rates(by_parameter("lr", lr, size)), by_parameter("decay", decay, size)
+    if last is not None and np.array_equal(table.values, last.decay.values):
+        n, d = last.tables.n, last.tables.d
+    else:
+        n, d = ratios(decays(table))
+    bounds = np.array([0, size])
+    return SGD(rates, table, Momentum(rates.values, n, d, bounds, bounds, np.zeros(1, np.int64)))
+
+
+def difference(made: list[int], given: list[int]) -> str:
+    """How the `SGD.record` of a step differs from what is given; empty if in nothing."""
+    for name, was, now in ("lr", made[:2], given[:2]), ("decay", made[2:], given[2:]):
+        if was != now:
+            return f"{name} = {_quoted(*was)}, not {_quoted(*now)}"
+    return ""
+
+
+def _word(table: AnyArray) -> int:
+    return int(table.view(np.int64)[0, 0]) if table.ndim == 2 else checksum(table)[0]
+
+
+def _quoted(dimensions: int, *words: int) -> str:
+    if dimensions == 1:
+        return "an array of checksum " + "/".join(f"{word % 2**64:016x}" for word in words)
+    return "/".join(map(str, words)) if len(words) == 2 else repr(np.array(words).view(np.float64).item())
 
 
 def _spans(bounds: Ints, *tables: AnyArray) -> tuple[Ints, Ints]:
