@@ -19,8 +19,9 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -37,7 +38,20 @@ from bench.losses import calls
 from bench.products_alone import of_a_step
 from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES, workload
-from fastrev.kernels import activations, elementary, fixed_point, losses, momentum, products, rationals, reductions
+from fastrev._engine import sgd
+from fastrev._engine import state as states
+from fastrev._engine.chaos import CHAOTIC_GROWTH
+from fastrev.kernels import (
+    activations,
+    by_hand,
+    elementary,
+    fixed_point,
+    losses,
+    momentum,
+    products,
+    rationals,
+    reductions,
+)
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.checksums import checksum
 from fastrev.kernels.fixed_point import GRID
@@ -236,6 +250,43 @@ def first_call(clock: Callable[[], float]) -> Turn:
     case.run()
     seconds = clock() - start
     return lambda: {"": seconds}
+
+
+def predictions() -> Turn:
+    """How wrong a gradient by lr is about a change of it by 0.1 %, where derivatives grow and where not."""
+    rng = np.random.default_rng(0)
+    x = rng.random((1500, 64))
+    y = (np.tanh(x @ rng.standard_normal((64, 32)) / 4) @ rng.standard_normal((32, 10))).argmax(axis=1)
+    train, valid = (x[:1000], y[:1000]), (x[1000:], y[1000:])
+    errors: dict[bool, list[float]] = {False: [], True: []}
+    for sizes, scale, steps in ((64, 32, 10), None, 200), ((64, 50, 50, 50, 10), 0.2, 100), ((64, 10), None, 200):
+        model = fastrev.MLP(sizes)
+        setting = {"train": train, "decay": 0.9, "steps": steps, "batch_size": 50}
+        for lr in np.geomspace(0.1, 20, 40):
+            w0 = model.init(0, scale)
+            with warnings.catch_warnings(), suppress(fastrev.DivergenceError):
+                warnings.simplefilter("ignore", fastrev.ChaosWarning)
+                result = fastrev.meta_grad(model, w0, valid=valid, lr=lr, wrt=("lr",), **setting)
+                ends = [fastrev.train(model, w0, lr=lr * (1 + h), **setting).w for h in (1e-3, -1e-3)]
+                change = np.subtract(*(model.loss_value(w, *valid) for w in ends)) / (2e-3 * lr)
+                norms = result.stats.adjoint_norms
+                errors[norms.max() > CHAOTIC_GROWTH * norms[-1]].append(abs(change / result.grad.lr - 1))
+    figures = {
+        f"{part} of {len(errors[grown])}, growth {side} {CHAOTIC_GROWTH:g}": quantity(errors[grown])
+        for grown, side in ((False, "below"), (True, "above"))
+        for part, quantity in (("median", np.median), ("least", np.min), ("largest", np.max))
+    }
+    return lambda: figures
+
+
+def steps_by_hand(named: bool) -> Turn:
+    """Microseconds of a call of a kernel that makes one step of one parameter."""
+    state, scratch = states.new_state(*np.zeros((2, 1), np.int64)), np.empty(2 * buffer.BLOCK)
+    states.make_room(state.tail, 0, 1000)
+    tables, g, w = sgd.prepare(0.0, 1.0, np.array([0, 1])).tables, np.zeros(1), np.zeros(1)
+    rule, given = (tables, state) if named else (tuple(tables), tuple(state))
+    call = partial(by_hand.make_step, rule, given, g, w, scratch)
+    return lambda: {"": shortest(lambda: 1e3 * elapsed(lambda: [call() for _ in range(1000)]))}
 
 
 # ---- kernels by themselves -----------------------------------------------------------------------------------
@@ -671,6 +722,11 @@ CHOICES = {
     "start": Choice(
         "heads that begin with", "bits for a decay of 1/2",
         {"START": partial(stored_bits, buffer.START), "2**40": partial(stored_bits, 2**40)}, turns=1,
+    ),
+    "chaos": Choice("relative error of a predicted change", "", {"": predictions}, turns=1),
+    "named": Choice(
+        "call with rule and state as tuples", "us",
+        {"plain": partial(steps_by_hand, named=False), "named": partial(steps_by_hand, named=True)},
     ),
     "words": Choice("updates of a parameter by 9/10 to", "", {"": words}, turns=1),
     "check": Choice(
