@@ -2,8 +2,8 @@
 
 Each leaves the state whole: an interrupt comes before such a call or after it, never within.
 
-`rule`, `state` and `adjoint` come as plain tuples, ``tuple(state)``: with named ones a call takes 2.7 us, which it takes
-to recognise them, with plain ones of the same arrays 1.1 (`python -m bench.choices named`).
+`rule`, `state` and `adjoint` come as plain tuples, ``tuple(state)``: with named ones a call takes 2.7 us, most of it to
+recognise them, with plain ones of the same arrays 1.1 (`python -m bench.choices named`).
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ import numpy as np
 from fastrev._engine.types import FloatArray, Ints
 from fastrev.errors import ChaosWarning
 
-# How much the adjoint may grow on its way back.  Of three networks at 40 learning rates each, what a gradient by lr says
-# of a change of lr by 0.1 % is off by 0.002 % in the median below this growth, and by half at most but once; above it is
-# off by 74 % at least, and worth nothing (`python -m bench.choices chaos`)
+# How much the adjoint may grow on its way back.  Of three networks at 40 learning rates each, what a gradient by lr
+# says of a change of lr by 0.1 % is off by 0.002 % in the median below this growth, and by half at most but once; above
+# it is off by 74 % at least, and worth nothing (`python -m bench.choices chaos`)
 CHAOTIC_GROWTH = 1e3
 
 
