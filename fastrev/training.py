@@ -18,7 +18,7 @@ from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.python_walk import PythonWalk
 from fastrev._engine.sgd import SGD
 from fastrev._engine.types import FloatArray, Ints
-from fastrev._engine.walk import Undo, Walk, nbytes
+from fastrev._engine.walk import Undo, Walk, nbytes, norm
 from fastrev.errors import DivergenceError, ReversalError, TrainingInterrupt
 from fastrev.kernels import outcomes
 from fastrev.mlp import MLP
@@ -133,7 +133,7 @@ class Run(Exclusive):
         dw = arguments.parameters("w_bar", w_bar, problem.trained.num_params).copy()
         dv = np.zeros_like(dw) if v_bar is None else arguments.parameters("v_bar", v_bar, dw.size).copy()
         last = done if truncate is None else min(arguments.whole("truncate", truncate, 1), done)
-        size = float(max(np.linalg.norm(dw), np.linalg.norm(dv)))
+        size = max(norm(dw), norm(dv))
         back = self._walk.back(dw, dv, names, done - last)
         compilation.finish(problem.trained.dtype)
         back.compile(self._state)
