@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from fastrev import ArgumentError, ReversalError, ReversibleSGD
+from fastrev.testing import assert_same
 from tests import naive
-from tests.reversal import assert_same
 from tests.test_reversible import sgd_state
 
 Floats = npt.NDArray[np.float64]

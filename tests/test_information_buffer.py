@@ -14,19 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastrev import testing
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.information_buffer import BASE, BLOCK, HIGH, LOW, MAX_DENOMINATOR, START
+from fastrev.testing import assert_same, assert_undone, in_turn
 from tests import naive
-from tests.reversal import assert_same, check_reversible, in_turn
 
 Int64s = npt.NDArray[np.int64]
 Ratio = tuple[int, int]
 
 EDGE_VALUES = [0, -1, 1, 2**52 + 1, 2**53 - 1, -(2**53) - 1, 2**62, -(2**62), 2**62 + 1, 2**63 - 1, -(2**63)]
-EDGE_RATIOS = [
-    (1, 1), (1, 2), (1, 3), (2, 3), (9, 10), (99, 100), (255, 256), (12345, 23456), (1, 32768), (1, 65535), (1, 65536),
-    (3, 65536), (32768, 65535), (65521, 65536), (65534, 65535), (65535, 65536), (65536, 65536),
-]  # fmt: skip
 SIZES = (1, BLOCK - 1, BLOCK, BLOCK + 1, 1100)
 
 
@@ -90,7 +87,7 @@ def check_against_twin(values: Sequence[int], heads: Sequence[int], ratios: Sequ
         assert_twins(kernel, twin)
     assert_same(kernel.state(), KernelBuffer(values, heads).state())
     pairs = [(lambda n=n, d=d: kernel.multiply(n, d), lambda n=n, d=d: kernel.divide(n, d)) for n, d in ratios]
-    check_reversible(*in_turn(pairs), kernel.state)
+    assert_undone(*in_turn(pairs), kernel.state)
 
 
 def edge_ks(n: int, d: int) -> list[int]:
@@ -105,11 +102,7 @@ def edge_heads(n: int, d: int) -> list[int]:
     return sorted({h for h in heads if LOW <= h < HIGH} | {LOW, LOW + 1, HIGH - 1, START})
 
 
-ratios = st.one_of(
-    st.sampled_from(EDGE_RATIOS),
-    st.integers(1, MAX_DENOMINATOR).flatmap(lambda d: st.tuples(st.integers(1, d), st.just(d))),
-    st.integers(2, MAX_DENOMINATOR).map(lambda d: (d - 1, d)),
-)
+ratios = testing.ratios()
 
 
 @st.composite
@@ -194,7 +187,7 @@ def test_ranges_of_parameters(data: st.DataObject, sequence: list[Ratio]) -> Non
     assert_same(kernel.state(), KernelBuffer(values, heads).state())
 
 
-@pytest.mark.parametrize(("n", "d"), EDGE_RATIOS)
+@pytest.mark.parametrize(("n", "d"), testing.EDGE_RATIOS)
 def test_every_edge_of_a_ratio(n: int, d: int) -> None:
     heads, values = edge_heads(n, d), [*EDGE_VALUES, d, -d, d - 1, d + 1, n, 1 - n]
     check_against_twin(values * len(heads), [h for h in heads for _ in values], [(n, d)])
@@ -297,7 +290,7 @@ def test_no_parameters() -> None:
 # ---- a ratio for each element --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "d"), EDGE_RATIOS)
+@pytest.mark.parametrize(("n", "d"), testing.EDGE_RATIOS)
 def test_equal_ratios_are_one_ratio(n: int, d: int) -> None:
     edges, values = edge_heads(n, d), [*EDGE_VALUES, d, -d]
     heads = [h for h in edges for _ in values]

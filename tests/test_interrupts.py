@@ -19,8 +19,8 @@ import pytest
 
 import fastrev
 from fastrev._engine.mlp_objective import MLPObjective
+from fastrev.testing import assert_same
 from tests.cases import digits_like
-from tests.reversal import assert_same
 from tests.test_reversible import array_state, sgd_state
 from tests.test_threads import system_threads, until
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastrev import testing
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels import momentum, outcomes
+from fastrev.testing import assert_same, assert_undone, in_turn
 from tests import naive
-from tests.reversal import assert_same, check_reversible, in_turn
 
 Floats = npt.NDArray[Any]
 Row = tuple[float, int, int]  # lr, n, d of one group
@@ -64,11 +65,7 @@ class KernelSGD:
 
 
 rates = st.one_of(st.sampled_from([0.0, 0.1, 1.0]), st.floats(0.0, 2.0))
-ratios = st.one_of(
-    st.sampled_from([(9, 10), (1, 2), (1, 1), (1, 65536), (65535, 65536)]),
-    st.integers(1, 65536).flatmap(lambda d: st.tuples(st.integers(1, d), st.just(d))),
-)
-rows = st.tuples(rates, ratios).map(lambda row: (row[0], *row[1]))
+rows = st.tuples(rates, testing.ratios()).map(lambda row: (row[0], *row[1]))
 
 
 @settings(deadline=None, max_examples=60)
@@ -123,7 +120,7 @@ def test_any_step_is_undone_even_off_the_grid(size: int, dtype: Any, seed: int, 
         g[rng.random(size) < 0.05] = np.nan
         g[rng.random(size) < 0.05] = -np.inf
         call = (g.astype(dtype), [(lr * 10.0 ** data.draw(st.sampled_from([0, 4, 300])), n, d)])
-        check_reversible(lambda call=call: kernel.step(*call), lambda call=call: kernel.unstep(*call), kernel.state)
+        assert_undone(lambda call=call: kernel.step(*call), lambda call=call: kernel.unstep(*call), kernel.state)
 
 
 @settings(deadline=None, max_examples=50)
@@ -133,7 +130,7 @@ def test_many_steps(size: int, seed: int, sequence: list[Row]) -> None:
     kernel = KernelSGD([naive.to_grid(x) for x in rng.normal(size=size)], [0] * size, [(0, size)])
     calls = [(rng.normal(size=size), [row]) for row in sequence]
     pairs = [(lambda call=call: kernel.step(*call), lambda call=call: kernel.unstep(*call)) for call in calls]
-    check_reversible(*in_turn(pairs), kernel.state)
+    assert_undone(*in_turn(pairs), kernel.state)
 
 
 def test_one_step_by_hand() -> None:

@@ -16,22 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 import fastrev
-from fastrev import ArgumentError, DivergenceError, ReversalError, ReversibleArray, ReversibleSGD
+from fastrev import ArgumentError, DivergenceError, ReversalError, ReversibleArray, ReversibleSGD, testing
+from fastrev.testing import assert_same, assert_undone, in_turn
 from tests import naive
-from tests.reversal import assert_same, check_reversible, in_turn
 
 Floats = npt.NDArray[np.float64]
 
 STEP = 2.0**-52
 LARGEST = float(np.nextafter(2048.0, 0.0))
 
-ratios = st.one_of(
-    st.sampled_from([(1, 1), (1, 2), (9, 10), (99, 100), (1, 65536), (65535, 65536)]),
-    st.integers(1, 65536).flatmap(lambda d: st.tuples(st.integers(1, d), st.just(d))),
-)
-decays = st.one_of(
-    st.sampled_from([1.0, 0.9, 0.5, 2.0**-16, np.nextafter(1.0, 0.0)]), st.floats(2.0**-16, 65535 / 65536)
-)
+ratios, decays = testing.ratios(), testing.decays()
 
 
 def array_state(a: ReversibleArray) -> dict[str, Any]:
@@ -53,15 +47,11 @@ def sgd_state(sgd: ReversibleSGD) -> dict[str, Any]:
 # ---- ReversibleArray: laws -----------------------------------------------------------------------------------
 
 
-def inside(shape: tuple[int, ...], limit: float) -> st.SearchStrategy[Floats]:
-    return arrays(np.float64, shape, elements=st.floats(-limit, limit))
-
-
 @st.composite
 def runs(draw: st.DrawFn) -> tuple[Floats, list[tuple[str, tuple[Any, ...]]]]:
     """Draw an array of any shape, and calls that keep it on the grid."""
     shape = draw(array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5))
-    terms = st.one_of(st.floats(-100.0, 100.0), inside(shape, 100.0))
+    terms = st.one_of(st.floats(-100.0, 100.0), testing.grid_values(shape, 100.0))
     ds = arrays(np.int64, shape, elements=st.integers(1, 65536))
     each = st.one_of(st.tuples(st.just(1), ds), st.tuples(arrays(np.int64, shape, elements=st.integers(1, 9)), ds).map(
         lambda pair: (np.minimum(*pair), pair[1])
@@ -71,7 +61,7 @@ def runs(draw: st.DrawFn) -> tuple[Floats, list[tuple[str, tuple[Any, ...]]]]:
         st.tuples(st.just("add"), st.tuples(terms)),
         st.tuples(st.just("sub"), st.tuples(terms)),
     )
-    return draw(inside(shape, 500.0)), draw(st.lists(call, max_size=12))
+    return draw(testing.grid_values(shape, 500.0)), draw(st.lists(call, max_size=12))
 
 
 @settings(deadline=None, max_examples=100)
@@ -90,7 +80,7 @@ def test_calls_in_the_opposite_order_bring_every_bit_back(
         for name, args in calls
     ]
     start = array_state(a)
-    check_reversible(*in_turn(pairs), lambda: array_state(a))
+    assert_undone(*in_turn(pairs), lambda: array_state(a))
     assert_same(array_state(a), start)
     a.verify()
 
@@ -133,7 +123,7 @@ def largest_on_the_grid(sign: int) -> ReversibleArray:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_mul_is_undone_at_the_ends_of_the_grid(sign: int, n: int, d: int) -> None:
     for a in (ReversibleArray([0.0, sign * LARGEST]), largest_on_the_grid(sign)):
-        check_reversible(lambda: a.mul(n, d), lambda: a.div(n, d), lambda: array_state(a))  # noqa: B023
+        assert_undone(lambda: a.mul(n, d), lambda: a.div(n, d), lambda: array_state(a))  # noqa: B023
 
 
 @settings(deadline=None, max_examples=200)
@@ -141,7 +131,7 @@ def test_mul_is_undone_at_the_ends_of_the_grid(sign: int, n: int, d: int) -> Non
 def test_mul_is_undone_close_to_the_ends_of_the_grid(floats_below: int, ratio: tuple[int, int]) -> None:
     x = 2048.0 - floats_below * 2.0**-42
     a = ReversibleArray([x, -x])
-    check_reversible(lambda: a.mul(*ratio), lambda: a.div(*ratio), lambda: array_state(a))
+    assert_undone(lambda: a.mul(*ratio), lambda: a.div(*ratio), lambda: array_state(a))
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (100,), (7, 3), (1000,)])
@@ -387,10 +377,10 @@ def test_a_damaged_head_is_found_with_the_last_division() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 8), st.data())
 def test_sgd_is_its_naive_twin_and_is_undone(size: int, data: st.DataObject) -> None:
-    w0, v0 = data.draw(inside((size,), 100.0)), data.draw(inside((size,), 100.0))
+    w0, v0 = data.draw(testing.grid_values((size,), 100.0)), data.draw(testing.grid_values((size,), 100.0))
     lrs = st.floats(0.0, 1.0)
     call = st.tuples(
-        inside((size,), 100.0), lrs | arrays(np.float64, size, elements=lrs),
+        testing.grid_values((size,), 100.0), lrs | arrays(np.float64, size, elements=lrs),
         decays | arrays(np.float64, size, elements=decays),
     )  # fmt: skip
     calls = data.draw(st.lists(call, max_size=10))
@@ -409,7 +399,7 @@ def test_sgd_is_its_naive_twin_and_is_undone(size: int, data: st.DataObject) -> 
         sgd.unstep(*call)
     assert_same(sgd_state(sgd), start)
     pairs = [(lambda call=call: sgd.step(*call), lambda call=call: sgd.unstep(*call)) for call in calls]
-    check_reversible(*in_turn(pairs), lambda: sgd_state(sgd))
+    assert_undone(*in_turn(pairs), lambda: sgd_state(sgd))
 
 
 def test_a_whole_training_is_undone_with_the_gradient_function() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrev
+from fastrev import testing
 from fastrev._engine.compiled_walk import CompiledWalkBack as WalkBack
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.sgd import SGD
@@ -25,23 +26,9 @@ from tests.cases import WRT, digits_like, random_case, relative_error
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10**6), single=st.booleans(), whole=st.booleans())
-def test_whole_trainings_reverse_exactly(seed, single, whole):
-    case = random_case(seed, batch=None if whole else 4, dtype=np.float32 if single else np.float64)
-
-    def train():
-        try:
-            return case.train()
-        except fastrev.DivergenceError as error:  # one case in thousands: what it made is as good a run
-            return error.run
-
-    run = train()
-    assert run.stats.exact is None
-    run.rewind()
-    assert run.stats.exact
-    again = train()
-    again.pullback(np.ones(case.model.num_params))
-    assert again.stats.exact
+@given(testing.models(), st.data())
+def test_whole_trainings_reverse_exactly(model, data):
+    testing.assert_reversible(model, model.init(seed=0, scale=0.5), **data.draw(testing.trainings(model)))
 
 
 def test_training_is_sgd_with_momentum():

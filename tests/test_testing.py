@@ -1,0 +1,106 @@
+"""The strategies stay within what is accepted, and the laws find what breaks them."""
+
+from __future__ import annotations
+
+import sys
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastrev
+from fastrev import testing
+from fastrev._engine import arguments, batches, hyperparameters
+from tests.test_house import PACKAGE, run_python
+from tests.test_objective import SETTINGS, W0, Plain, Quadratic
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.data(), st.integers(1, 5), st.integers(1, 4))
+def test_what_is_drawn_is_accepted(data, steps, groups):
+    for name, values in (("lr", None), ("decay", testing.decays())):
+        table = hyperparameters.by_step_and_group(name, data.draw(testing.schedules(steps, groups, values)), groups)
+        assert table.steps in (None, steps)
+        assert (hyperparameters.learning_rates if name == "lr" else hyperparameters.decays)(table)
+    n, d = data.draw(testing.ratios())
+    assert 1 <= n <= d <= 65536
+    arguments.on_grid("x", data.draw(testing.grid_values((3, 2))))
+    rows = data.draw(testing.batches(7, steps, largest=3))
+    assert batches.GivenBatches(rows, 7).steps == steps
+    assert rows.shape[1] <= 3
+
+
+@settings(deadline=None, max_examples=20)
+@given(testing.models(layers=2, units=3), st.data())
+def test_models_are_of_the_size_asked_for(model, data):
+    assert len(model.sizes) <= 3
+    assert max(model.sizes) <= 3
+    training = data.draw(testing.trainings(model, steps=2, examples=3))
+    assert len(training["train"][0]) <= 3
+    fastrev.train(model, model.init(), **training)
+
+
+def test_objectives_are_held_against_the_law():
+    testing.assert_reversible(Quadratic(), W0, **SETTINGS)
+    testing.assert_reversible(Plain(), W0, **(SETTINGS | {"lr": 1e4}))  # refused on its way
+
+
+def test_a_gradient_that_is_no_function_is_found():
+    calls = count()
+    with pytest.raises(AssertionError, match="not equal"):
+        testing.assert_reversible(Quadratic(grad=lambda w, t: w + 1e-9 * next(calls)), W0, **SETTINGS)
+    seen = []
+
+    def second_time_differs(w, t):
+        seen.append(t)
+        return w + (len(seen) > 3 * SETTINGS["steps"])
+
+    with pytest.raises(fastrev.ReversalError, match=r"model.grad\(w, 11\)"):
+        testing.assert_reversible(Quadratic(grad=second_time_differs), W0, **SETTINGS)
+
+
+def test_derivatives_that_do_not_come_again_are_found():
+    calls = count()
+    with pytest.raises(AssertionError):
+        testing.assert_reversible(Quadratic(hvp=lambda w, u, t: u * next(calls)), W0, **SETTINGS)
+
+
+def test_an_undo_that_is_none_is_found():
+    x = {"x": 1.0}
+    testing.assert_undone(lambda: x.update(x=2 * x["x"]), lambda: x.update(x=x["x"] / 2), x.copy)
+    with pytest.raises(AssertionError, match="x"):
+        testing.assert_undone(lambda: x.update(x=x["x"] / 3), lambda: x.update(x=x["x"] * 3.3), x.copy)
+    with pytest.raises(AssertionError, match="y"):
+        testing.assert_undone(lambda: None, lambda: x.update(y=1), x.copy)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "message"),
+    [
+        ({"a": np.float32(1)}, {"a": np.float64(1)}, "a is float32, not float64"),
+        ({"a": np.array([1, 2])}, {"a": np.array([1, 3])}, "a"),
+        ({"a": 1}, {"b": 1}, r"There is \['a'\] where \['b'\] is expected"),
+    ],
+)
+def test_states_that_differ(state, expected, message):
+    with pytest.raises(AssertionError, match=message):
+        testing.assert_same(state, expected)
+    testing.assert_same(expected, expected)
+    testing.assert_same({"a": np.nan}, {"a": np.nan})
+
+
+def test_without_hypothesis_the_extra_is_named():
+    script = """
+import sys
+sys.modules["hypothesis"] = None
+try:
+    import fastrev.testing
+except ImportError as error:
+    print(type(error).__name__, error)
+"""
+    out = run_python(script, PACKAGE.parent)
+    assert "MissingExtraError" in out
+    assert 'pip install "fastrev[hypothesis]"' in out
+    assert sys.modules["hypothesis"] is not None
