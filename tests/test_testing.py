@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import count
 
 import numpy as np
@@ -94,7 +93,11 @@ def test_states_that_differ(state, expected, message):
 def test_without_hypothesis_the_extra_is_named():
     script = """
 import sys
-sys.modules["hypothesis"] = None
+class Without:
+    def find_spec(name, path=None, target=None):
+        if name == "hypothesis":
+            raise ModuleNotFoundError(name=name)
+sys.meta_path.insert(0, Without)
 try:
     import fastrev.testing
 except ImportError as error:
@@ -103,4 +106,3 @@ except ImportError as error:
     out = run_python(script, PACKAGE.parent)
     assert "MissingExtraError" in out
     assert 'pip install "fastrev[hypothesis]"' in out
-    assert sys.modules["hypothesis"] is not None
