@@ -51,6 +51,7 @@ from fastrev.kernels import (
     products,
     rationals,
     reductions,
+    structures,
 )
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.checksums import checksum
@@ -287,6 +288,66 @@ def steps_by_hand(named: bool) -> Turn:
     rule, given = (tables, state) if named else (tuple(tables), tuple(state))
     call = partial(by_hand.make_step, rule, given, g, w, scratch)
     return lambda: {"": shortest(lambda: 1e3 * elapsed(lambda: [call() for _ in range(1000)]))}
+
+
+class Still:
+    """An objective of W2's size whose functions take no time."""
+
+    num_params = 2410
+    g = np.full(num_params, 1e-3)
+
+    def grad(self, w, t):
+        return self.g
+
+    def hvp(self, w, u, t):
+        return self.g
+
+
+def python_loop() -> Turn:
+    """Microseconds a step of a meta-gradient of `Still`, there and back."""
+    model, w0, steps = Still(), np.zeros(Still.num_params), 1000
+
+    def run() -> None:
+        fastrev.meta_grad(model, w0, valid=lambda w: (0.0, model.g), lr=1e-3, decay=0.9, steps=steps)
+
+    run()
+    return lambda: {"": 1e6 * elapsed(run) / steps}
+
+
+@numba.njit(error_model="numpy")
+def there_and_back(rule, state, adjoint, g, w, v, u, scratch, steps):
+    """The same arithmetic in one compiled loop."""
+    for t in range(steps):
+        fixed_point.grid_to_floats(state.w, w)
+        momentum.step(rule, state, g, t, scratch)
+    v_plus_g = np.empty_like(g)
+    for t in range(steps - 1, -1, -1):
+        momentum.record_before(state, v)
+        momentum.undo_position(rule, state, t)
+        fixed_point.grid_to_floats(state.w, w)
+        v_plus_g[:] = g
+        momentum.undo_velocity(rule, state, v_plus_g, t, scratch)
+        momentum.record_after(state, v_plus_g)
+        momentum.pull_position(rule, v, adjoint, t, u)
+        momentum.pull_velocity(rule, v_plus_g, adjoint, t, g)
+
+
+def compiled_loop() -> Turn:
+    """Microseconds a step of it."""
+    size, steps, g = Still.num_params, 1000, Still.g
+    rule = sgd.prepare(1e-3, 0.9, np.array([0, size]))
+    w, v, u = np.empty((3, size))
+
+    def run() -> float:
+        state = states.new_state(*np.zeros((2, size), np.int64))
+        states.make_room(state.tail, 0, size * steps // 50)
+        adjoint = structures.Adjoint(g.copy(), g.copy(), rule.new_adjoint(), None, np.empty(1), steps)
+        return elapsed(
+            lambda: there_and_back(rule.tables, state, adjoint, g, w, v, u, np.empty(2 * buffer.BLOCK), steps)
+        )
+
+    run()
+    return lambda: {"": 1e6 * run() / steps}
 
 
 # ---- kernels by themselves -----------------------------------------------------------------------------------
@@ -724,6 +785,10 @@ CHOICES = {
         {"START": partial(stored_bits, buffer.START), "2**40": partial(stored_bits, 2**40)}, turns=1,
     ),
     "chaos": Choice("relative error of a predicted change", "", {"": predictions}, turns=1),
+    "objective": Choice(
+        "a step of an objective that takes no time, 2410 parameters, there and back", "us",
+        {"in Python": python_loop, "the same kernels in one compiled loop": compiled_loop},
+    ),
     "named": Choice(
         "call with rule and state as tuples", "us",
         {"plain": partial(steps_by_hand, named=False), "named": partial(steps_by_hand, named=True)},

@@ -232,7 +232,7 @@ class ReversibleSGD(Exclusive):
         except BaseException:
             by_hand.make_step(tables, state, gradient, v, self._scratch)
             raise
-        by_hand.pull_velocity(tables, state, v_plus_g, adjoint, hu)
+        by_hand.pull_velocity(tables, self.steps, v_plus_g, adjoint, hu)
         return StepPullback(dw, dv, w=w, u=u, **rule.gradients(derivatives))
 
     @exclusive

@@ -24,6 +24,8 @@ def make_step(rule, state, g, w, scratch):
     Returns why it was refused, if it was, the first parameter at fault, and the checksum of g.
     """
     state = State(*state)
+    if state.tail.size - state.cursor[1] < buffer.WORDS_PER_STEP * state.w.size:
+        return outcomes.TAIL_FULL, ZERO, ZERO
     running = state.cursor[2]
     reason, parameter = momentum.step(Momentum(*rule), state, g, state.cursor[0], scratch)
     grid_to_floats(state.w, w)
@@ -74,10 +76,9 @@ def _undo_step(rule, state, before, g, made, scratch):
 
 
 @kernel
-def pull_velocity(rule, state, v_plus_g, adjoint, hu):
-    """The adjoint pulled back through the rest of the step that was undone last."""
-    state, adjoint = State(*state), _adjoint(adjoint)
-    t = state.cursor[0]
+def pull_velocity(rule, t, v_plus_g, adjoint, hu):
+    """The adjoint pulled back through the rest of step t, the one that was undone last."""
+    adjoint = _adjoint(adjoint)
     momentum.pull_velocity(Momentum(*rule), v_plus_g, adjoint, t, hu)
     adjoint_kernels.trace(adjoint, t)
 

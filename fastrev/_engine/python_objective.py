@@ -13,6 +13,8 @@ from fastrev._engine.state import checksum
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.errors import ArgumentError
 
+_FLOAT64 = np.dtype(np.float64)
+
 
 class PythonObjective:
     """A `fastrev.Objective` that was checked.
@@ -133,7 +135,7 @@ class PythonObjective:
         return self._thetas(what + "[1]", t, both[1])
 
     def _vector(self, what: str, t: int, value: Any, out: FloatArray) -> None:
-        if not (isinstance(value, np.ndarray) and value.dtype == np.float64 and value.shape == out.shape):
+        if type(value) is not np.ndarray or value.dtype != _FLOAT64 or value.shape != out.shape:
             value = _real(what, t, value)
             if value.shape != out.shape:
                 raise _fault(what, t, f"shape {out.shape}, one number per parameter", f"shape {value.shape}")
