@@ -1,0 +1,27 @@
+"""Code in the pages that is not a doctest, since it needs what the test extra leaves out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = [
+    block
+    for page in (ROOT / "docs").glob("*.md")
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    if ">>>" not in block
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_scripts_of_the_pages_run(block, capsys):
+    pytest.importorskip("torch")
+    exec(compile(block, "page", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_there_are_some():
+    assert BLOCKS
