@@ -44,15 +44,18 @@ def meta_grad(
 
     Parameters
     ----------
-    model : MLP
+    model : MLP or Objective
+        An Objective has data and penalties of its own: `train`, `batch_size`, `seed`, `batches`, `l2` and
+        `example_weights` are left out then.
     w0 : (P,) array_like
         Initial weights, magnitudes below 2048; rounded to multiples of 2**-52, to which a reversal returns.
     train : pair (X, Y)
         Training inputs (N, D) and targets: (N, K), or (N,) int classes for cross_entropy.  Arrays of the model's dtype
         are not copied; one that changes in place during the call is a `ReversalError`.
-    valid : pair (X, Y)
+    valid : pair (X, Y), or function
         Validation examples, of any number.  They may be the training examples; the gradients by `x` and `y` are then
-        still those of training alone.
+        still those of training alone.  Or a function from the final weights (P,) to a pair of loss and gradient (P,),
+        which an Objective needs.
     lr : float or (T,), (T, 1), (1, G), (T, G) array_like
         Learning rates, not negative: of all, per step, per parameter group, or both.
     decay : float or array_like, as lr
@@ -70,8 +73,13 @@ def meta_grad(
         Initial velocity; default zero.
     example_weights : (N,) array_like, optional
         Weights of the training examples; default one.
-    wrt : tuple of str
-        What to differentiate by: names among "lr", "decay", "w0", "v0", "l2", "x", "y", "example_weights".
+    wrt : tuple of str, optional
+        What to differentiate by: names among "lr", "decay", "w0", "v0", and of an MLP "l2", "x", "y",
+        "example_weights", of an Objective "theta", all of its own hyperparameters.  Default: all but the last three of
+        an MLP.
+    truncate : int, optional
+        Differentiate through the last K steps only, as if all before had been fixed: derivatives by what came before,
+        `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
     progress : bool
         Show a progress bar (needs tqdm).
 
@@ -90,6 +98,11 @@ def meta_grad(
         If the reversal does not arrive at the start of the run bit for bit.
     TrainingInterrupt
         On Ctrl-C while training, with the run so far.
+
+    Warns
+    -----
+    ChaosWarning
+        If the derivatives exploded on their way back: training is chaotic there, and they are noise.
 
     Notes
     -----
