@@ -62,7 +62,7 @@ class PythonWalk:
             states.make_room(state.tail, int(state.cursor[1]), size)
             self.trained.gradient(w, t, g)
             w = np.empty(size)  # to be given away
-            reason, parameter, self._made[t] = kernels.make_step(rule, plain, g, w, self._scratch)
+            reason, parameter = kernels.make_step(rule, plain, g, w, self._made, self._scratch)
             if reason != outcomes.FINE:
                 return reason, parameter
         return outcomes.FINE, 0
