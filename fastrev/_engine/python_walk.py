@@ -79,19 +79,19 @@ class PythonWalk:
                 break
         return reason
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int) -> PythonWalkBack:
-        """A walk back that differentiates down to the step `until`, and owns the derivatives by the end."""
-        return PythonWalkBack(self, w_bar, v_bar, wrt, until)
+    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> PythonWalkBack:
+        """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
+        return PythonWalkBack(self, w_bar, v_bar, wrt, through)
 
 
 class PythonWalkBack:
     """Steps undone, and the adjoint pulled back through each of them at once."""
 
     def __init__(
-        self, walk: PythonWalk, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int
+        self, walk: PythonWalk, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range
     ) -> None:
-        self._walk, self._until = walk, until
-        self._trace = Trace(walk.steps, w_bar, until)
+        self._walk, self._until = walk, through.start
+        self._trace = Trace(through, w_bar)
         self._adjoint = w_bar, v_bar, tuple(walk.rule.new_adjoint()), self._trace.norms, self._trace.every
         self._sums = walk.trained.new_sums(wrt)
         self._v, self._hu = np.empty((2, w_bar.size))
@@ -114,8 +114,8 @@ class PythonWalkBack:
         """Undo steps until `stop` are done, of which those from `until` on are differentiated."""
         walk, adjoint, v = self._walk, self._adjoint, self._v
         g, before, rule, plain = walk._g, walk._before, walk._rule, tuple(state)
+        w, u = np.empty((2, g.size))
         for t in range(int(state.cursor[0]) - 1, max(stop, self._until) - 1, -1):
-            w, u = np.empty(g.size), np.empty(g.size)  # to be given away
             kernels.position_before_step(rule, plain, before, w)
             walk.trained.gradient(w.copy(), t, g)
             reason: int = kernels.undo_step_and_pull(
@@ -166,4 +166,4 @@ def _undo_all(walk: PythonWalk, state: State) -> None:
 
 
 def _pull_all(walk: PythonWalk, state: State) -> None:
-    walk.back(np.zeros(1), np.zeros(1), (), 0).undo(state, 0)
+    walk.back(np.zeros(1), np.zeros(1), (), range(1)).undo(state, 0)

@@ -37,8 +37,8 @@ class Walk(Protocol):
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int) -> WalkBack:
-        """A walk back that differentiates down to the step `until`, and owns the derivatives by the end."""
+    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
+        """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
 
 
 class WalkBack(Protocol):
@@ -64,16 +64,16 @@ class WalkBack(Protocol):
 class Trace:
     """The adjoint's norms along the way: before the steps 0, every, 2 every, ..., and at the end."""
 
-    def __init__(self, steps: int, w_bar: FloatArray, until: int) -> None:
-        self.every = -(-steps // _NORMS)
-        self.norms = np.full(-(-steps // self.every), np.nan)
-        self._steps, self._until, self._last = steps, until, norm(w_bar)
+    def __init__(self, through: range, w_bar: FloatArray) -> None:
+        self.every = max(-(-through.stop // _NORMS), 1)
+        self.norms = np.full(-(-through.stop // self.every), np.nan)
+        self._through, self._last = through, norm(w_bar)
 
     def read(self) -> tuple[FloatArray, AnyArray]:
         """The norms and their steps, where the adjoint came by."""
         at = np.arange(self.norms.size) * self.every
-        passed = at >= self._until
-        return np.append(self.norms[passed], self._last), np.append(at[passed], self._steps)
+        passed = at >= self._through.start
+        return np.append(self.norms[passed], self._last), np.append(at[passed], self._through.stop)
 
 
 def gradients_by_the_start(w: FloatArray, v: FloatArray, until: int) -> dict[str, FloatArray]:
