@@ -286,7 +286,7 @@ def steps_by_hand(named: bool) -> Turn:
     states.make_room(state.tail, 0, 1000)
     tables, g, w = sgd.prepare(0.0, 1.0, np.array([0, 1])).tables, np.zeros(1), np.zeros(1)
     rule, given = (tables, state) if named else (tuple(tables), tuple(state))
-    call = partial(by_hand.make_step, rule, given, g, w, scratch)
+    call = partial(by_hand.make_step, rule, given, g, w, np.empty(1, np.int64), scratch)
     return lambda: {"": shortest(lambda: 1e3 * elapsed(lambda: [call() for _ in range(1000)]))}
 
 
@@ -341,7 +341,7 @@ def compiled_loop() -> Turn:
     def run() -> float:
         state = states.new_state(*np.zeros((2, size), np.int64))
         states.make_room(state.tail, 0, size * steps // 50)
-        adjoint = structures.Adjoint(g.copy(), g.copy(), rule.new_adjoint(), None, np.empty(1), steps)
+        adjoint = structures.Adjoint(g.copy(), g.copy(), rule.new_adjoint(), None, np.empty(1), 0, steps)
         return elapsed(
             lambda: there_and_back(rule.tables, state, adjoint, g, w, v, u, np.empty(2 * buffer.BLOCK), steps)
         )

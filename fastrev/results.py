@@ -32,7 +32,7 @@ class Stats:
         Euclidean norms of the derivative of the loss by the weights along the run, which a pullback wrote down: of at
         most some thousand steps, at even distances, and of the end.
     adjoint_steps : (S,) int64 ndarray or None
-        Before which steps these were: 0, ..., T.
+        Before which steps these were: from the first that was differentiated, 0 unless truncated, to T.
     """
 
     steps: int

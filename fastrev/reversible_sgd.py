@@ -68,7 +68,7 @@ class ReversibleSGD(Exclusive):
         self._start = states.checksum(self._state.w, self._state.v)
         self._made = np.empty((0, 6), np.int64)  # of each step not undone: record of lr and decay, gradient's checksum
         self._last: SGD | None = None  # what the last call was made with
-        self._scratch = np.empty(2 * buffer.BLOCK)
+        self._scratch, self._unread = np.empty(2 * buffer.BLOCK), np.empty(1, np.int64)
 
     @property
     def w(self) -> FloatArray:
@@ -117,7 +117,7 @@ class ReversibleSGD(Exclusive):
         states.make_row(self._made, self.steps)
         # which counts once the step is made
         self._made[self.steps] = *rule.record(), *states.checksum(gradient)
-        reason, p, _ = by_hand.make_step(tuple(rule.tables), tuple(state), gradient, w, self._scratch)
+        reason, p = by_hand.make_step(tuple(rule.tables), tuple(state), gradient, w, self._unread, self._scratch)
         if reason != outcomes.FINE:
             rate = f"lr[{p}] = {rule.lr.values[p]:g}" if rule.lr.shape else f"lr = {rule.lr.values.item():g}"
             raise DivergenceError(
@@ -224,13 +224,20 @@ class ReversibleSGD(Exclusive):
         dv = np.zeros(size) if v_bar is None else arguments.parameters("v_bar", v_bar, size).copy()
         rule, before, w, gradient, made = self._of_last_step(g, lr, decay)
         tables, derivatives = tuple(rule.tables), rule.new_adjoint()
-        adjoint = dw, dv, tuple(derivatives), np.zeros(1), self.steps
+        adjoint = (
+            dw,
+            dv,
+            tuple(derivatives),
+            np.zeros(1),
+            0,
+            self.steps,
+        )  # of all norms only that before step 0 is written
         v, u, v_plus_g = np.empty(size), np.empty(size), gradient.copy()
         self._undone(by_hand.undo_step_and_pull(tables, state, before, v_plus_g, made, v, adjoint, u, self._scratch))
         try:
             hu = arguments.parameters("hvp", hvp(w.copy(), u.copy()), size)
         except BaseException:
-            by_hand.make_step(tables, state, gradient, v, self._scratch)
+            by_hand.make_step(tables, state, gradient, v, self._unread, self._scratch)
             raise
         by_hand.pull_velocity(tables, self.steps, v_plus_g, adjoint, hu)
         return StepPullback(dw, dv, w=w, u=u, **rule.gradients(derivatives))

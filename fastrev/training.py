@@ -134,7 +134,7 @@ class Run(Exclusive):
         dv = np.zeros_like(dw) if v_bar is None else arguments.parameters("v_bar", v_bar, dw.size).copy()
         last = done if truncate is None else min(arguments.whole("truncate", truncate, 1), done)
         size = max(norm(dw), norm(dv))
-        back = self._walk.back(dw, dv, names, done - last)
+        back = self._walk.back(dw, dv, names, range(done - last, done))
         compilation.finish(problem.trained.dtype)
         back.compile(self._state)
         back.through(self._state, lambda undo: self._take_back(undo, progress, back.nbytes))

@@ -54,5 +54,6 @@ def pull(objective, rule, record, work, tangents, adjoint, done, stop):
 @inlined
 def trace(adjoint, t):
     """Write down the norm of the derivative by the weights before step t, if it is one of those to be written down."""
-    if t % adjoint.every == 0:
-        adjoint.norms[t // adjoint.every] = np.sqrt(dot(adjoint.w, adjoint.w, 0, adjoint.w.size))
+    after = t - adjoint.first
+    if after % adjoint.every == 0:
+        adjoint.norms[after // adjoint.every] = np.sqrt(dot(adjoint.w, adjoint.w, 0, adjoint.w.size))

@@ -18,18 +18,22 @@ from .structures import Adjoint, Momentum, MomentumAdjoint, State
 
 
 @kernel
-def make_step(rule, state, g, w, scratch):
+def make_step(rule, state, g, w, made, scratch):
     """Make a step, and leave the weights that it ends with in w (P,) float64.
 
-    Returns why it was refused, if it was, the first parameter at fault, and the checksum of g.
+    The checksum of g goes to its step's place in `made` (T,), or (1,) where nobody asks for it: here, since an
+    interrupt can come between the end of this call and whatever is done with what it returns.
+
+    Returns why it was refused, if it was, and the first parameter at fault.
     """
     state = State(*state)
     if state.tail.size - state.cursor[1] < buffer.WORDS_PER_STEP * state.w.size:
-        return outcomes.TAIL_FULL, ZERO, ZERO
-    running = state.cursor[2]
-    reason, parameter = momentum.step(Momentum(*rule), state, g, state.cursor[0], scratch)
+        return outcomes.TAIL_FULL, ZERO
+    t, _, running = state.cursor
+    reason, parameter = momentum.step(Momentum(*rule), state, g, t, scratch)
+    made[min(t, made.size - 1)] = checksums.appended(running, state.cursor[2])
     grid_to_floats(state.w, w)
-    return reason, parameter, checksums.appended(running, state.cursor[2])
+    return reason, parameter
 
 
 @kernel
@@ -85,8 +89,8 @@ def pull_velocity(rule, t, v_plus_g, adjoint, hu):
 
 @inlined
 def _adjoint(plain):
-    w, v, rule, norms, every = plain
-    return Adjoint(w, v, MomentumAdjoint(*rule), None, norms, every)
+    w, v, rule, norms, first, every = plain
+    return Adjoint(w, v, MomentumAdjoint(*rule), None, norms, first, every)
 
 
 @kernel

@@ -111,7 +111,8 @@ class Adjoint(NamedTuple):
     v: Float64s  # (P,)
     rule: MomentumAdjoint
     objective: ObjectiveAdjoint | None  # None: what is trained is not the kernels' business
-    norms: Float64s  # (S,): the Euclidean norm of w as it was before the steps 0, every, 2 every, ...
+    norms: Float64s  # (S,): the Euclidean norm of w as it was before the steps first, first + every, ...
+    first: int  # the adjoint comes down to
     every: int
 
 

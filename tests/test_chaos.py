@@ -9,6 +9,8 @@ import pytest
 
 import fastrev
 from fastrev._engine import chaos
+from fastrev._engine import state as states
+from fastrev.training import Run
 from tests.cases import WRT, digits_like, relative_error
 from tests.test_objective import SETTINGS, W0, Quadratic, T, valid
 
@@ -95,6 +97,34 @@ def test_norms_of_a_long_run_are_thinned(steps):
     assert at.size == run.stats.adjoint_norms.size <= 1025
     assert len(set(np.diff(at[:-1]).tolist())) <= 1
     assert np.isfinite(run.stats.adjoint_norms).all()
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("made", [1, 5])
+def test_a_run_that_ended_early_has_the_norms_of_its_steps(kind, made):
+    train, _ = problems()[kind]
+    expected = train(None, None, 0, made)
+    run = train(None, None, 0)
+    run.rewind()
+    run = Run(run._problem)
+    while run.stats.steps < made:
+        states.make_room(run._state.tail, int(run._state.cursor[1]), run.w.size)
+        run._walk.make(run._state, made)
+    w_bar = run.w
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.pullback(w_bar)
+    expected.pullback(w_bar)
+    np.testing.assert_array_equal(run.stats.adjoint_norms, expected.stats.adjoint_norms)
+    assert run.stats.adjoint_steps.tolist() == list(range(made + 1))
+
+
+def test_a_run_without_a_step_has_a_norm():
+    with pytest.raises(fastrev.DivergenceError) as error:
+        fastrev.train(Quadratic(grad=lambda w, t: np.full(5, np.inf)), W0, **SETTINGS)
+    run = error.value.run
+    np.testing.assert_array_equal(run.pullback(2 * W0).w0, 2 * W0)
+    assert run.stats.adjoint_steps.tolist() == [0]
 
 
 def chaotic(steps=200, **changes):

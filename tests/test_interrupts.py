@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,29 +20,36 @@ import pytest
 import fastrev
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev.testing import assert_same
+from fastrev.training import make_all_steps, start
 from tests.cases import digits_like
 from tests.test_reversible import array_state, sgd_state
 from tests.test_threads import system_threads, until
 
 PACKAGE = str(Path(fastrev.__file__).parent)
+# of the arguments that `train` has defaults for, those of an objective's run
+ABSENT = dict.fromkeys(("train", "batch_size", "batches", "v0", "example_weights")) | {"seed": 0, "l2": 0.0}
 
 
 class Injected(BaseException):
     """Raised where a KeyboardInterrupt could be."""
 
 
-def inject(action: Callable[[], object], line: int) -> str | None:
-    """Run an action, and raise at the line-th line of fastrev that it comes to.  Returns where, if it came so far."""
+def inject(action: Callable[[], object], moment: int, kind: str = "line", within: str = PACKAGE) -> str | None:
+    """Run an action, and raise at the moment-th line of fastrev that it comes to.  Returns where, if it came so far.
+
+    Of kind "opcode" a moment is finer: a signal can come between a call and what is done with its result.
+    """
     count = 0
     where = None
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal count, where
-        if not frame.f_code.co_filename.startswith(PACKAGE):
+        if not frame.f_code.co_filename.startswith(within):
             return None
-        if event == "line":
+        frame.f_trace_opcodes = kind == "opcode"
+        if event == kind:
             count += 1
-            if count == line:
+            if count == moment:
                 where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
                 raise Injected
         return trace
@@ -60,11 +67,16 @@ def inject(action: Callable[[], object], line: int) -> str | None:
 
 def at_every_line(make: Callable[[], Callable[[], object]]) -> Iterator[str]:
     """Interrupt what `make` makes at its first line, at its second, ..., and yield after each."""
-    line = 1
-    while (where := inject(make(), line)) is not None:
+    yield from at_every_moment(make)
+
+
+def at_every_moment(make: Callable[[], Callable[[], object]], *how: str) -> Iterator[str]:
+    """The same, with moments that `how` describes."""
+    moment = 1
+    while (where := inject(make(), moment, *how)) is not None:
         yield where
-        line += 1
-    assert line > 5
+        moment += 1
+    assert moment > 5
 
 
 def cores() -> set[int]:
@@ -114,6 +126,28 @@ def test_a_meta_gradient_interrupted_at_any_line(per_run, assert_no_companion):
             assert cores() == before, where
             assert_no_companion(where)
     assert np.array_equal(case.meta_grad().grad.w0, expected.grad.w0)
+
+
+@pytest.mark.parametrize("way", ["there", "back", "rewind"])
+def test_a_run_of_an_objective_interrupted_at_any_opcode(way):
+    """Also between the kernel that makes a step and whatever follows it."""
+    model = SimpleNamespace(num_params=2, grad=lambda w, t: w + t, hvp=lambda w, u, t: u)
+    settings = {"w0": [1.0, -2.0], "lr": 0.1, "decay": 0.9, "steps": 3}
+    runs: list[fastrev.Run] = []
+
+    def make() -> Callable[[], object]:
+        runs.append(fastrev.train(model, **settings) if way != "there" else start(model, **ABSENT | settings))
+        if way == "there":
+            return lambda: make_all_steps(runs[-1], False)
+        return runs[-1].rewind if way == "rewind" else lambda: runs[-1].pullback([1.0, 1.0])
+
+    make()()
+    for where in at_every_moment(make, "opcode", str(Path(PACKAGE) / "_engine" / "python_walk.py")):
+        run = runs[-1]
+        if not run.stats.exact:
+            run.rewind()
+        assert run.stats.exact, where
+    assert len(runs) > 100
 
 
 def test_an_array_interrupted_at_any_line():

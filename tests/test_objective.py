@@ -248,6 +248,37 @@ def test_hyperparameters_that_change_in_place_are_named():
         run.pullback(run.w)
 
 
+class Unreadable:
+    """As a tensor of a framework that does not hand it over."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("not mine to give.")
+
+
+@pytest.mark.parametrize("rewind", [False, True])
+@pytest.mark.parametrize("theta", [None, {}, {"shift": 0.3}, {"scale": np.ones(5), "shift": 0.3}])
+def test_hyperparameters_that_are_gone_are_named(theta, rewind):
+    frozen = Quadratic(grad=lambda w, t: w, hvp=lambda w, u, t: u)
+    run = fastrev.train(frozen, W0, **SETTINGS)
+    frozen.theta = theta
+    with pytest.raises(fastrev.ReversalError, match=r"'model.theta\['scale'\]' .*changed in place"):
+        run.rewind() if rewind else run.pullback(run.w, wrt=("lr",))
+
+
+def test_groups_may_be_counted_from_the_end():
+    lr = np.array([[0.1, 0.2]])
+    expected = meta_grad(Quadratic(), lr=lr).grad.lr
+    groups = {"a": slice(None, -3), "b": slice(np.int64(-3), None, 1)}
+    np.testing.assert_array_equal(meta_grad(Quadratic(groups=groups), lr=lr).grad.lr, expected)
+
+
+def test_names_of_hyperparameters_may_hold_anything():
+    model = Quadratic(theta={"a{b}": np.ones(2)}, grad=lambda w, t: w, hvp=lambda w, u, t: u)
+    model.cross = lambda w, u, t: {"a{b}": 0.0}
+    with pytest.raises(fastrev.ArgumentError, match=r"cross\(w, u, 11\)\['a{b}'\] must return shape \(2,\)"):
+        meta_grad(model)
+
+
 class TrippedError(Exception):
     pass
 
@@ -339,6 +370,12 @@ def test_divergence_names_step_and_group():
         ({"groups": {"a": slice(0, 5, 2)}}, "follow each other"),
         ({"groups": {"a": slice(0, 0), "b": slice(0, 5)}}, "none empty"),
         ({"groups": {"a": 5}}, "follow each other"),
+        ({"groups": {"a": slice(0, -1)}}, "must hold all 5 parameters, not the first 4 only"),
+        ({"groups": {"a": slice(0, 4), "b": slice(-2, None)}}, r"follow each other.*'b': slice\(-2, None, None\)"),
+        ({"groups": {"a": slice(0, 6)}}, r"follow each other.*'a': slice\(0, 6, None\)"),
+        ({"groups": {"a": slice(0.0, 5.0)}}, "follow each other"),
+        ({"groups": {"a": slice(0, 5, 0)}}, "follow each other"),
+        ({"theta": {"a": np.ma.array([1.0, 2.0], mask=[0, 1])}}, r"'model.theta\['a'\]' .* not a masked array"),
         ({"theta": [1.0]}, r"'model.theta' must map names to arrays, not a list"),
         ({"theta": {"a": "b"}}, r"'model.theta\['a'\]' must be an array of real numbers"),
         ({"theta": {"a": np.nan}}, r"'model.theta\['a'\]' must be finite"),
@@ -371,6 +408,13 @@ def test_missing_derivatives_are_named_before_anything_is_computed():
         ({"grad": lambda w, t: w * 1j}, "not one of dtype complex128"),
         ({"grad": lambda w, t: [w, [1.0]]}, r"model.grad\(w, 0\) must return an array of real numbers"),
         ({"grad": lambda w, t: 1.0}, r"shape \(5,\).*not shape \(\)"),
+        ({"grad": lambda w, t: np.ma.array(w, mask=w > 0)}, r"model.grad\(w, 0\) .* not a masked array with masked"),
+        ({"grad": lambda w, t: Unreadable()}, r"model.grad\(w, 0\) .* not a Unreadable: not mine to give\."),
+        ({"hvp": lambda w, u, t: np.where(t == 3, np.nan, u)}, r"model.hvp\(w, u, 3\) must return finite numbers"),
+        (
+            {"cross": lambda w, u, t: {"scale": u, "shift": np.inf if t == 3 else 0.0}},
+            r"model.cross\(w, u, 3\)\['shift'\] must return finite numbers",
+        ),
         ({"hvp": lambda w, u, t: u[:, None]}, r"model.hvp\(w, u, 11\) must return shape \(5,\).*not shape \(5, 1\)"),
         ({"cross": lambda w, u, t: 0}, r"model.cross\(w, u, 11\) must return a dict with 'scale', 'shift', not int"),
         ({"cross": lambda w, u, t: {"scale": u}}, "a dict with 'scale', 'shift', not 'scale'"),
@@ -402,6 +446,9 @@ def test_data_are_the_objectives_own_business(changes):
         (lambda w: (w, w), r"valid\(w\)\[0\] must be a number"),
         (lambda w: (1.0, w[1:]), r"valid\(w\)\[1\] must be the gradient.*\(5,\), not of shape \(4,\)"),
         (lambda w: (1.0, None), r"valid\(w\)\[1\].*dtype object"),
+        (lambda w: (1.0, [1.0, [2.0]]), r"valid\(w\)\[1\].* not a ragged sequence"),
+        (lambda w: (Unreadable(), w), r"valid\(w\)\[0\].* not a Unreadable: not mine to give\."),
+        (lambda w: (1.0, np.ma.array(w, mask=w > 0)), r"valid\(w\)\[1\].* not a masked array"),
     ],
 )
 def test_a_validation_at_fault(function, message):

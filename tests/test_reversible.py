@@ -175,6 +175,8 @@ def test_non_contiguous_arrays_are_taken() -> None:
 RATIO_FAULTS = [
     ((11, 10), "Argument 'n' must be at most d = 10, not 11. A growing ratio has no stored digits to take"),
     ((1, 65537), "Argument 'd' must be at most 65536, not 65537."),
+    ((1, 2**70), "Argument 'd' must be below 2**63, not 1180591620717411303424."),
+    ((np.ma.array([1, 2], mask=[0, 1]), 3), "Argument 'n' must be an array of numbers, not a masked array"),
     ((0, 10), "Argument 'n' must be at least 1, not 0."),
     ((-1, 10), "Argument 'n' must be at least 1, not -1."),
     ((1, 0), "Argument 'd' must be at least 1, not 0."),

@@ -24,12 +24,26 @@ def reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
+def plain(value: object) -> npt.NDArray[Any]:
+    """An array of whatever it is, or a ValueError that says what came."""
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError("a masked array with masked elements, which stand for no number: fill them in with .filled()")
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:  # of a framework that does not hand it over
+        if isinstance(value, list | tuple) and isinstance(error, ValueError):
+            raise ValueError("a ragged sequence") from None
+        raise ValueError(f"a {type(value).__name__}: {str(error).rstrip('.')}") from None
+
+
 def as_array(name: str, value: object) -> npt.NDArray[Any]:
     """An array of whatever it is."""
     try:
-        return np.asarray(value)
-    except ValueError:  # ragged nested sequences
-        raise fault(name, "be a rectangular array", "a ragged sequence", "Pass rows of equal length.") from None
+        return plain(value)
+    except ValueError as error:
+        if isinstance(value, list | tuple):
+            raise fault(name, "be a rectangular array", str(error), "Pass rows of equal length.") from None
+        raise fault(name, "be an array of numbers", str(error)) from None
 
 
 def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64, *, own: bool = False) -> npt.NDArray[Any]:
@@ -101,7 +115,10 @@ def whole_array(name: str, value: object, shape: tuple[int, ...]) -> npt.NDArray
     """Integers of the given shape, or one for all of it."""
     array = as_array(name, value)
     if array.ndim == 0:
-        return np.array(whole(name, value, 1))
+        number = whole(name, value, 1)
+        if number >= 2**63:
+            raise fault(name, "be below 2**63", f"{number}")
+        return np.array(number)
     if array.dtype.kind not in "iu":
         raise fault(name, "be whole numbers", f"an array of dtype {array.dtype}", "Convert it with .astype(np.int64).")
     if array.shape != shape:

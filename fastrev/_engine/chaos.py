@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import warnings
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def guard(norms: FloatArray, at: Ints, reference: float) -> None:
 
 def _warn(message: str) -> None:
     """From the line that called the library."""
-    package, level, frame = str(Path(__file__).parents[1]), 1, inspect.currentframe()
+    package, level, frame = str(Path(__file__).parents[1]) + os.sep, 1, inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(package):
         frame, level = frame.f_back, level + 1
     warnings.warn(message, ChaosWarning, stacklevel=level)

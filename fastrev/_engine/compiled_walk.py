@@ -70,9 +70,9 @@ class CompiledWalk:
         reason: int = kernels.undo(chunk, self.rule.tables, state, self._record, self._work, stop)
         return reason
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int) -> CompiledWalkBack:
-        """A walk back that differentiates down to the step `until`, and owns the derivatives by the end."""
-        return CompiledWalkBack(self, w_bar, v_bar, wrt, until, one_thread=one_thread())
+    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> CompiledWalkBack:
+        """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
+        return CompiledWalkBack(self, w_bar, v_bar, wrt, through, one_thread=one_thread())
 
 
 class CompiledWalkBack:
@@ -84,18 +84,16 @@ class CompiledWalkBack:
         w_bar: FloatArray,
         v_bar: FloatArray,
         wrt: tuple[str, ...],
-        until: int = 0,
+        through: range = range(1),
         *,
         one_thread: bool,
     ) -> None:
         trained, rule = walk.trained, walk.rule
         model, examples, inputs = trained.model, trained.batches.size, "x" in wrt
-        self._walk, self._until = walk, until
-        self._trace = Trace(walk.steps, w_bar, until)
+        self._walk, self._until = walk, through.start
+        self._trace = Trace(through, w_bar)
         self._derivatives = trained.new_adjoint(wrt)
-        self.adjoint = Adjoint(
-            w_bar, v_bar, rule.new_adjoint(), self._derivatives, self._trace.norms, self._trace.every
-        )
+        self.adjoint = Adjoint(w_bar, v_bar, rule.new_adjoint(), self._derivatives, *self._trace.tables)
         self._tangents = workspace.tangents_for(model, examples, inputs)
         self._work = workspace.workspace_for(model, _gathered(trained), inputs)
         if one_thread:

@@ -32,7 +32,7 @@ class Problem:
     def changed(self) -> list[str]:
         """The arguments that are no longer what they were when they were checked."""
         found = self.trained.fingerprint() | self.rule.fingerprint()
-        return [name for name, value in self.checksums.items() if found[name] != value]
+        return [name for name, value in self.checksums.items() if found.get(name) != value]
 
     def values(self) -> dict[str, FloatArray]:
         """All that there is to differentiate by, as the exact arithmetic takes it."""

@@ -12,6 +12,7 @@ from fastrev._engine import arguments
 from fastrev._engine.state import checksum
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.errors import ArgumentError
+from fastrev.kernels import checks
 
 _FLOAT64 = np.dtype(np.float64)
 
@@ -90,15 +91,13 @@ class PythonObjective:
         return {name: np.zeros(shape) for name, shape in self.theta_shapes.items()} if "theta" in wrt else {}
 
     def pull(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray, sums: dict[str, FloatArray]) -> None:
-        """The Hessian of step t at w times u; the derivatives of the gradient times u are subtracted from the sums.
-
-        w and u are given away.
-        """
-        if not sums:
-            self._vector("hvp(w, u, {t})", t, self.objective.hvp(w, u, t), hu)
-            return
-        for name, cross in self._hvp_and_cross(w, u, t, hu).items():
-            sums[name] -= cross
+        """The Hessian of step t at w times u; the derivatives of the gradient times u are subtracted from the sums."""
+        crosses = self._derive(w, u, t, hu, bool(sums))
+        if not (checks.all_finite(hu) and all(checks.all_finite(each.reshape(-1)) for each in crosses.values())):
+            self._require_finite(w, u, t, bool(sums))
+        for name, cross in crosses.items():
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums[name] -= cross
 
     def gradients(self, sums: dict[str, FloatArray]) -> dict[str, Any]:
         """The derivatives in the shapes of the arguments."""
@@ -123,12 +122,27 @@ class PythonObjective:
             ) from None  # fmt: skip
         return PythonObjective(other)
 
-    def _hvp_and_cross(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray) -> dict[str, FloatArray]:
-        if not _has(self.objective, "hvp_and_cross"):
+    def _require_finite(self, w: FloatArray, u: FloatArray, t: int, crossed: bool) -> None:
+        """Refuse second derivatives that are not finite for a u of length 1 either: so it is no overflow."""
+        if not checks.all_finite(u):
+            return
+        unit, hu = u / (np.abs(u).max() or 1.0), np.empty(u.size)
+        unit /= np.sqrt(np.sum(unit**2)) or 1.0
+        crosses = self._derive(w, unit, t, hu, crossed)
+        named = {"hvp(w, u, {t})": hu} | {"cross(w, u, {t})" + f"[{name!r}]": each for name, each in crosses.items()}
+        for what, each in named.items():
+            if not checks.all_finite(each.reshape(-1)):
+                raise _fault(
+                    what, t, "finite numbers",
+                    "NaN or infinity, even for a u of length 1: look for what has no derivative, such as a norm at 0",
+                )  # fmt: skip
+
+    def _derive(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray, crossed: bool) -> dict[str, FloatArray]:
+        if not (crossed and _has(self.objective, "hvp_and_cross")):
             self._vector("hvp(w, u, {t})", t, self.objective.hvp(w.copy(), u.copy(), t), hu)
-            return self._thetas("cross(w, u, {t})", t, self.objective.cross(w, u, t))
+            return self._thetas("cross(w, u, {t})", t, self.objective.cross(w.copy(), u.copy(), t)) if crossed else {}
         what = "hvp_and_cross(w, u, {t})"
-        both = self.objective.hvp_and_cross(w, u, t)
+        both = self.objective.hvp_and_cross(w.copy(), u.copy(), t)
         if not isinstance(both, tuple) or len(both) != 2:
             raise _fault(what, t, "a pair of what hvp and cross return", type(both).__name__)
         self._vector(what + "[0]", t, both[0], hu)
@@ -168,10 +182,8 @@ def _groups(objective: Any, size: int) -> tuple[tuple[str, ...], Ints]:
         raise arguments.fault("model.groups", "map names to slices", repr(groups), "Leave it out for one group of all.")
     end, bounds = 0, [0]
     for name, where in groups.items():
-        start, stop, step = where.indices(size + 1) if isinstance(where, slice) else (-1, -1, -1)
-        if isinstance(where, slice) and where.stop is None:
-            stop = size
-        if step != 1 or start != end or not start < stop <= size:
+        start, stop = _ends(where, size)
+        if start != end or not start < stop <= size:
             raise arguments.fault(
                 "model.groups", f"be slices that follow each other from 0 to {size}, none empty",
                 f"{name!r}: {where!r} after {end} parameters",
@@ -183,12 +195,23 @@ def _groups(objective: Any, size: int) -> tuple[tuple[str, ...], Ints]:
     return tuple(map(str, groups)), np.array(bounds)
 
 
+def _ends(where: Any, size: int) -> tuple[int, int]:
+    """Where a slice of `size` numbers begins and ends, which may be beyond them; -1, -1 for what is no such slice."""
+    if not isinstance(where, slice) or where.step not in (None, 1):
+        return -1, -1
+    ends = 0 if where.start is None else where.start, size if where.stop is None else where.stop
+    if not all(isinstance(each, int | np.integer) for each in ends):
+        return -1, -1
+    start, stop = (int(each) + size if each < 0 else int(each) for each in ends)
+    return start, stop
+
+
 def _real(what: str, t: int, value: Any) -> AnyArray:
     """An array of real numbers, of which NaN and infinity are for others to judge."""
     try:
-        array = np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged; or of a framework that does not hand it over
-        raise _fault(what, t, "an array of real numbers", f"{type(value).__name__}: {error}") from None
+        array = arguments.plain(value)
+    except ValueError as error:
+        raise _fault(what, t, "an array of real numbers", str(error)) from None
     if array.dtype.kind not in "fiu":
         raise _fault(what, t, "an array of real numbers", "None" if value is None else f"one of dtype {array.dtype}")
     return array
@@ -202,4 +225,4 @@ _nothing: Callable[[], None] = lambda: None  # noqa: E731  # stands for what is 
 
 
 def _fault(what: str, t: int, expected: str, received: str) -> ArgumentError:
-    return ArgumentError(f"model.{what.format(t=t)} must return {expected}, not {received}.")
+    return ArgumentError(f"model.{what.replace('{t}', str(t))} must return {expected}, not {received}.")

@@ -25,8 +25,8 @@ _DTYPE = np.dtype(np.float64)  # that gradients are converted to
 class PythonWalk:
     """Steps made, and undone again.  The state changes within kernels only, so it is whole whatever a function raises.
 
-    Beside the arithmetic a step of 2,410 parameters costs 18 us for Python, and for Numba to recognise its arguments,
-    both ways together (`python -m bench.choices objective`).
+    Beside the arithmetic a step of 2,410 parameters costs some 15 us for Python, and for Numba to recognise its
+    arguments, both ways together (`python -m bench.choices objective`).
 
     Of every gradient a checksum is kept, 8 bytes a step, so that one that does not come again is refused before it does
     any harm, and its step is known.
@@ -63,15 +63,13 @@ class PythonWalk:
         w = states.to_floats(state.w)
         for t in range(int(state.cursor[0]), stop):
             self.trained.gradient(w, t, g)
-            reason, parameter, made = outcomes.TAIL_FULL, 0, 0
             w = np.empty(g.size)  # to be given away
-            while reason == outcomes.TAIL_FULL:
-                reason, parameter, made = kernels.make_step(rule, plain, g, w, self._scratch)
-                if reason == outcomes.TAIL_FULL:
-                    states.make_room(state.tail, int(state.cursor[1]), g.size)
+            reason, parameter = kernels.make_step(rule, plain, g, w, self._made, self._scratch)
+            if reason == outcomes.TAIL_FULL:
+                states.make_room(state.tail, int(state.cursor[1]), g.size)
+                reason, parameter = kernels.make_step(rule, plain, g, w, self._made, self._scratch)
             if reason != outcomes.FINE:
                 return reason, parameter
-            self._made[t] = made
         return outcomes.FINE, 0
 
     def undo(self, state: State, stop: int) -> int:
@@ -86,27 +84,27 @@ class PythonWalk:
                 break
         return reason
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int) -> PythonWalkBack:
-        """A walk back that differentiates down to the step `until`, and owns the derivatives by the end."""
-        return PythonWalkBack(self, w_bar, v_bar, wrt, until)
+    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> PythonWalkBack:
+        """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
+        return PythonWalkBack(self, w_bar, v_bar, wrt, through)
 
 
 class PythonWalkBack:
     """Steps undone, and the adjoint pulled back through each of them at once."""
 
     def __init__(
-        self, walk: PythonWalk, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int
+        self, walk: PythonWalk, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range
     ) -> None:
-        self._walk, self._until = walk, until
-        self._trace = Trace(walk.steps, w_bar, until)
-        self._adjoint = w_bar, v_bar, tuple(walk.rule.new_adjoint()), self._trace.norms, self._trace.every
+        self._walk, self._until = walk, through.start
+        self._trace = Trace(through, w_bar)
+        self._adjoint = w_bar, v_bar, tuple(walk.rule.new_adjoint()), *self._trace.tables
         self._sums = walk.trained.new_sums(wrt)
         self._v, self._hu = np.empty((2, w_bar.size))
 
     @property
     def nbytes(self) -> int:
         """Memory of the adjoint and the record of a step."""
-        w, v, rule, norms, _ = self._adjoint
+        w, v, rule, norms, *_ = self._adjoint
         return nbytes(w, v, *rule, norms, self._v, self._hu, *self._sums.values())
 
     def compile(self, state: State) -> None:
@@ -121,8 +119,8 @@ class PythonWalkBack:
         """Undo steps until `stop` are done, of which those from `until` on are differentiated."""
         walk, adjoint, v = self._walk, self._adjoint, self._v
         g, before, rule, plain = walk._g, walk._before, walk._rule, tuple(state)
+        w, u = np.empty((2, g.size))
         for t in range(int(state.cursor[0]) - 1, max(stop, self._until) - 1, -1):
-            w, u = np.empty(g.size), np.empty(g.size)  # to be given away
             kernels.position_before_step(rule, plain, before, w)
             walk.trained.gradient(w.copy(), t, g)
             reason: int = kernels.undo_step_and_pull(
@@ -173,4 +171,4 @@ def _undo_all(walk: PythonWalk, state: State) -> None:
 
 
 def _pull_all(walk: PythonWalk, state: State) -> None:
-    walk.back(np.zeros(1), np.zeros(1), (), 0).undo(state, 0)
+    walk.back(np.zeros(1), np.zeros(1), (), range(1)).undo(state, 0)

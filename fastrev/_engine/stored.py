@@ -39,7 +39,7 @@ class StoredRun:
     def __init__(self, problem: Problem) -> None:
         self._problem, self._functions = problem, functions_of(problem.trained)
         start = problem.w0.copy(), np.zeros_like(problem.w0) if problem.v0 is None else problem.v0.copy()
-        state, scratch = states.new_state(*start), np.empty(2 * BLOCK)
+        state, made, scratch = states.new_state(*start), np.empty(1, np.int64), np.empty(2 * BLOCK)
         size, rule = state.w.size, tuple(problem.rule.tables)
         self.w, self.v = np.empty((2, problem.steps + 1, size))
         self.g = np.empty((problem.steps, size))
@@ -47,7 +47,7 @@ class StoredRun:
         for t in range(problem.steps):
             states.make_room(state.tail, int(state.cursor[1]), size)
             self._functions.gradient(self.w[t].copy(), t, self.g[t])
-            by_hand.make_step(rule, tuple(state), self.g[t], self.w[t + 1], scratch)
+            by_hand.make_step(rule, tuple(state), self.g[t], self.w[t + 1], made, scratch)
             self.v[t + 1] = states.to_floats(state.v)
 
     def pullback(self, w_bar: FloatArray, wrt: tuple[str, ...]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from fastrev._engine import arguments, compilation
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.evaluation import loss_and_gradient
 from fastrev._engine.examples import as_pair
-from fastrev._engine.types import FloatArray
+from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.errors import ArgumentError
 
 Validation = Callable[[FloatArray], tuple[float, npt.ArrayLike]]  # weights (P,) to a loss and its gradient (P,)
@@ -40,7 +40,7 @@ def _checked(result: Any, size: int) -> tuple[float, FloatArray]:
     """What the user's function returned, NaN and infinity included, which others judge."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise ArgumentError(f"valid(w) must return a pair of loss and gradient (P,), not {type(result).__name__}.")
-    loss, gradient = (np.asarray(each) for each in result)
+    loss, gradient = (_read(f"valid(w)[{position}]", each) for position, each in enumerate(result))
     if loss.shape not in ((), (1,)) or loss.dtype.kind not in "fiu":
         raise ArgumentError(f"valid(w)[0] must be a number, the loss, not {result[0]!r}.")
     if gradient.shape != (size,) or gradient.dtype.kind not in "fiu":
@@ -49,3 +49,10 @@ def _checked(result: Any, size: int) -> tuple[float, FloatArray]:
             f"dtype {gradient.dtype}."
         )
     return float(loss.reshape(-1)[0]), gradient.astype(np.float64)
+
+
+def _read(what: str, value: Any) -> AnyArray:
+    try:
+        return arguments.plain(value)
+    except ValueError as error:
+        raise ArgumentError(f"{what} must be an array of real numbers, not {error}.") from None

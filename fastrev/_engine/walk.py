@@ -37,8 +37,8 @@ class Walk(Protocol):
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], until: int) -> WalkBack:
-        """A walk back that differentiates down to the step `until`, and owns the derivatives by the end."""
+    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
+        """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
 
 
 class WalkBack(Protocol):
@@ -62,18 +62,20 @@ class WalkBack(Protocol):
 
 
 class Trace:
-    """The adjoint's norms along the way: before the steps 0, every, 2 every, ..., and at the end."""
+    """The adjoint's norms: before the first of the steps that it comes through, every so many, and at the end."""
 
-    def __init__(self, steps: int, w_bar: FloatArray, until: int) -> None:
-        self.every = -(-steps // _NORMS)
-        self.norms = np.full(-(-steps // self.every), np.nan)
-        self._steps, self._until, self._last = steps, until, norm(w_bar)
+    def __init__(self, through: range, w_bar: FloatArray) -> None:
+        self._through, self._every, self._last = through, max(-(-len(through) // _NORMS), 1), norm(w_bar)
+        self.norms = np.full(-(-len(through) // self._every), np.nan)
+
+    @property
+    def tables(self) -> tuple[FloatArray, int, int]:
+        """The last fields of an `Adjoint`."""
+        return self.norms, self._through.start, self._every
 
     def read(self) -> tuple[FloatArray, AnyArray]:
-        """The norms and their steps, where the adjoint came by."""
-        at = np.arange(self.norms.size) * self.every
-        passed = at >= self._until
-        return np.append(self.norms[passed], self._last), np.append(at[passed], self._steps)
+        """The norms and their steps."""
+        return np.append(self.norms, self._last), np.append(self._through[:: self._every], self._through.stop)
 
 
 def gradients_by_the_start(w: FloatArray, v: FloatArray, until: int) -> dict[str, FloatArray]:
