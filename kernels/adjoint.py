@@ -27,6 +27,8 @@ from .jit import inlined, kernel
 from .mlp_objective import pull_gradient
 from .reductions import dot
 
+SMALLEST_SQUARE = 1e-280  # of a norm: below, terms lose digits
+
 
 @kernel
 def pull(objective, rule, record, work, tangents, adjoint, done, stop):
@@ -55,4 +57,21 @@ def pull(objective, rule, record, work, tangents, adjoint, done, stop):
 def trace(adjoint, t):
     """Write down the norm of the derivative by the weights before step t, if it is one of those to be written down."""
     if t % adjoint.every == 0:
-        adjoint.norms[t // adjoint.every] = np.sqrt(dot(adjoint.w, adjoint.w, 0, adjoint.w.size))
+        adjoint.norms[t // adjoint.every] = norm(adjoint.w)
+
+
+@kernel
+def norm(x):
+    """The Euclidean norm, also where its square is beyond a float64's range."""
+    square = dot(x, x, 0, x.size)
+    if SMALLEST_SQUARE < square < np.inf or np.isnan(square):
+        return np.sqrt(square)
+    largest = 0.0
+    for p in range(x.size):
+        largest = max(largest, abs(x[p]))
+    if largest == 0.0 or largest == np.inf:
+        return largest
+    total = 0.0
+    for p in range(x.size):
+        total += (x[p] / largest) ** 2
+    return largest * np.sqrt(total)

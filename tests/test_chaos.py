@@ -119,6 +119,18 @@ def test_a_run_that_ended_early_has_the_norms_of_its_steps(kind, made):
     assert run.stats.adjoint_steps.tolist() == list(range(made + 1))
 
 
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1e-150, 1.0, 1e150, 1e200, 1e300])
+@pytest.mark.parametrize("kind", [0, 1])
+def test_norms_whose_squares_are_out_of_range(kind, scale):
+    train, _ = problems()[kind]
+    norms = []
+    for factor in (1.0, scale):
+        run = train(None, None, 0)
+        run.pullback(factor * np.ones(run.w.size))
+        norms.append(run.stats.adjoint_norms / factor)
+    assert relative_error(norms[1], norms[0]) < (1e-12 if scale > 1e-300 else 1e-2)
+
+
 def test_a_run_without_a_step_has_a_norm():
     with pytest.raises(fastrev.DivergenceError) as error:
         fastrev.train(Quadratic(grad=lambda w, t: np.full(5, np.inf)), W0, **SETTINGS)

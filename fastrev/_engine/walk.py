@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastrev._engine.types import AnyArray, FloatArray
+from fastrev.kernels.adjoint import SMALLEST_SQUARE
 from fastrev.kernels.structures import State
 
 Undo = Callable[[int], int]  # undo steps until so many are done; returns why it ended, of `kernels.outcomes`
@@ -87,8 +88,12 @@ def norm(x: FloatArray) -> float:
     NumPy's own wakes BLAS, whose threads keep the second core from ours for a while after (`python -m bench.choices
     patience`): with it W1's way back took 310 ms instead of 250.
     """
-    with np.errstate(over="ignore"):
-        return float(np.sqrt(np.sum(np.square(x))))
+    with np.errstate(over="ignore", under="ignore"):
+        square = np.sum(np.square(x))
+    if SMALLEST_SQUARE < square < np.inf:
+        return float(np.sqrt(square))
+    largest = float(np.abs(x).max())
+    return largest and largest * float(np.sqrt(np.sum(np.square(x / largest))))
 
 
 def nbytes(*arrays: AnyArray | None) -> int:
