@@ -82,7 +82,7 @@ class MetaGradient:
     Attributes
     ----------
     loss : float
-        Mean loss on the validation examples after training, without penalty.
+        The validation loss after training: of examples the mean, without penalty.
     w, v : (P,) float64 ndarray
         Final weights and velocity.
     grad : Gradients

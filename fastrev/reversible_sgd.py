@@ -224,14 +224,8 @@ class ReversibleSGD(Exclusive):
         dv = np.zeros(size) if v_bar is None else arguments.parameters("v_bar", v_bar, size).copy()
         rule, before, w, gradient, made = self._of_last_step(g, lr, decay)
         tables, derivatives = tuple(rule.tables), rule.new_adjoint()
-        adjoint = (
-            dw,
-            dv,
-            tuple(derivatives),
-            np.zeros(1),
-            0,
-            self.steps,
-        )  # of all norms only that before step 0 is written
+        unread = np.zeros(1), 0, self.steps  # room for the norm before step 0, the only one that is written
+        adjoint = dw, dv, tuple(derivatives), *unread
         v, u, v_plus_g = np.empty(size), np.empty(size), gradient.copy()
         self._undone(by_hand.undo_step_and_pull(tables, state, before, v_plus_g, made, v, adjoint, u, self._scratch))
         try:
@@ -239,7 +233,7 @@ class ReversibleSGD(Exclusive):
         except BaseException:
             by_hand.make_step(tables, state, gradient, v, self._unread, self._scratch)
             raise
-        by_hand.pull_velocity(tables, self.steps, v_plus_g, adjoint, hu)
+        by_hand.pull_velocity(tables, v_plus_g, adjoint, self.steps, hu)
         return StepPullback(dw, dv, w=w, u=u, **rule.gradients(derivatives))
 
     @exclusive

@@ -290,7 +290,8 @@ def train(
     Raises
     ------
     ArgumentError
-        Before anything is computed, if an argument is at fault.
+        Before anything is computed, if an argument is at fault.  Later, if a function of an Objective returns what it
+        must not.
     DivergenceError
         If a step's gradient is not finite or the step would leave the grid.
     TrainingInterrupt
@@ -316,9 +317,9 @@ def train(
     return run
 
 
-def start(model: MLP | Objective, w0: npt.ArrayLike, **arguments: Any) -> Run:
+def start(model: MLP | Objective, w0: npt.ArrayLike, **training: Any) -> Run:
     """A run of which no step is made yet, if all arguments of `train` are right."""
-    return Run(prepare(model, w0, **arguments))
+    return Run(prepare(model, w0, **training))
 
 
 def make_all_steps(run: Run, progress: bool) -> None:

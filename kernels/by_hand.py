@@ -80,7 +80,7 @@ def _undo_step(rule, state, before, g, made, scratch):
 
 
 @kernel
-def pull_velocity(rule, t, v_plus_g, adjoint, hu):
+def pull_velocity(rule, v_plus_g, adjoint, t, hu):
     """The adjoint pulled back through the rest of step t, the one that was undone last."""
     adjoint = _adjoint(adjoint)
     momentum.pull_velocity(Momentum(*rule), v_plus_g, adjoint, t, hu)

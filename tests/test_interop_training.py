@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -162,3 +164,20 @@ def test_the_curved_valley_of_figure_1() -> None:
     np.testing.assert_allclose(result.loss, value, rtol=1e-11)
     for name in ("lr", "decay", "w0", "v0"):
         close(getattr(result.grad, name), expected[name])
+
+
+def loss_to_pickle(params: Any, theta: Any, t: Any) -> Any:
+    """With operators alone, which all libraries have."""
+    return (params["a"] ** 4).sum() + theta["l2"] * ((params["a"] - t) ** 2).sum()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda run: pickle.loads(pickle.dumps(run))])
+def test_runs_of_losses_are_copied_and_travel(library: Library, copied: Callable[[Any], Any]) -> None:
+    objective, w0 = library.adapter.objective(loss_to_pickle, {"a": np.linspace(-1, 1, 5)}, {"l2": 0.5})
+    objective = objective.with_theta({"l2": 0.25})
+    run = fastrev.train(objective, w0, lr=0.1, decay=0.9, steps=7)
+    other = copied(run)
+    grad, expected = other.pullback(other.w), run.pullback(run.w)
+    np.testing.assert_array_equal(grad.w0, expected.w0)
+    np.testing.assert_array_equal(grad.theta["l2"], expected.theta["l2"])
+    assert copied(objective).theta.keys() == {"l2"}

@@ -272,6 +272,16 @@ def test_groups_may_be_counted_from_the_end():
     np.testing.assert_array_equal(meta_grad(Quadratic(groups=groups), lr=lr).grad.lr, expected)
 
 
+@pytest.mark.parametrize("name", ["theta", "groups"])
+def test_a_property_that_fails_is_not_missing(name):
+    class Faulty:
+        num_params, grad, hvp = 5, staticmethod(lambda w, t: w), staticmethod(lambda w, u, t: u)
+        locals()[name] = property(lambda self: {"a": self.forgotten})
+
+    with pytest.raises(AttributeError, match="forgotten"):
+        meta_grad(Faulty())
+
+
 def test_names_of_hyperparameters_may_hold_anything():
     model = Quadratic(theta={"a{b}": np.ones(2)}, grad=lambda w, t: w, hvp=lambda w, u, t: u)
     model.cross = lambda w, u, t: {"a{b}": 0.0}

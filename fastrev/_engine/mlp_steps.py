@@ -14,7 +14,7 @@ from fastrev.kernels.structures import ObjectiveAdjoint
 
 
 class MLPSteps:
-    """The gradient of a step, then its derivatives: `pull` is for the step whose `gradient` was taken last."""
+    """The gradient of a step, and its derivatives, at any weights."""
 
     def __init__(self, trained: MLPObjective) -> None:
         model, examples = trained.model, trained.batches.size
@@ -37,8 +37,10 @@ class MLPSteps:
     def pull(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray, sums: ObjectiveAdjoint) -> None:
         """The Hessian of step t at w times u; the derivatives of the gradient times u are subtracted from the sums."""
         tangents, chunk = self._tangents, self._trained.chunk(t, t + 1)
+        weights, g = w.astype(tangents.u.dtype), np.empty_like(tangents.u)
+        kernels.step_gradient(chunk, self._record, self._work, t, weights, g)
         tangents.u[:] = u
-        kernels.pull_gradient(chunk, self._record, self._work, t, w.astype(tangents.u.dtype), tangents, sums)
+        kernels.pull_gradient(chunk, self._record, self._work, t, weights, tangents, sums)
         np.copyto(hu, tangents.hu)
 
     def gradients(self, sums: ObjectiveAdjoint) -> dict[str, Any]:

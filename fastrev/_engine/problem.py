@@ -40,7 +40,7 @@ class Problem:
         return {"w0": to_floats(self.w0), "v0": v0, **self.rule.values(), **self.trained.values()}
 
     def with_value(self, name: str, value: FloatArray) -> Problem:
-        """The same with another value of one of these; its checksums are of what it was made of, as ever."""
+        """The same with another value of one of these, and the checksums of that."""
         if name == "w0":
             return replace(self, w0=to_grid(name, value))
         if name == "v0":

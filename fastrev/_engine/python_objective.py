@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -63,7 +64,7 @@ class PythonObjective:
 
     def theta(self) -> dict[str, FloatArray]:
         """Its own hyperparameters as they are now."""
-        theta = getattr(self.objective, "theta", None)
+        theta = _optional(self.objective, "theta")
         if theta is None:
             return {}
         if not isinstance(theta, Mapping) or not all(isinstance(name, str) for name in theta):
@@ -175,7 +176,7 @@ def theta_name(name: str) -> str:
 
 def _groups(objective: Any, size: int) -> tuple[tuple[str, ...], Ints]:
     """The names of the parameter groups, and the bounds (G + 1,) between them."""
-    groups = getattr(objective, "groups", None)
+    groups = _optional(objective, "groups")
     if groups is None:
         return ("all",), np.array([0, size])
     if not isinstance(groups, Mapping) or not groups:
@@ -215,6 +216,16 @@ def _real(what: str, t: int, value: Any) -> AnyArray:
     if array.dtype.kind not in "fiu":
         raise _fault(what, t, "an array of real numbers", "None" if value is None else f"one of dtype {array.dtype}")
     return array
+
+
+def _optional(objective: Any, name: str) -> Any:
+    """A member, or None where there is none: a property that fails is not taken for one that is missing."""
+    try:
+        return getattr(objective, name)
+    except AttributeError:
+        if inspect.getattr_static(objective, name, _nothing) is not _nothing:
+            raise
+        return None
 
 
 def _has(objective: Any, *names: str) -> bool:

@@ -129,7 +129,7 @@ class PythonWalkBack:
             if reason != outcomes.FINE:
                 return reason
             walk.trained.pull(w, u, t, self._hu, self._sums)
-            kernels.pull_velocity(rule, t, g, adjoint, self._hu)
+            kernels.pull_velocity(rule, g, adjoint, t, self._hu)
         return walk.undo(state, stop)
 
     def gradients(self) -> dict[str, Any]:

@@ -64,7 +64,6 @@ class StoredRun:
             dv += alpha * dw
             _add(by_decay, t, dv * (self.v[t] + self.g[t]), bounds)
             u = (1 - gamma) * dv
-            functions.gradient(self.w[t].copy(), t, np.empty_like(u))
             functions.pull(self.w[t].copy(), u, t, hu, sums)
             dw -= hu
             dv *= gamma

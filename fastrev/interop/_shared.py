@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from fastrev._engine.types import AnyArray, FloatArray, Floating
 from fastrev.errors import ArgumentError
 
 Path = tuple[object, ...]  # the keys and indices that lead to a leaf
+Source = tuple[Callable[..., Any], Any, Any]  # what an objective was made of: by which function, the loss, the params
 
 
 # ---- the objective -------------------------------------------------------------------------------------------
@@ -66,16 +67,33 @@ class LossObjective:
         Where each leaf is in the vector, by its dotted path.
     theta : mapping of str to ndarray
         Hyperparameters, read-only float64.
+
+    Notes
+    -----
+    Nothing of it changes, so a copy is the object itself.  One that is pickled is made anew of its loss and parameters,
+    which have to be such as can be pickled: a lambda cannot.
     """
 
-    def __init__(self, derivatives: Derivatives, leaves: Leaves, theta: Mapping[str, FloatArray]) -> None:
+    def __init__(
+        self, derivatives: Derivatives, leaves: Leaves, theta: Mapping[str, FloatArray], source: Source
+    ) -> None:
         self.num_params = leaves.size
         self.dtype = leaves.dtype
         self.groups = leaves.groups
         self.theta = MappingProxyType(dict(theta))
         self._leaves = leaves
         self._derivatives = derivatives
+        self._source = source
         self._theta = {name: real_array(_of_theta(name), theta[name], self.dtype, own=True) for name in theta}
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_anew, (*self._source, dict(self.theta))
 
     def __repr__(self) -> str:
         return f"<objective of {self.num_params} {self.dtype} parameters, theta: {', '.join(self.theta) or 'none'}>"
@@ -121,7 +139,8 @@ class LossObjective:
         for name, value in values.items():
             if value.shape != self.theta[name].shape:
                 raise fault(_of_theta(name), f"have shape {self.theta[name].shape}", f"shape {value.shape}")
-        return LossObjective(self._derivatives, self._leaves, {name: values[name] for name in self.theta})
+        ordered = {name: values[name] for name in self.theta}
+        return LossObjective(self._derivatives, self._leaves, ordered, self._source)
 
     def unflatten(self, w: npt.ArrayLike) -> Any:
         """Weights of shape (P,) as the tree that the parameters came in; of a module, as its state dict."""
@@ -146,6 +165,11 @@ class LossObjective:
 
     def _numpy_by_name(self, results: Mapping[str, Any]) -> dict[str, Floating]:
         return {name: self._numpy(results[name]) for name in self.theta}
+
+
+def _made_anew(maker: Any, loss: Any, params: Any, theta: dict[str, FloatArray]) -> Any:
+    """An objective out of a pickle."""
+    return maker(loss, params, theta)[0]
 
 
 # ---- leaves --------------------------------------------------------------------------------------------------

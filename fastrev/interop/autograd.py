@@ -75,7 +75,8 @@ def objective(
     leaves, w0 = read_leaves(walk(params), np.float64)
     hyper = hyperparameters(theta)
     named = Leaves(tuple(hyper), tuple(value.shape for value in hyper.values()), leaves.dtype)
-    return LossObjective(_Derivatives(autograd, loss, params, leaves, named), leaves, hyper), w0
+    derivatives = _Derivatives(autograd, loss, params, leaves, named)
+    return LossObjective(derivatives, leaves, hyper, (objective, loss, params)), w0
 
 
 class _Derivatives:

@@ -82,7 +82,8 @@ def objective(
             "params", "be float32 while JAX computes in it", "float64",
             'Call jax.config.update("jax_enable_x64", True) first, or convert them to float32.',
         )  # fmt: skip
-    return LossObjective(_Derivatives(jax, loss, structure, leaves), leaves, hyperparameters(theta)), w0
+    derivatives = _Derivatives(jax, loss, structure, leaves)
+    return LossObjective(derivatives, leaves, hyperparameters(theta), (objective, loss, params)), w0
 
 
 def _keys(path: tuple[Any, ...]) -> Path:

@@ -88,7 +88,7 @@ def objective(
     found = [(path, _array(torch, "params", leaf, f" at {'.'.join(map(str, path))!r}")) for path, leaf in model.found]
     leaves, w0 = read_leaves(found, str(torch.get_default_dtype()).removeprefix("torch."))
     hyper = hyperparameters(theta, lambda name, value: _array(torch, name, value))
-    return LossObjective(_Derivatives(torch, model, leaves), leaves, hyper), w0
+    return LossObjective(_Derivatives(torch, model, leaves), leaves, hyper, (objective, loss, params)), w0
 
 
 def _array(torch: Any, argument: str, value: Any, where: str = "") -> Any:
