@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -79,6 +80,16 @@ class LossObjective:
 
     def __repr__(self) -> str:
         return f"<objective of {self.num_params} {self.dtype} parameters, theta: {', '.join(self.theta) or 'none'}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"groups": dict(self.groups), "theta": dict(self.theta)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        maps = {"groups": state["groups"], "theta": hyperparameters(state["theta"])}
+        vars(self).update(state | {name: MappingProxyType(each) for name, each in maps.items()})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LossObjective:
+        return copy.copy(self)  # its derivatives never change, and keep what they have compiled
 
     def loss(self, w: npt.ArrayLike, t: int) -> float:
         """The loss of step t at weights w of shape (P,)."""
