@@ -13,11 +13,11 @@ import numpy.typing as npt
 from fastrev._engine import arguments, moves
 from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.python_objective import theta_name
-from fastrev._engine.state import to_floats
 from fastrev._engine.stored import StoredRun, functions_of
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import Validation, validation
 from fastrev.errors import ArgumentError, ChaosWarning, DivergenceError
+from fastrev.kernels.fixed_point import GRID
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.results import Gradients, HyperparameterCheck, MetaGradientCheck, TermCheck
@@ -115,7 +115,7 @@ def check_meta_grad(
         return validate(moved_run.w)[0]
 
     unit = _unit(stored)
-    noise = _noise(problem, unit, loss, loss_of, rng)
+    noise = _noise(problem, unit, _size(stored.w), loss, loss_of, rng)
     checks = {}
     for name in moves.names_of(problem, names):
         lines = [_taylor(problem, name, grad[name], loss, loss_of, noise, rng) for _ in range(count)]
@@ -147,13 +147,23 @@ def _unit(stored: StoredRun) -> float:
     return float(np.finfo(np.float32 if single else np.float64).eps)
 
 
+def _size(trajectory: FloatArray) -> float:
+    """That of all weights on the way, which may begin near zero; 1 where they stay there."""
+    return float(np.sqrt(np.mean(trajectory**2))) or 1.0
+
+
 def _noise(
-    problem: Problem, unit: float, loss: float, loss_of: Callable[[Problem], float], rng: np.random.Generator
+    problem: Problem,
+    unit: float,
+    size: float,
+    loss: float,
+    loss_of: Callable[[Problem], float],
+    rng: np.random.Generator,
 ) -> float:
     """What rounding does to the loss: the effect of moving the initial weights by some units in their last place."""
-    start = problem.values()["w0"]
+    start, length = problem.values()["w0"], max(unit * size, GRID.step)
     losses = [
-        loss_of(problem.with_value("w0", start + times * unit * moves.direction("w0", start, rng)))
+        loss_of(problem.with_value("w0", start + times * length * rng.standard_normal(start.size)))
         for times in (2, 4, 6, 8)
     ]
     return float(np.max(np.abs(np.subtract(losses, loss)))) + 10 * unit * abs(loss)
@@ -194,8 +204,9 @@ def _taylor(
         remainders.append(rest)
     if len(lengths) < 3:
         return np.nan, min(errors)
-    slope = np.polyfit(np.log(lengths[-3:]), np.log(remainders[-3:]), 1)[0]
-    return float(slope), min(errors)
+    # of the last two alone, if that is nearer: at longer moves there are terms of third order, too
+    slopes = [np.polyfit(np.log(lengths[-k:]), np.log(remainders[-k:]), 1)[0] for k in (2, 3)]
+    return float(max(slopes)), min(errors)
 
 
 def _terms(
@@ -206,7 +217,7 @@ def _terms(
     if steps.size > _TERM_STEPS:
         inner = rng.choice(steps[1:-1], _TERM_STEPS - 2, replace=False)
         steps = np.concatenate([steps[:1], np.sort(inner), steps[-1:]])
-    terms: dict[str, _Term] = {"hvp": _HVP(problem, rng)}
+    terms: dict[str, _Term] = {"hvp": _HVP(problem, trajectory, rng)}
     terms |= {name: _Cross(problem, name, rng) for name in names if name in own}
     return {name: _worst(term, trajectory, steps, unit) for name, term in terms.items()}
 
@@ -220,9 +231,10 @@ def _worst(term: _Term, trajectory: FloatArray, steps: npt.NDArray[np.int64], un
         spreads = [_largest(a - b) for a, b in pairwise(differences)]
         best = int(np.argmin(spreads))  # where truncation and rounding are least together
         off, size = _largest(exact - differences[best + 1]), max(_largest(exact), _largest(differences[best + 1]))
-        allowed = 10 * spreads[best] + max(1e-6, 1e3 * unit) * size + 500 * unit * term.size / _DIFFERENCES[best + 1]
+        rounding = unit * term.size / (term.unit * _DIFFERENCES[best + 1])
+        allowed = 10 * spreads[best] + max(1e-6, 1e3 * unit) * size + 500 * rounding
         if off > excess * allowed:
-            worst, excess = TermCheck(off / size, t, off <= allowed), off / allowed
+            worst, excess = TermCheck(off / size, t, bool(off <= allowed)), float(off / allowed)
     return worst
 
 
@@ -232,6 +244,7 @@ class _Term:
     def __init__(self, problem: Problem) -> None:
         self._functions: Any = functions_of(problem.trained)
         self.size = 0.0  # of the gradient, which says what its rounding is
+        self.unit = 1.0  # of the lengths of moves
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
         """What the objective's own functions say."""
@@ -251,11 +264,10 @@ class _Term:
 class _HVP(_Term):
     """H u, (P,)."""
 
-    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
+    def __init__(self, problem: Problem, trajectory: FloatArray, rng: np.random.Generator) -> None:
         super().__init__(problem)
-        start = to_floats(problem.w0)
-        self._u = rng.standard_normal(start.size)
-        self._unit = float(np.sqrt(np.mean(start**2))) or 1.0
+        self._u = rng.standard_normal(problem.trained.num_params)
+        self.unit = _size(trajectory)
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
         self._gradient(self._functions, w, t)
@@ -264,9 +276,9 @@ class _HVP(_Term):
         return hu
 
     def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
-        step = h * self._unit * self._u
+        step = h * self.unit * self._u
         up, down = (self._gradient(self._functions, w + sign * step, t) for sign in (1, -1))
-        return (up - down) / (2 * h * self._unit)
+        return (up - down) / (2 * h * self.unit)
 
 
 class _Cross(_Term):

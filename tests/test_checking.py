@@ -58,6 +58,26 @@ def test_edges_of_what_is_allowed_pass():
     assert result.passed, str(result)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 10.0])
+@pytest.mark.parametrize("start", [0.0, 1e-6, 3.0])
+def test_what_is_right_passes_at_any_scale(dtype, scale, start):
+    """Weights that begin near zero or large, of inputs that are small or large, with steps that hardly move them."""
+    rng = np.random.default_rng(1)
+    for sizes, activation, loss, lr in [
+        ((4, 5), "tanh", "cross_entropy", 0.3),
+        ((3, 4, 3), "identity", "squared_error", 1e-7),
+        ((5, 2, 6), "softplus", "logistic", 0.3),
+    ]:
+        model = fastrev.MLP(sizes, activation, loss, dtype)
+        data = scale * rng.standard_normal((6, sizes[0])), rng.random((6, sizes[-1]))
+        result = fastrev.check_meta_grad(
+            model, start * model.init(seed=1), train=data, valid=data, lr=lr / max(1, scale**2), decay=0.9, steps=5,
+            l2=0.01, wrt=WRT, directions=1,
+        )  # fmt: skip
+        assert result.passed, str(result)
+
+
 def test_what_is_checked_is_what_is_asked_for():
     result = check(Quadratic(), wrt=("lr",), directions=1)
     assert list(result.hyperparameters) == ["lr"]
