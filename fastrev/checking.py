@@ -25,7 +25,7 @@ from fastrev.training import Examples, Run, differentiable, make_all_steps
 
 _LENGTHS = 0.1 * 0.25 ** np.arange(10)  # of the moves, relative: from a tenth to 4e-7
 _ABOVE_NOISE = 30.0  # remainders are read where they are that many times the rounding
-_DIFFERENCES = 10.0 ** -np.arange(2, 7)  # lengths of moves for central differences, relative
+_DIFFERENCES = 10.0 ** -np.arange(1, 7)  # lengths of moves for central differences, relative
 _TERM_STEPS = 100  # at most, at which each term is held against differences
 
 
@@ -101,6 +101,8 @@ def check_meta_grad(
     rng = np.random.default_rng(arguments.whole("direction_seed", direction_seed, 0))
     make_all_steps(run, progress=False)
     loss, w_bar = validate(run.w)
+    if not np.isfinite(loss):
+        raise arguments.fault("valid", "have a finite loss at the trained weights", f"{loss}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ChaosWarning)  # the verdict says it
         grad = _flat(run.pullback(w_bar, wrt=names))
@@ -124,8 +126,8 @@ def check_meta_grad(
             slope=float(np.fmin.reduce(slopes)), error=max(errors), stored=_disagreement(grad[name], again[name])
         )
     terms = _terms(problem, list(checks), stored.w, unit, rng)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        growth = float(np.max(norms) / norms[-1])
+    # where the loss has no derivative there is nothing that could grow
+    growth = float(np.max(norms) / norms[-1]) if norms[-1] else 1.0
     return MetaGradientCheck(checks, terms, growth)
 
 
@@ -197,7 +199,7 @@ def _taylor(
         if not move.any():
             break  # too small to be told
         rest = abs(change - predicted)
-        errors.append(rest / max(abs(change), abs(predicted), noise))
+        errors.append(rest / max(abs(change), abs(predicted), noise, np.finfo(float).tiny))
         if not rest > _ABOVE_NOISE * noise:
             break
         lengths.append(float(np.linalg.norm(move)))
@@ -218,7 +220,7 @@ def _terms(
         inner = rng.choice(steps[1:-1], _TERM_STEPS - 2, replace=False)
         steps = np.concatenate([steps[:1], np.sort(inner), steps[-1:]])
     terms: dict[str, _Term] = {"hvp": _HVP(problem, trajectory, rng)}
-    terms |= {name: _Cross(problem, name, rng) for name in names if name in own}
+    terms |= {name: _Cross(problem, name, trajectory, rng) for name in names if name in own}
     return {name: _worst(term, trajectory, steps, unit) for name, term in terms.items()}
 
 
@@ -231,8 +233,8 @@ def _worst(term: _Term, trajectory: FloatArray, steps: npt.NDArray[np.int64], un
         spreads = [_largest(a - b) for a, b in pairwise(differences)]
         best = int(np.argmin(spreads))  # where truncation and rounding are least together
         off, size = _largest(exact - differences[best + 1]), max(_largest(exact), _largest(differences[best + 1]))
-        rounding = unit * term.size / (term.unit * _DIFFERENCES[best + 1])
-        allowed = 10 * spreads[best] + max(1e-6, 1e3 * unit) * size + 500 * rounding
+        rounding = term.rounding(w, t, unit) / _DIFFERENCES[best + 1]
+        allowed = 10 * spreads[best] + max(1e-6, 1e3 * unit) * size + 10 * rounding
         if off > excess * allowed:
             worst, excess = TermCheck(off / size, t, bool(off <= allowed)), float(off / allowed)
     return worst
@@ -241,10 +243,10 @@ def _worst(term: _Term, trajectory: FloatArray, steps: npt.NDArray[np.int64], un
 class _Term:
     """A derivative of the gradient of a step, along one random direction."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, trajectory: FloatArray, rng: np.random.Generator) -> None:
         self._functions: Any = functions_of(problem.trained)
-        self.size = 0.0  # of the gradient, which says what its rounding is
-        self.unit = 1.0  # of the lengths of moves
+        self._u = rng.standard_normal(problem.trained.num_params)
+        self._size = _size(trajectory)
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
         """What the objective's own functions say."""
@@ -254,20 +256,28 @@ class _Term:
         """The central difference over a move of length h."""
         raise NotImplementedError
 
+    def rounding(self, w: FloatArray, t: int, unit: float) -> float:
+        """What rounding does to a difference, times the length of its move.
+
+        It is seen where weights are moved by units in their last place, of float32 or float64.
+        """
+        g = self._gradient(self._functions, w, t)
+        moves = [times * unit * self._size * self._u for times in (2, 4, 6)]
+        changes = [_largest(self._gradient(self._functions, w + move, t) - g) for move in moves]
+        return (max(changes) + 4 * unit * _largest(g)) * self._gain()
+
+    def _gain(self) -> float:
+        """By which a change of the gradient is in a difference over a move of length 1."""
+        raise NotImplementedError
+
     def _gradient(self, functions: Any, w: FloatArray, t: int) -> FloatArray:
         g = np.empty_like(w)
         functions.gradient(w.copy(), t, g)
-        self.size = _largest(g)
         return g
 
 
 class _HVP(_Term):
     """H u, (P,)."""
-
-    def __init__(self, problem: Problem, trajectory: FloatArray, rng: np.random.Generator) -> None:
-        super().__init__(problem)
-        self._u = rng.standard_normal(problem.trained.num_params)
-        self.unit = _size(trajectory)
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
         self._gradient(self._functions, w, t)
@@ -276,18 +286,20 @@ class _HVP(_Term):
         return hu
 
     def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
-        step = h * self.unit * self._u
+        step = h * self._size * self._u
         up, down = (self._gradient(self._functions, w + sign * step, t) for sign in (1, -1))
-        return (up - down) / (2 * h * self.unit)
+        return (up - down) / (2 * h * self._size)
+
+    def _gain(self) -> float:
+        return 1 / self._size
 
 
 class _Cross(_Term):
     """The derivative of g . u by one hyperparameter, along a direction: one number."""
 
-    def __init__(self, problem: Problem, name: str, rng: np.random.Generator) -> None:
-        super().__init__(problem)
+    def __init__(self, problem: Problem, name: str, trajectory: FloatArray, rng: np.random.Generator) -> None:
+        super().__init__(problem, trajectory, rng)
         self._problem, self._name = problem, name
-        self._u = rng.standard_normal(problem.trained.num_params)
         self._value = problem.values()[name]
         self._along = moves.direction(name, self._value, rng)
         self._moved: dict[float, Any] = {}  # the functions of a step, at every length so far
@@ -301,6 +313,9 @@ class _Cross(_Term):
     def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
         up, down = (self._gradient(self._at(sign * h), w, t) for sign in (1, -1))
         return np.asarray((up - down) @ self._u / (2 * h))
+
+    def _gain(self) -> float:
+        return float(np.linalg.norm(self._u))
 
     def _at(self, length: float) -> Any:
         if length not in self._moved:
