@@ -13,11 +13,11 @@ import numpy.typing as npt
 from fastrev._engine import arguments, moves
 from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.python_objective import theta_name
-from fastrev._engine.state import to_floats
 from fastrev._engine.stored import StoredRun, functions_of
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import Validation, validation
 from fastrev.errors import ArgumentError, ChaosWarning, DivergenceError
+from fastrev.kernels.fixed_point import GRID
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.results import Gradients, HyperparameterCheck, MetaGradientCheck, TermCheck
@@ -25,7 +25,7 @@ from fastrev.training import Examples, Run, differentiable, make_all_steps
 
 _LENGTHS = 0.1 * 0.25 ** np.arange(10)  # of the moves, relative: from a tenth to 4e-7
 _ABOVE_NOISE = 30.0  # remainders are read where they are that many times the rounding
-_DIFFERENCES = 10.0 ** -np.arange(2, 7)  # lengths of moves for central differences, relative
+_DIFFERENCES = 10.0 ** -np.arange(1, 7)  # lengths of moves for central differences, relative
 _TERM_STEPS = 100  # at most, at which each term is held against differences
 
 
@@ -101,6 +101,8 @@ def check_meta_grad(
     rng = np.random.default_rng(arguments.whole("direction_seed", direction_seed, 0))
     make_all_steps(run, progress=False)
     loss, w_bar = validate(run.w)
+    if not np.isfinite(loss):
+        raise arguments.fault("valid", "have a finite loss at the trained weights", f"{loss}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ChaosWarning)  # the verdict says it
         grad = _flat(run.pullback(w_bar, wrt=names))
@@ -115,7 +117,7 @@ def check_meta_grad(
         return validate(moved_run.w)[0]
 
     unit = _unit(stored)
-    noise = _noise(problem, unit, loss, loss_of, rng)
+    noise = _noise(problem, unit, _size(stored.w), loss, loss_of, rng)
     checks = {}
     for name in moves.names_of(problem, names):
         lines = [_taylor(problem, name, grad[name], loss, loss_of, noise, rng) for _ in range(count)]
@@ -124,8 +126,8 @@ def check_meta_grad(
             slope=float(np.fmin.reduce(slopes)), error=max(errors), stored=_disagreement(grad[name], again[name])
         )
     terms = _terms(problem, list(checks), stored.w, unit, rng)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        growth = float(np.max(norms) / norms[-1])
+    # where the loss has no derivative there is nothing that could grow
+    growth = float(np.max(norms) / norms[-1]) if norms[-1] else 1.0
     return MetaGradientCheck(checks, terms, growth)
 
 
@@ -147,13 +149,23 @@ def _unit(stored: StoredRun) -> float:
     return float(np.finfo(np.float32 if single else np.float64).eps)
 
 
+def _size(trajectory: FloatArray) -> float:
+    """That of all weights on the way, which may begin near zero; 1 where they stay there."""
+    return float(np.sqrt(np.mean(trajectory**2))) or 1.0
+
+
 def _noise(
-    problem: Problem, unit: float, loss: float, loss_of: Callable[[Problem], float], rng: np.random.Generator
+    problem: Problem,
+    unit: float,
+    size: float,
+    loss: float,
+    loss_of: Callable[[Problem], float],
+    rng: np.random.Generator,
 ) -> float:
     """What rounding does to the loss: the effect of moving the initial weights by some units in their last place."""
-    start = problem.values()["w0"]
+    start, length = problem.values()["w0"], max(unit * size, GRID.step)
     losses = [
-        loss_of(problem.with_value("w0", start + times * unit * moves.direction("w0", start, rng)))
+        loss_of(problem.with_value("w0", start + times * length * rng.standard_normal(start.size)))
         for times in (2, 4, 6, 8)
     ]
     return float(np.max(np.abs(np.subtract(losses, loss)))) + 10 * unit * abs(loss)
@@ -187,15 +199,16 @@ def _taylor(
         if not move.any():
             break  # too small to be told
         rest = abs(change - predicted)
-        errors.append(rest / max(abs(change), abs(predicted), noise))
+        errors.append(rest / max(abs(change), abs(predicted), noise, np.finfo(float).tiny))
         if not rest > _ABOVE_NOISE * noise:
             break
         lengths.append(float(np.linalg.norm(move)))
         remainders.append(rest)
     if len(lengths) < 3:
         return np.nan, min(errors)
-    slope = np.polyfit(np.log(lengths[-3:]), np.log(remainders[-3:]), 1)[0]
-    return float(slope), min(errors)
+    # of the last two alone, if that is nearer: at longer moves there are terms of third order, too
+    slopes = [np.polyfit(np.log(lengths[-k:]), np.log(remainders[-k:]), 1)[0] for k in (2, 3)]
+    return float(max(slopes)), min(errors)
 
 
 def _terms(
@@ -206,8 +219,8 @@ def _terms(
     if steps.size > _TERM_STEPS:
         inner = rng.choice(steps[1:-1], _TERM_STEPS - 2, replace=False)
         steps = np.concatenate([steps[:1], np.sort(inner), steps[-1:]])
-    terms: dict[str, _Term] = {"hvp": _HVP(problem, rng)}
-    terms |= {name: _Cross(problem, name, rng) for name in names if name in own}
+    terms: dict[str, _Term] = {"hvp": _HVP(problem, trajectory, rng)}
+    terms |= {name: _Cross(problem, name, trajectory, rng) for name in names if name in own}
     return {name: _worst(term, trajectory, steps, unit) for name, term in terms.items()}
 
 
@@ -220,18 +233,20 @@ def _worst(term: _Term, trajectory: FloatArray, steps: npt.NDArray[np.int64], un
         spreads = [_largest(a - b) for a, b in pairwise(differences)]
         best = int(np.argmin(spreads))  # where truncation and rounding are least together
         off, size = _largest(exact - differences[best + 1]), max(_largest(exact), _largest(differences[best + 1]))
-        allowed = 10 * spreads[best] + max(1e-6, 1e3 * unit) * size + 500 * unit * term.size / _DIFFERENCES[best + 1]
+        rounding = term.rounding(w, t, unit) / _DIFFERENCES[best + 1]
+        allowed = 10 * spreads[best] + max(1e-6, 1e3 * unit) * size + 10 * rounding
         if off > excess * allowed:
-            worst, excess = TermCheck(off / size, t, off <= allowed), off / allowed
+            worst, excess = TermCheck(off / size, t, bool(off <= allowed)), float(off / allowed)
     return worst
 
 
 class _Term:
     """A derivative of the gradient of a step, along one random direction."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, trajectory: FloatArray, rng: np.random.Generator) -> None:
         self._functions: Any = functions_of(problem.trained)
-        self.size = 0.0  # of the gradient, which says what its rounding is
+        self._u = rng.standard_normal(problem.trained.num_params)
+        self._size = _size(trajectory)
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
         """What the objective's own functions say."""
@@ -241,21 +256,28 @@ class _Term:
         """The central difference over a move of length h."""
         raise NotImplementedError
 
+    def rounding(self, w: FloatArray, t: int, unit: float) -> float:
+        """What rounding does to a difference, times the length of its move.
+
+        It is seen where weights are moved by units in their last place, of float32 or float64.
+        """
+        g = self._gradient(self._functions, w, t)
+        moves = [times * unit * self._size * self._u for times in (2, 4, 6)]
+        changes = [_largest(self._gradient(self._functions, w + move, t) - g) for move in moves]
+        return (max(changes) + 4 * unit * _largest(g)) * self._gain()
+
+    def _gain(self) -> float:
+        """By which a change of the gradient is in a difference over a move of length 1."""
+        raise NotImplementedError
+
     def _gradient(self, functions: Any, w: FloatArray, t: int) -> FloatArray:
         g = np.empty_like(w)
         functions.gradient(w.copy(), t, g)
-        self.size = _largest(g)
         return g
 
 
 class _HVP(_Term):
     """H u, (P,)."""
-
-    def __init__(self, problem: Problem, rng: np.random.Generator) -> None:
-        super().__init__(problem)
-        start = to_floats(problem.w0)
-        self._u = rng.standard_normal(start.size)
-        self._unit = float(np.sqrt(np.mean(start**2))) or 1.0
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
         self._gradient(self._functions, w, t)
@@ -264,18 +286,20 @@ class _HVP(_Term):
         return hu
 
     def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
-        step = h * self._unit * self._u
+        step = h * self._size * self._u
         up, down = (self._gradient(self._functions, w + sign * step, t) for sign in (1, -1))
-        return (up - down) / (2 * h * self._unit)
+        return (up - down) / (2 * h * self._size)
+
+    def _gain(self) -> float:
+        return 1 / self._size
 
 
 class _Cross(_Term):
     """The derivative of g . u by one hyperparameter, along a direction: one number."""
 
-    def __init__(self, problem: Problem, name: str, rng: np.random.Generator) -> None:
-        super().__init__(problem)
+    def __init__(self, problem: Problem, name: str, trajectory: FloatArray, rng: np.random.Generator) -> None:
+        super().__init__(problem, trajectory, rng)
         self._problem, self._name = problem, name
-        self._u = rng.standard_normal(problem.trained.num_params)
         self._value = problem.values()[name]
         self._along = moves.direction(name, self._value, rng)
         self._moved: dict[float, Any] = {}  # the functions of a step, at every length so far
@@ -289,6 +313,9 @@ class _Cross(_Term):
     def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
         up, down = (self._gradient(self._at(sign * h), w, t) for sign in (1, -1))
         return np.asarray((up - down) @ self._u / (2 * h))
+
+    def _gain(self) -> float:
+        return float(np.linalg.norm(self._u))
 
     def _at(self, length: float) -> Any:
         if length not in self._moved:

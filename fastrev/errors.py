@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 
@@ -28,7 +29,8 @@ class DivergenceError(FastrevError, ArithmeticError):
         The parameter group at fault, such as ``"W1"``.
     run : Run or None
         The run as it stood before that step.  It is whole: ``run.rewind()`` takes it back to the start exactly.
-        None where there is no run (`ReversibleSGD`, whose own state is unchanged).
+        None where there is no run (`ReversibleSGD`, whose own state is unchanged), or where it cannot be pickled, as
+        with functions that are local to others, and the error came from another process.
     """
 
     # All arguments are kept in `args`, from which an exception is made anew where a process pool hands it on
@@ -40,6 +42,14 @@ class DivergenceError(FastrevError, ArithmeticError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        message, step, group, run = self.args
+        try:
+            pickle.dumps(run)
+        except Exception:  # of whatever its objective is made of
+            message, run = f"{message} That run stayed in the process that made it: it cannot be pickled.", None
+        return type(self), (message, step, group, run), vars(self) | {"run": run}
 
 
 class ReversalError(FastrevError, RuntimeError):

@@ -39,8 +39,8 @@ def meta_grad(
 
         v <- decay * v - (1 - decay) * g          w <- w + lr * v
 
-    with g the gradient of ``mean(example_weights * loss) + sum(l2 * w**2) / 2`` on the step's batch, or what an Objective
-    says; then takes the training back bit for bit, differentiating on the way.  No trajectory is stored.
+    with g the gradient of ``mean(example_weights * loss) + sum(l2 * w**2) / 2`` on the step's batch, or an Objective's
+    own; then takes the training back bit for bit, differentiating on the way.  No trajectory is stored.
 
     Parameters
     ----------

@@ -45,9 +45,9 @@ class Objective(Protocol):
     Notes
     -----
     The arrays given are float64 and nobody else's; what is returned is copied and may be float64 or float32.  A NaN or
-    an infinity in a gradient refuses the step (`DivergenceError`).  After an exception on the way back the run is whole:
-    `Run.rewind` takes it back from there.  `grad`, `hvp` and `cross` are to read their hyperparameters from `theta` at
-    every call, for whoever moves it.
+    an infinity in a gradient refuses the step (`DivergenceError`).  After an exception on the way back the run is
+    whole: `Run.rewind` takes it back from there.  `grad`, `hvp` and `cross` are to read their hyperparameters from
+    `self.theta` at every call, for whoever moves it.
 
     Examples
     --------

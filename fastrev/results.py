@@ -174,7 +174,7 @@ class TermCheck:
         """What that means."""
         if not self.passed:
             return "wrong"
-        return "right" if self.error < 1e-2 else "right as far as differences can tell: the gradient has jumps"
+        return "right" if self.error < 1e-2 else "right as far as differences tell: the gradient jumps, or is rounded"
 
 
 @dataclass(frozen=True)

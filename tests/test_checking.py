@@ -58,6 +58,34 @@ def test_edges_of_what_is_allowed_pass():
     assert result.passed, str(result)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 10.0])
+@pytest.mark.parametrize("start", [0.0, 1e-6, 3.0])
+def test_what_is_right_passes_at_any_scale(dtype, scale, start):
+    """Weights that begin near zero or large, of inputs that are small or large, with steps that hardly move them."""
+    rng = np.random.default_rng(1)
+    for sizes, activation, loss, lr in [
+        ((4, 5), "tanh", "cross_entropy", 0.3),
+        ((3, 4, 3), "identity", "squared_error", 1e-7),
+        ((5, 2, 6), "softplus", "logistic", 0.3),
+    ]:
+        model = fastrev.MLP(sizes, activation, loss, dtype)
+        data = scale * rng.standard_normal((6, sizes[0])), rng.random((6, sizes[-1]))
+        result = fastrev.check_meta_grad(
+            model, start * model.init(seed=1), train=data, valid=data, lr=lr / max(1, scale**2), decay=0.9, steps=5,
+            l2=0.01, wrt=WRT, directions=1,
+        )  # fmt: skip
+        assert result.passed, str(result)
+
+
+@pytest.mark.parametrize("loss", [0.0, 2.5])
+def test_a_loss_that_never_changes_passes(loss):
+    result = check(Quadratic(), valid=lambda w: (loss, np.zeros(5)))
+    assert result.passed, str(result)
+    assert result.growth == 1.0
+    assert all(each.error == 0.0 for each in result.hyperparameters.values())
+
+
 def test_what_is_checked_is_what_is_asked_for():
     result = check(Quadratic(), wrt=("lr",), directions=1)
     assert list(result.hyperparameters) == ["lr"]
@@ -93,6 +121,32 @@ def test_a_wrong_hvp_is_found(fault):
     assert "model.hvp is not the derivative of the gradient" in result.verdict
     assert min(each.slope for each in result.hyperparameters.values()) < 1.5  # by which it would be found alone
     assert result.terms["theta['scale']"].passed
+
+
+class Single(Quadratic):
+    """The same in float32, with derivatives that are off by a factor."""
+
+    off_hvp = off_cross = 1.0
+
+    def grad(self, w, t):
+        return super().grad(w, t).astype(np.float32)
+
+    def hvp(self, w, u, t):
+        return self.off_hvp * super().hvp(w, u, t)
+
+    def cross(self, w, u, t):
+        return {name: self.off_cross * each for name, each in super().cross(w, u, t).items()}
+
+
+@pytest.mark.parametrize(("fault", "wrong"), [
+    ({}, set()),
+    ({"off_hvp": 1.02}, {"hvp"}),
+    ({"off_cross": 1.02}, {"theta['scale']", "theta['shift']"}),
+])  # fmt: skip
+def test_single_precision_hides_no_error_of_two_percent(fault, wrong):
+    result = check(Single(**fault))
+    assert {name for name, term in result.terms.items() if not term.passed} == wrong, str(result)
+    assert result.passed == (not wrong)
 
 
 @pytest.mark.parametrize("name", ["scale", "shift"])
@@ -186,6 +240,7 @@ def test_an_objective_that_cannot_be_moved_says_what_to_do():
         ({"direction_seed": -1}, "'direction_seed' must be at least 0"),
         ({"wrt": ("x",)}, "'wrt' must hold names among"),
         ({"valid": None}, "'valid' must be a function"),
+        ({"valid": lambda w: (np.nan, w)}, "'valid' must have a finite loss at the trained weights, not nan"),
     ],
 )
 def test_arguments_at_fault(changes, message):

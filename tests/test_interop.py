@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 import sys
 import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import import_module
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -689,3 +693,114 @@ def test_float64_needs_jax_to_compute_in_it() -> None:
         adapter.objective(lambda params, theta, t: 0.0, np.ones(2))
     objective, w0 = adapter.objective(lambda params, theta, t: params**2, 1.0)
     assert (objective.dtype, objective.grad(w0, 0).dtype) == (np.float32, np.float32)
+
+
+# ---- copies, and other processes -----------------------------------------------------------------------------
+
+
+def penalized(params: Any, theta: Any, t: Any) -> Any:
+    return ((params["w"] - t) ** 4).sum() + theta["l2"] * (params["w"] ** 2).sum()
+
+
+def of_a_module(module: Any, theta: Any, t: int) -> Any:
+    weight = module.weight - module.mean * t
+    return (weight**4).sum() + theta["l2"] * (weight**2).sum()
+
+
+def importable(library: Library) -> tuple[Any, np.ndarray]:
+    return library.adapter.objective(penalized, {"w": np.linspace(-0.5, 0.5, 3)}, {"l2": 0.5})
+
+
+def assert_the_same_objective(other: Any, objective: Any, w0: np.ndarray) -> None:
+    for one, another in zip(everything(other, w0, w0), everything(objective, w0, w0), strict=True):
+        np.testing.assert_array_equal(one, another)
+    assert (other.groups, dict(other.theta), repr(other)) == (objective.groups, dict(objective.theta), repr(objective))
+    with pytest.raises(TypeError, match="assignment"):
+        other.theta["l2"] = 2.0
+    with pytest.raises(ValueError, match="read-only"):
+        other.theta["l2"][...] = 2.0
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_copies(library: Library, again: Callable[[Any], Any]) -> None:
+    objective, w0 = importable(library)
+    assert_the_same_objective(again(objective), objective, w0)
+    run = fastrev.train(objective, w0, lr=0.1, decay=0.9, steps=5)
+    other = again(run) if again is not copy.copy else fastrev.train(again(objective), w0, lr=0.1, decay=0.9, steps=5)
+    found, expected = other.pullback(w0), run.pullback(w0)
+    np.testing.assert_array_equal(found.w0, expected.w0)
+    assert found.theta == expected.theta
+
+
+def test_a_deep_copy_takes_any_loss_and_compiles_nothing_again() -> None:
+    traced = []
+
+    def loss(params: Any, theta: Any, t: Any) -> Any:
+        traced.append(t)
+        return (params**2).sum()
+
+    objective, w0 = Library("jax").adapter.objective(loss, np.ones(3))
+    objective.grad(w0, 0)
+    count = len(traced)
+    copy.deepcopy(objective).grad(w0, 0)
+    assert len(traced) == count
+
+
+def test_a_module_is_pickled_with_the_buffers_that_it_had(torch: Any) -> None:
+    module = torch.nn.Linear(3, 2, bias=False).double()
+    module.register_buffer("mean", torch.tensor(0.25, dtype=torch.float64))
+    objective, w0 = import_module("fastrev.interop.torch").objective(of_a_module, module, {"l2": 0.5})
+    module.mean.fill_(7.0)
+    other = pickle.loads(pickle.dumps(objective))
+    assert_the_same_objective(other, objective, w0)
+    np.testing.assert_array_equal(other.unflatten(w0)["weight"].numpy().ravel(), w0)
+
+
+def diverge(name: str, local: bool) -> None:
+    library = Library(name)
+    loss = (lambda *arguments: penalized(*arguments)) if local else penalized
+    objective, w0 = library.adapter.objective(loss, {"w": np.ones(3, np.float32)}, {"l2": 0.5})
+    fastrev.train(objective, w0, lr=1e5, decay=0.9, steps=5)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_a_process_pool_hands_a_refused_step_on(library: Library, local: bool) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        error = pool.submit(diverge, library.name, local).exception(timeout=120)
+    assert isinstance(error, fastrev.DivergenceError)
+    assert (error.step, error.group) == (0, "w")
+    assert ("it cannot be pickled" in str(error)) == (error.run is None) == local
+    if not local:
+        error.run.rewind()
+        assert error.run.stats.exact
+
+
+# ---- what changed meanwhile ----------------------------------------------------------------------------------
+
+
+def test_jax_no_longer_computes_in_float64() -> None:
+    jax = Library("jax")
+    objective, w0 = importable(jax)
+    expected = objective.grad(w0, 0)
+    narrow = import_module("jax").config.update
+    narrow("jax_enable_x64", False)
+    try:
+        with refused("'w' must be float64 to JAX, as params were, not float32. Call jax.config.update("):
+            objective.grad(w0, 0)
+        with refused("'w' must be float64 to JAX"):
+            objective.hvp_and_cross(w0, w0, 0)
+    finally:
+        narrow("jax_enable_x64", True)
+    np.testing.assert_array_equal(objective.grad(w0, 0), expected)
+
+
+def test_tensors_in_other_layouts(torch: Any) -> None:
+    adapter = import_module("fastrev.interop.torch")
+    with refused("Argument 'params' must be dense, not of torch.sparse_coo. Convert it with .to_dense()."):
+        adapter.objective(lambda p, theta, t: (p**2).sum(), torch.ones(3).to_sparse())
+    with refused("Argument 'params' must be float32 or float64, not bfloat16. Convert it with .float()."):
+        adapter.objective(lambda p, theta, t: (p**2).sum(), torch.ones(3, dtype=torch.bfloat16))
+    negated = torch.complex(torch.zeros(3), torch.ones(3)).conj().imag
+    objective, w0 = adapter.objective(lambda p, theta, t: (p**2 * theta["a"]).sum(), negated, {"a": negated})
+    np.testing.assert_array_equal(w0, [-1, -1, -1])
+    np.testing.assert_array_equal(objective.grad(w0, 0), [2, 2, 2])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,6 @@ from fastrev._engine.types import AnyArray, FloatArray, Floating
 from fastrev.errors import ArgumentError
 
 Path = tuple[object, ...]  # the keys and indices that lead to a leaf
-Source = tuple[Callable[..., Any], Any, Any]  # what an objective was made of: by which function, the loss, the params
 
 
 # ---- the objective -------------------------------------------------------------------------------------------
@@ -67,36 +67,29 @@ class LossObjective:
         Where each leaf is in the vector, by its dotted path.
     theta : mapping of str to ndarray
         Hyperparameters, read-only float64.
-
-    Notes
-    -----
-    Nothing of it changes, so a copy is the object itself.  One that is pickled is made anew of its loss and parameters,
-    which have to be such as can be pickled: a lambda cannot.
     """
 
-    def __init__(
-        self, derivatives: Derivatives, leaves: Leaves, theta: Mapping[str, FloatArray], source: Source
-    ) -> None:
+    def __init__(self, derivatives: Derivatives, leaves: Leaves, theta: Mapping[str, FloatArray]) -> None:
         self.num_params = leaves.size
         self.dtype = leaves.dtype
         self.groups = leaves.groups
         self.theta = MappingProxyType(dict(theta))
         self._leaves = leaves
         self._derivatives = derivatives
-        self._source = source
         self._theta = {name: real_array(_of_theta(name), theta[name], self.dtype, own=True) for name in theta}
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _: object) -> Self:
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _made_anew, (*self._source, dict(self.theta))
 
     def __repr__(self) -> str:
         return f"<objective of {self.num_params} {self.dtype} parameters, theta: {', '.join(self.theta) or 'none'}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"groups": dict(self.groups), "theta": dict(self.theta)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        maps = {"groups": state["groups"], "theta": hyperparameters(state["theta"])}
+        vars(self).update(state | {name: MappingProxyType(each) for name, each in maps.items()})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LossObjective:
+        return copy.copy(self)  # its derivatives never change, and keep what they have compiled
 
     def loss(self, w: npt.ArrayLike, t: int) -> float:
         """The loss of step t at weights w of shape (P,)."""
@@ -139,8 +132,7 @@ class LossObjective:
         for name, value in values.items():
             if value.shape != self.theta[name].shape:
                 raise fault(_of_theta(name), f"have shape {self.theta[name].shape}", f"shape {value.shape}")
-        ordered = {name: values[name] for name in self.theta}
-        return LossObjective(self._derivatives, self._leaves, ordered, self._source)
+        return LossObjective(self._derivatives, self._leaves, {name: values[name] for name in self.theta})
 
     def unflatten(self, w: npt.ArrayLike) -> Any:
         """Weights of shape (P,) as the tree that the parameters came in; of a module, as its state dict."""
@@ -165,11 +157,6 @@ class LossObjective:
 
     def _numpy_by_name(self, results: Mapping[str, Any]) -> dict[str, Floating]:
         return {name: self._numpy(results[name]) for name in self.theta}
-
-
-def _made_anew(maker: Any, loss: Any, params: Any, theta: dict[str, FloatArray]) -> Any:
-    """An objective out of a pickle."""
-    return maker(loss, params, theta)[0]
 
 
 # ---- leaves --------------------------------------------------------------------------------------------------

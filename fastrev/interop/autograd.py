@@ -70,13 +70,17 @@ def objective(
     >>> objective.cross(w0, [0, 0, 1], 2)
     {'l2': array(6.)}
     """
-    autograd = require("autograd", "autograd", "fastrev.interop.autograd")
+    require("autograd", "autograd", "fastrev.interop.autograd")
     callable_loss(loss)
     leaves, w0 = read_leaves(walk(params), np.float64)
     hyper = hyperparameters(theta)
     named = Leaves(tuple(hyper), tuple(value.shape for value in hyper.values()), leaves.dtype)
-    derivatives = _Derivatives(autograd, loss, params, leaves, named)
-    return LossObjective(derivatives, leaves, hyper, (objective, loss, params)), w0
+    return LossObjective(_derivatives(loss, params, leaves, named), leaves, hyper), w0
+
+
+def _derivatives(loss: Callable[..., Any], tree: Any, leaves: Leaves, theta: Leaves) -> _Derivatives:
+    autograd = require("autograd", "autograd", "fastrev.interop.autograd")
+    return _Derivatives(autograd, loss, tree, leaves, theta)
 
 
 class _Derivatives:
@@ -90,6 +94,9 @@ class _Derivatives:
     def __init__(self, autograd: Any, loss: Callable[..., Any], tree: Any, leaves: Leaves, theta: Leaves) -> None:
         self._autograd, self._loss, self._tree, self._leaves, self._theta = autograd, loss, tree, leaves, theta
         self._gradient = autograd.grad(self._checked)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _derivatives, (self._loss, self._tree, self._leaves, self._theta)
 
     def loss(self, w: AnyArray, theta: Mapping[str, Any], t: int) -> Any:
         return self._value(w, theta, t)

@@ -82,8 +82,11 @@ def objective(
             "params", "be float32 while JAX computes in it", "float64",
             'Call jax.config.update("jax_enable_x64", True) first, or convert them to float32.',
         )  # fmt: skip
-    derivatives = _Derivatives(jax, loss, structure, leaves)
-    return LossObjective(derivatives, leaves, hyperparameters(theta), (objective, loss, params)), w0
+    return LossObjective(_derivatives(loss, structure, leaves), leaves, hyperparameters(theta)), w0
+
+
+def _derivatives(loss: Callable[..., Any], structure: Any, leaves: Leaves) -> _Derivatives:
+    return _Derivatives(require("jax", "jax", "fastrev.interop.jax"), loss, structure, leaves)
 
 
 def _keys(path: tuple[Any, ...]) -> Path:
@@ -109,6 +112,9 @@ class _Derivatives:
         self.hvp = jax.jit(self._traced_hvp)
         self.cross = jax.jit(self._traced_cross)
         self.hvp_and_cross = jax.jit(self._traced_hvp_and_cross)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _derivatives, (self._loss, self._structure, self._leaves)
 
     def unflatten(self, w: AnyArray) -> Any:
         # of copies: JAX may keep NumPy's memory
@@ -163,6 +169,11 @@ class _Derivatives:
 
     def _value(self, weights: list[Any], theta: Any, t: Any) -> Any:
         jax = self._jax
+        if weights[0].dtype != self._leaves.dtype:  # set otherwise since the objective was made
+            raise fault(
+                "w", f"be {self._leaves.dtype} to JAX, as params were", f"{weights[0].dtype}",
+                'Call jax.config.update("jax_enable_x64", True) again.',
+            )  # fmt: skip
         value = self._loss(jax.tree_util.tree_unflatten(self._structure, weights), theta, jax.numpy.int32(t))
         if not isinstance(value, jax.Array):
             raise detached(f"a {type(value).__name__}", "jax.numpy")

@@ -65,7 +65,8 @@ def objective(
 
     Notes
     -----
-    Small networks are several times as fast after ``torch.set_num_threads(1)``.
+    Small networks are several times as fast after ``torch.set_num_threads(1)``.  Pass a module itself, not what
+    ``torch.compile`` makes of it, which has no second derivative.
 
     Examples
     --------
@@ -83,12 +84,19 @@ def objective(
     """
     torch = require("torch", "torch", "fastrev.interop.torch")
     callable_loss(loss)
-    is_module = isinstance(params, torch.nn.Module)
-    model = _of_module(torch, loss, params) if is_module else _of_tree(loss, params)
-    found = [(path, _array(torch, "params", leaf, f" at {'.'.join(map(str, path))!r}")) for path, leaf in model.found]
+    model = _model(torch, loss, params)
+    found = [(path, _array(torch, "params", leaf, _at(path))) for path, leaf in model.found]
     leaves, w0 = read_leaves(found, str(torch.get_default_dtype()).removeprefix("torch."))
     hyper = hyperparameters(theta, lambda name, value: _array(torch, name, value))
-    return LossObjective(_Derivatives(torch, model, leaves), leaves, hyper, (objective, loss, params)), w0
+    return LossObjective(_derivatives(model, leaves), leaves, hyper), w0
+
+
+def _derivatives(model: _Model, leaves: Leaves) -> _Derivatives:
+    return _Derivatives(require("torch", "torch", "fastrev.interop.torch"), model, leaves)
+
+
+def _at(path: Path) -> str:
+    return f" at {'.'.join(map(str, path))!r}" if path else ""
 
 
 def _array(torch: Any, argument: str, value: Any, where: str = "") -> Any:
@@ -98,8 +106,10 @@ def _array(torch: Any, argument: str, value: Any, where: str = "") -> Any:
     if value.device.type != "cpu":
         remedy = "Pass it after .cpu(), and let the loss use the CPU."
         raise fault(argument, "be on the CPU", f"on {value.device}{where}", remedy)
+    if value.layout != torch.strided:
+        raise fault(argument, "be dense", f"of {value.layout}{where}", "Convert it with .to_dense().")
     try:
-        return value.detach().numpy()
+        return value.detach().resolve_conj().resolve_neg().numpy()
     except TypeError:  # bfloat16, which NumPy does not know, and narrower ones
         received = f"{str(value.dtype).removeprefix('torch.')}{where}"
         raise fault(argument, "be float32 or float64", received, "Convert it with .float().") from None
@@ -112,23 +122,40 @@ class _Model:
     found: list[tuple[Path, Any]]
     loss: Callable[[list[Any], dict[str, Any], int], Any]
     unflatten: Callable[[list[Any]], Any]
+    made_of: tuple[Any, ...]  # after the library, the arguments of `_model`
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _model_anew, self.made_of
+
+
+def _model_anew(*made_of: Any) -> _Model:
+    return _model(require("torch", "torch", "fastrev.interop.torch"), *made_of)
+
+
+def _model(torch: Any, loss: Callable[..., Any], params: Any, buffers: dict[str, Any] | None = None) -> _Model:
+    if isinstance(params, torch.nn.Module):
+        return _of_module(torch, loss, params, buffers)
+    return _of_tree(loss, params)
 
 
 def _of_tree(loss: Callable[..., Any], tree: Any) -> _Model:
     def unflatten(tensors: list[Any]) -> Any:
         return rebuild(tree, iter(tensors))
 
-    return _Model(list(walk(tree)), lambda tensors, theta, t: loss(unflatten(tensors), theta, t), unflatten)
+    def call(tensors: list[Any], theta: dict[str, Any], t: int) -> Any:
+        return loss(unflatten(tensors), theta, t)
+
+    return _Model(list(walk(tree)), call, unflatten, (loss, tree))
 
 
-def _of_module(torch: Any, loss: Callable[..., Any], module: Any) -> _Model:
+def _of_module(torch: Any, loss: Callable[..., Any], module: Any, kept: dict[str, Any] | None) -> _Model:
     # once where weights are tied, as `named_parameters` has them: functional_call puts one tensor in all their places
     trained = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
         if name not in trained:
             _array(torch, "params", tensor, f" at {name!r}")  # refuses other devices
     with torch.inference_mode(False):  # in which no tensor is made that could not be differentiated
-        buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+        buffers = kept or {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
     # functional_call calls modules only, so the loss is the forward of one that has the user's as its child
     caller = torch.nn.Module()
     caller.params, caller.forward = module, lambda theta, t: loss(module, theta, t)
@@ -145,7 +172,8 @@ def _of_module(torch: Any, loss: Callable[..., Any], module: Any) -> _Model:
             for name, value in state.items()
         }
 
-    return _Model([(tuple(name.split(".")), weight) for name, weight in trained.items()], call, state_dict)
+    found = [(tuple(name.split(".")), weight) for name, weight in trained.items()]
+    return _Model(found, call, state_dict, (loss, module, buffers))
 
 
 class _Derivatives:
@@ -159,6 +187,9 @@ class _Derivatives:
     def __init__(self, torch: Any, model: _Model, leaves: Leaves) -> None:
         self._torch, self._model, self._leaves = torch, model, leaves
         self._attention = require("torch.nn.attention", "torch", "fastrev.interop.torch")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _derivatives, (self._model, self._leaves)
 
     def loss(self, w: AnyArray, theta: dict[str, AnyArray], t: int) -> Any:
         with self._recording():
