@@ -25,7 +25,8 @@ def ratio(decay: npt.ArrayLike) -> tuple[int, int] | tuple[Ints, Ints]:
     Raises
     ------
     ArgumentError
-        If a decay is not in (0, 1], is below 2**-16, or is below 1 and so close to it that its ratio is 1/1.
+        If a decay is not in (0, 1], is below 2**-16, or is below 1 by more than 1e-9 and so close to it that its ratio
+        is 1/1.
 
     Examples
     --------

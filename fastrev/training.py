@@ -114,7 +114,8 @@ class Run(Exclusive):
         Warns
         -----
         ChaosWarning
-            If the derivatives exploded on their way: training is chaotic there, and they are noise.
+            If the derivatives exploded on their way: training is chaotic there, and they are noise.  Where warnings are
+            errors they are lost, and the run is consumed.
 
         References
         ----------

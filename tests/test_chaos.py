@@ -153,6 +153,17 @@ def test_chaos_is_warned_of_with_the_step_and_a_remedy_that_holds():
         fastrev.meta_grad(Quadratic(), W0, valid=valid, **SETTINGS)
 
 
+def test_where_warnings_are_errors_the_run_has_been_taken_back():
+    model = Quadratic(grad=lambda w, t: np.sin(3 * w), hvp=lambda w, u, t: 3 * np.cos(3 * w) * u)
+    run = fastrev.train(model, W0, lr=4.0, decay=0.5, steps=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(fastrev.ChaosWarning):
+            run.pullback(run.w, wrt=("lr",))
+    assert run.stats.exact
+    assert run.stats.adjoint_norms.max() > 1e3 * run.stats.adjoint_norms[-1]
+
+
 def test_the_warning_points_at_whoever_pulled():
     case = digits_like(steps=60, lr=1e3)
     case.arguments["train"] = (100 * case.arguments["train"][0], case.arguments["train"][1])
