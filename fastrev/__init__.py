@@ -22,18 +22,18 @@ from fastrev.mlp import MLP as MLP
 from fastrev.objective import Objective as Objective
 from fastrev.ratios import ratio as ratio
 from fastrev.results import Gradients as Gradients
-from fastrev.results import HyperparameterCheck as HyperparameterCheck
 from fastrev.results import MetaGradient as MetaGradient
-from fastrev.results import MetaGradientCheck as MetaGradientCheck
 from fastrev.results import Stats as Stats
 from fastrev.results import StepPullback as StepPullback
-from fastrev.results import TermCheck as TermCheck
 from fastrev.reversible_array import ReversibleArray as ReversibleArray
 from fastrev.reversible_sgd import ReversibleSGD as ReversibleSGD
 from fastrev.settings import threads as threads
 from fastrev.smoothness import metasmoothness as metasmoothness
 from fastrev.training import Run as Run
 from fastrev.training import train as train
+from fastrev.verdicts import HyperparameterCheck as HyperparameterCheck
+from fastrev.verdicts import MetaGradientCheck as MetaGradientCheck
+from fastrev.verdicts import TermCheck as TermCheck
 
 __all__ = [
     "MLP",

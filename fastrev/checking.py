@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,13 +21,14 @@ from fastrev.errors import ArgumentError, ChaosWarning, DivergenceError
 from fastrev.kernels.fixed_point import GRID
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
-from fastrev.results import Gradients, HyperparameterCheck, MetaGradientCheck, TermCheck
-from fastrev.training import Examples, Run, differentiable, make_all_steps
+from fastrev.results import Gradients
+from fastrev.training import Examples, Run, differentiable, make_all_steps, require_finite
+from fastrev.verdicts import HyperparameterCheck, MetaGradientCheck, TermCheck
 
-_LENGTHS = 0.1 * 0.25 ** np.arange(10)  # of the moves, relative: from a tenth to 4e-7
+_LENGTHS = 0.1 * 0.25 ** np.arange(18)  # of the moves, relative: from a tenth to 6e-12, or to where rounding hides all
 _ABOVE_NOISE = 30.0  # remainders are read where they are that many times the rounding
 _DIFFERENCES = 10.0 ** -np.arange(1, 7)  # lengths of moves for central differences, relative
-_TERM_STEPS = 100  # at most, at which each term is held against differences
+_TERM_STEPS = 1000  # at most, at which each term is held against differences
 
 
 def check_meta_grad(
@@ -78,7 +80,7 @@ def check_meta_grad(
 
     Notes
     -----
-    It trains up to ``13 * directions`` times for each hyperparameter and keeps one trajectory, 24 bytes a parameter a
+    It trains up to ``18 * directions`` times for each hyperparameter and keeps one trajectory, 24 bytes a parameter a
     step: check a short run of a small model, with the functions that the large one will use.
 
     Examples
@@ -101,8 +103,7 @@ def check_meta_grad(
     rng = np.random.default_rng(arguments.whole("direction_seed", direction_seed, 0))
     make_all_steps(run, progress=False)
     loss, w_bar = validate(run.w)
-    if not np.isfinite(loss):
-        raise arguments.fault("valid", "have a finite loss at the trained weights", f"{loss}")
+    require_finite(run, loss, w_bar)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ChaosWarning)  # the verdict says it
         grad = _flat(run.pullback(w_bar, wrt=names))
@@ -116,15 +117,16 @@ def check_meta_grad(
         make_all_steps(moved_run, progress=False)
         return validate(moved_run.w)[0]
 
-    unit = _unit(stored)
+    unit = _unit(problem, stored)
     noise = _noise(problem, unit, _size(stored.w), loss, loss_of, rng)
     checks = {}
     for name in moves.names_of(problem, names):
         lines = [_taylor(problem, name, grad[name], loss, loss_of, noise, rng) for _ in range(count)]
-        slopes, errors = zip(*lines, strict=True)
+        slopes, errors, reaches = zip(*lines, strict=True)
         checks[name] = HyperparameterCheck(
-            slope=float(np.fmin.reduce(slopes)), error=max(errors), stored=_disagreement(grad[name], again[name])
-        )
+            slope=float(np.fmin.reduce(slopes)), error=max(errors), reach=min(reaches),
+            stored=_disagreement(grad[name], again[name]),
+        )  # fmt: skip
     terms = _terms(problem, list(checks), stored.w, unit, rng)
     # where the loss has no derivative there is nothing that could grow
     growth = float(np.max(norms) / norms[-1]) if norms[-1] else 1.0
@@ -143,10 +145,10 @@ def _disagreement(a: FloatArray, b: FloatArray) -> float:
     return float(np.max(np.abs(np.subtract(a, b)), initial=0.0)) / largest if largest else float(np.any(a != b))
 
 
-def _unit(stored: StoredRun) -> float:
+def _unit(problem: Problem, stored: StoredRun) -> float:
     """The rounding of a number near 1 in the gradient's precision: float32's, if each of its numbers is one."""
-    single = all(np.array_equal(g, g.astype(np.float32)) for g in stored.g[:3])
-    return float(np.finfo(np.float32 if single else np.float64).eps)
+    single = stored.g.any() and np.array_equal(stored.g, stored.g.astype(np.float32))
+    return float(np.finfo(problem.trained.dtype or (np.float32 if single else np.float64)).eps)
 
 
 def _size(trajectory: FloatArray) -> float:
@@ -179,36 +181,47 @@ def _taylor(
     loss_of: Callable[[Problem], float],
     noise: float,
     rng: np.random.Generator,
-) -> tuple[float, float]:
-    """The slope of the remainder along a random direction, and the least relative error of a prediction.
+) -> tuple[float, float, float]:
+    """Along a random direction, the slope of the remainder, the least relative error of a prediction, and its reach.
 
     A move is what the exact arithmetic makes of it, rounded to the grid or to a ratio: that is not in the remainder.
+    Moves get shorter until the remainder is rounding, so that jumps of the gradient, which short ones do not meet, do
+    not decide.
     """
     value = problem.values()[name]
     along = moves.direction(name, value, rng)
-    lengths, remainders, errors = [], [], [np.inf]
+    lengths, remainders, error, reach = [], [], np.inf, 0.0
     for length in _LENGTHS:
         try:
             other = problem.with_value(name, value + length * along)
             move = other.values()[name] - value
             change, predicted = loss_of(other) - loss, float(np.sum(grad * move))
-        except DivergenceError:
-            continue  # too far
-        except ArgumentError:
-            break  # so near to a decay of 1 that there is no ratio
+        except (ArgumentError, DivergenceError):
+            reach = 0.0
+            continue  # too far, or between the largest ratio and 1
         if not move.any():
-            break  # too small to be told
-        rest = abs(change - predicted)
-        errors.append(rest / max(abs(change), abs(predicted), noise, np.finfo(float).tiny))
-        if not rest > _ABOVE_NOISE * noise:
-            break
+            break  # too short to be told
+        rest, size = abs(change - predicted), max(abs(change), abs(predicted))
+        hidden = rest <= _ABOVE_NOISE * noise
+        error = min(error, rest / max(size, noise, np.finfo(float).tiny))
+        if not (hidden or rest <= 0.1 * size):
+            reach = 0.0
+        elif reach == 0.0:
+            reach = float(length)
         lengths.append(float(np.linalg.norm(move)))
-        remainders.append(rest)
-    if len(lengths) < 3:
-        return np.nan, min(errors)
-    # of the last two alone, if that is nearer: at longer moves there are terms of third order, too
-    slopes = [np.polyfit(np.log(lengths[-k:]), np.log(remainders[-k:]), 1)[0] for k in (2, 3)]
-    return float(max(slopes)), min(errors)
+        remainders.append(max(rest, noise, np.finfo(float).tiny))
+        if hidden:
+            break
+    return _slope(lengths, remainders, noise), error, reach
+
+
+def _slope(lengths: list[float], remainders: list[float], noise: float) -> float:
+    """Of the shortest moves whose remainders can be told from rounding, or down to it if that is steeper."""
+    told = sum(rest > _ABOVE_NOISE * noise for rest in remainders)
+    if told < 3:
+        return np.nan
+    ends = [(k - 1, k) for k in (told - 1, told) if k < len(lengths)]
+    return max(float(np.log(remainders[a] / remainders[b]) / np.log(lengths[a] / lengths[b])) for a, b in ends)
 
 
 def _terms(
@@ -226,18 +239,24 @@ def _terms(
 
 def _worst(term: _Term, trajectory: FloatArray, steps: npt.NDArray[np.int64], unit: float) -> TermCheck:
     """The step at which a derivative is furthest from what differences say, as far as these agree."""
-    worst, excess = TermCheck(0.0, 0, True), 0.0
+    worst, excess, moved = TermCheck(0.0, 0, True), 0.0, False
     for t in steps.tolist():
         w = trajectory[t]
         exact, differences = term.exact(w, t), [term.difference(w, t, h) for h in _DIFFERENCES]
+        if not (np.isfinite(exact).all() and np.array_equal(exact, term.exact(w, t))):
+            return TermCheck(np.inf, t, False)
         spreads = [_largest(a - b) for a, b in pairwise(differences)]
-        best = int(np.argmin(spreads))  # where truncation and rounding are least together
-        off, size = _largest(exact - differences[best + 1]), max(_largest(exact), _largest(differences[best + 1]))
+        best = int(np.nanargmin([*spreads, np.inf]))  # where truncation and rounding are least together
+        if best == len(spreads):
+            continue  # no difference is a number
+        near = differences[best + 1]
+        off, size = _largest(exact - near), max(_largest(exact), _largest(near))
+        moved |= any(_largest(each) > 0 for each in differences)
         rounding = term.rounding(w, t, unit) / _DIFFERENCES[best + 1]
         allowed = 10 * spreads[best] + max(1e-6, 1e3 * unit) * size + 10 * rounding
         if off > excess * allowed:
             worst, excess = TermCheck(off / size, t, bool(off <= allowed)), float(off / allowed)
-    return worst
+    return worst if moved or worst.passed else replace(worst, moved=False)
 
 
 class _Term:
@@ -280,7 +299,6 @@ class _HVP(_Term):
     """H u, (P,)."""
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
-        self._gradient(self._functions, w, t)
         hu = np.empty_like(w)
         self._functions.pull(w.copy(), self._u.copy(), t, hu, self._functions.new_sums(()))
         return hu
@@ -305,7 +323,6 @@ class _Cross(_Term):
         self._moved: dict[float, Any] = {}  # the functions of a step, at every length so far
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
-        self._gradient(self._functions, w, t)
         sums = self._functions.new_sums(("theta" if self._name.startswith("theta[") else self._name,))
         self._functions.pull(w.copy(), self._u.copy(), t, np.empty_like(w), sums)
         return np.asarray(-np.sum(_flat(Gradients(**self._functions.gradients(sums)))[self._name] * self._along))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.validation import Validation, validation
-from fastrev.errors import DivergenceError
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.results import MetaGradient
-from fastrev.training import Examples, differentiable, make_all_steps, start
+from fastrev.training import Examples, differentiable, make_all_steps, require_finite, start
 
 
 def meta_grad(
@@ -139,11 +137,6 @@ def meta_grad(
 
     w, v = run.w, run.v
     loss, w_bar = validate(w)
-    if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
-        raise DivergenceError(
-            f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
-            "learning rate that is too high, or validation inputs on another scale than the training inputs.",
-            step=run.stats.steps, group="", run=run,
-        )  # fmt: skip
+    require_finite(run, loss, w_bar)
     grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
     return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)

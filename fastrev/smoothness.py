@@ -31,10 +31,10 @@ def metasmoothness(
     h: float = 0.01,
     direction_seed: int = 0,
 ) -> float:
-    """How smoothly the trained weights answer to hyperparameters, from three trainings: 1 is best, 0 is noise.
+    """How smoothly the trained weights answer to hyperparameters, from three trainings: 1 is best, 0 and below noise.
 
     A meta-gradient may be exact and yet say nothing about a step of any use, because the loss is rugged at that scale.
-    This says so beforehand: below 0.9, say, take smaller steps, or train more smoothly (lower learning rates, larger
+    This says so beforehand, for moves of length `h`: where it is low, train more smoothly (lower learning rates, larger
     batches, smooth activations).
 
     Parameters
@@ -44,14 +44,16 @@ def metasmoothness(
     wrt : tuple of str
         What is moved, all of it at once along a random direction: names as in `meta_grad`.
     h : float
-        Length of a move, relative: 0.01 moves numbers by about a hundredth of their size.
+        Length of a move, relative, above 0 and below 0.1: 0.01 moves each hyperparameter by a hundredth of its size,
+        root mean square.
     direction_seed : int
         Of the random direction.
 
     Returns
     -------
     float
-        From -1 to 1: with ``d1 = w(z + h) - w(z)`` and ``d2 = w(z + 2 h) - w(z + h)`` the differences of the final
+        From -1 to 1, below 0 where the second move takes back what the first did:
+        with ``d1 = w(z + h) - w(z)`` and ``d2 = w(z + 2 h) - w(z + h)`` the differences of the final
         weights, the mean of ``sign(d1) * sign(d2)``, every weight counting as much as it moved, ``abs(d1)``.
 
     Raises
@@ -85,8 +87,8 @@ def metasmoothness(
     length = arguments.real_array("h", h)
     if length.shape != ():
         raise arguments.fault("h", "be a number", f"an array of shape {length.shape}")
-    if not length > 0:
-        raise arguments.fault("h", "be above 0", f"{h}")
+    if not 0 < length < 0.1:
+        raise arguments.fault("h", "be above 0 and below 0.1", f"{h}")
     rng = np.random.default_rng(arguments.whole("direction_seed", direction_seed, 0))
     values = problem.values()
     along = {name: length * moves.direction(name, values[name], rng) for name in names}

@@ -16,6 +16,7 @@ from fastrev.errors import ChaosWarning
 # says of a change of lr by 0.1 % is off by 0.002 % in the median below this growth, and by half at most but once; above
 # it is off by 74 % at least, and worth nothing (`python -m bench.choices chaos`)
 CHAOTIC_GROWTH = 1e3
+_STEADY_GROWTH = 10.0  # up to which truncation is proposed: there predictions hold for moves of a tenth, in most cases
 
 
 def guard(norms: FloatArray, at: Ints, reference: float) -> None:
@@ -24,20 +25,22 @@ def guard(norms: FloatArray, at: Ints, reference: float) -> None:
     A product of T Jacobians grows exponentially where training is chaotic (Figure 2 of the paper), and
     norms of a few steps up or down say as much as all.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        exploded = ~(norms <= CHAOTIC_GROWTH * reference)  # also where it is NaN
-    if not exploded[:-1].any() or reference == 0.0:
+    if reference == 0.0 or (step := _first_below(norms, at, CHAOTIC_GROWTH * reference)) == at[0]:
         return
-    # the first from which on it is small enough
-    step, end = int(at[1:][exploded[:-1]].max()), int(at[-1])
-    largest = float(np.max(norms))
-    growth = f"grew {largest / reference:.1g}-fold" if np.isfinite(largest) else "overflowed"
-    advice = f", or differentiate through the last steps only: truncate={end - step}" if step < end else ""
+    largest, steady, end = float(np.max(norms)), _first_below(norms, at, _STEADY_GROWTH * reference), int(at[-1])
+    growth = f"grew {largest / reference:.3g}-fold" if np.isfinite(largest) else "overflowed"
+    advice = f", or differentiate through the last steps only: truncate={end - steady}" if steady < end else ""
     _warn(
         f"The meta-gradient {growth} on its way back through training. Training is chaotic at these learning rates: "
         f"the smallest changes decide how it ends, and the gradient by anything before step {step} is noise. "
         f"Lower lr, train for fewer steps{advice}."
     )
+
+
+def _first_below(norms: FloatArray, at: Ints, bound: float) -> int:
+    """The first step from which on all norms, but that of the end, are below the bound; NaN is not."""
+    above = np.flatnonzero(~(norms[:-1] <= bound))
+    return int(at[above[-1] + 1] if above.size else at[0])
 
 
 def _warn(message: str) -> None:

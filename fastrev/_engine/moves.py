@@ -22,11 +22,12 @@ def names_of(problem: Problem, wrt: Iterable[str]) -> list[str]:
 
 
 def direction(name: str, value: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Standard normal, in units of what it moves: a move by a tenth of it is small.
+    """Normal and of root mean square 1, in units of what it moves: a move by a tenth of it is small.
 
     Rates, penalties and example weights keep their signs, decays stay between the least ratio and the largest below 1.
     """
     noise = rng.standard_normal(value.shape)
+    noise /= np.sqrt(np.mean(noise**2)) or 1.0  # a single number moves by 1, not by chance
     if name == "decay":
         room = np.minimum(value - SMALLEST_DECAY, _LARGEST_DECAY - value)
         inward = np.abs(noise) * np.where(value < 0.5, value, -0.1)
