@@ -239,6 +239,6 @@ class MetaGradientCheck:
             found.append(
                 f"Failed: by {', '.join(rough)} the meta-gradient does not predict what small moves do, though its "
                 "terms are right. Either valid(w) does not return the gradient of its loss, or the gradient has jumps, "
-                "as that of relu has."
+                "as that of relu has, or bends within moves so small that their effect is lost in rounding."
             )
         return found
