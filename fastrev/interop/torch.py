@@ -68,6 +68,10 @@ def objective(
     Small networks are several times as fast after ``torch.set_num_threads(1)``.  Pass a module itself, not what
     ``torch.compile`` makes of it, which has no second derivative.
 
+    Second derivatives are PyTorch's own.  Those of ``torch.nn.utils.parametrizations.weight_norm`` are wrong in PyTorch
+    2.13; those of ``spectral_norm`` and of an embedding with a ``padding_idx`` leave out what their gradients take for
+    constant.  `fastrev.check_meta_grad` finds such.
+
     Examples
     --------
     >>> import numpy as np
