@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastrev
+from fastrev import interop
 from fastrev._engine.compiled_walk import CompiledWalkBack
 from tests.cases import WRT, digits_like, random_case
 from tests.test_objective import SETTINGS, W0, Plain, Quadratic, T, valid
@@ -163,6 +164,21 @@ def test_a_wrong_cross_derivative_is_found(name, factor):
     for each, found in result.hyperparameters.items():
         assert (found.slope < 1.5) == (each == f"theta[{name!r}]")
     assert "wrong" in str(result)
+
+
+def test_a_wrong_derivative_of_a_library_is_found():
+    """Of the row that PyTorch's embedding takes for constant, though the loss depends on it."""
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Embedding(4, 3, padding_idx=0).double()
+    rows = torch.arange(4)
+    with torch.no_grad():
+        module.weight += 0.5
+    model, w0 = interop.torch.objective(lambda module, theta, t: torch.sin(module(rows).sum(0)).sum(), module)
+    result = fastrev.check_meta_grad(
+        model, w0, valid=lambda w: model.loss_and_grad(w, 0), lr=0.1, decay=0.9, steps=5, wrt=("lr", "w0")
+    )
+    assert not result.terms["hvp"].passed, str(result)
+    assert "model.hvp is not the derivative of the gradient" in result.verdict
 
 
 def test_a_wrong_validation_gradient_is_found():

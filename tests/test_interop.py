@@ -624,6 +624,22 @@ def test_other_devices_and_dtypes_are_refused(torch: Any) -> None:
         adapter.objective(lambda module, theta, t: 0.0, torch.nn.Tanh())
 
 
+def test_a_module_that_is_called_anew_where_it_is_differentiated(torch: Any) -> None:
+    """Then, too, with the weights that are in place of its own."""
+    checkpoint = import_module("torch.utils.checkpoint").checkpoint
+    module, (x, y) = layers(torch).double(), data(torch)
+
+    def loss(module: Any, theta: Any, t: int) -> Any:
+        logits = checkpoint(module, x, use_reentrant=False) if t == 0 else module(x)
+        return torch.nn.functional.cross_entropy(logits, y) * theta["scale"]
+
+    objective, w0 = import_module("fastrev.interop.torch").objective(loss, module, {"scale": 2.0})
+    w, u = w0 + 0.1, np.cos(np.arange(w0.size))
+    assert_differentiates(objective, w)
+    for function in (objective.hvp, lambda *at: objective.cross(*at)["scale"]):
+        np.testing.assert_allclose(function(w, u, 0), function(w, u, 1), rtol=1e-12, atol=1e-14)
+
+
 # ---- JAX's own ways ------------------------------------------------------------------------------------------
 
 

@@ -68,6 +68,10 @@ def objective(
     Small networks are several times as fast after ``torch.set_num_threads(1)``.  Pass a module itself, not what
     ``torch.compile`` makes of it, which has no second derivative.
 
+    Second derivatives are PyTorch's own.  Those of ``torch.nn.utils.parametrizations.weight_norm`` are wrong in PyTorch
+    2.13; those of ``spectral_norm`` and of an embedding with a ``padding_idx`` leave out what their gradients take for
+    constant.  `fastrev.check_meta_grad` finds such.
+
     Examples
     --------
     >>> import numpy as np
@@ -120,7 +124,8 @@ class _Model:
     """Where parameters are, and what to do with tensors in their place."""
 
     found: list[tuple[Path, Any]]
-    loss: Callable[[list[Any], dict[str, Any], int], Any]
+    within: Callable[[list[Any], Callable[[Any], Any]], Any]  # calls with what the loss is to be given for its params
+    loss: Callable[..., Any]
     unflatten: Callable[[list[Any]], Any]
     made_of: tuple[Any, ...]  # after the library, the arguments of `_model`
 
@@ -142,10 +147,10 @@ def _of_tree(loss: Callable[..., Any], tree: Any) -> _Model:
     def unflatten(tensors: list[Any]) -> Any:
         return rebuild(tree, iter(tensors))
 
-    def call(tensors: list[Any], theta: dict[str, Any], t: int) -> Any:
-        return loss(unflatten(tensors), theta, t)
+    def within(tensors: list[Any], work: Callable[[Any], Any]) -> Any:
+        return work(unflatten(tensors))
 
-    return _Model(list(walk(tree)), call, unflatten, (loss, tree))
+    return _Model(list(walk(tree)), within, loss, unflatten, (loss, tree))
 
 
 def _of_module(torch: Any, loss: Callable[..., Any], module: Any, kept: dict[str, Any] | None) -> _Model:
@@ -156,13 +161,14 @@ def _of_module(torch: Any, loss: Callable[..., Any], module: Any, kept: dict[str
             _array(torch, "params", tensor, f" at {name!r}")  # refuses other devices
     with torch.inference_mode(False):  # in which no tensor is made that could not be differentiated
         buffers = kept or {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
-    # functional_call calls modules only, so the loss is the forward of one that has the user's as its child
+    # functional_call calls modules only, so the work is the forward of one that has the user's as its child.  It is to
+    # differentiate, too: torch.utils.checkpoint calls the module anew where derivatives are taken
     caller = torch.nn.Module()
-    caller.params, caller.forward = module, lambda theta, t: loss(module, theta, t)
+    caller.params, caller.forward = module, lambda work: work(module)
 
-    def call(tensors: list[Any], theta: dict[str, Any], t: int) -> Any:
+    def within(tensors: list[Any], work: Callable[[Any], Any]) -> Any:
         swapped = dict(zip(trained, tensors, strict=True)) | {name: value.clone() for name, value in buffers.items()}
-        return torch.func.functional_call(caller, {f"params.{name}": swapped[name] for name in swapped}, (theta, t))
+        return torch.func.functional_call(caller, {f"params.{name}": swapped[name] for name in swapped}, (work,))
 
     def state_dict(tensors: list[Any]) -> dict[str, Any]:
         places = {id(weight): tensor for weight, tensor in zip(trained.values(), tensors, strict=True)}
@@ -173,7 +179,7 @@ def _of_module(torch: Any, loss: Callable[..., Any], module: Any, kept: dict[str
         }
 
     found = [(tuple(name.split(".")), weight) for name, weight in trained.items()]
-    return _Model(found, call, state_dict, (loss, module, buffers))
+    return _Model(found, within, loss, state_dict, (loss, module, buffers))
 
 
 class _Derivatives:
@@ -193,12 +199,17 @@ class _Derivatives:
 
     def loss(self, w: AnyArray, theta: dict[str, AnyArray], t: int) -> Any:
         with self._recording():
-            return self._value(self._weights(w), self._hyperparameters(theta), t).detach()
+            hyper = self._hyperparameters(theta)
+            return self._model.within(self._weights(w), lambda params: self._value(params, hyper, t)).detach()
 
     def grad(self, w: AnyArray, theta: dict[str, AnyArray], t: int) -> Any:
         with self._recording():
-            weights = self._weights(w)
-            return self._vector(self._gradient(weights, self._hyperparameters(theta), t, create_graph=False))
+            weights, hyper = self._weights(w), self._hyperparameters(theta)
+            return self._vector(
+                self._model.within(
+                    weights, lambda params: self._gradient(params, weights, hyper, t, create_graph=False)
+                )
+            )
 
     def hvp(self, w: AnyArray, theta: dict[str, AnyArray], u: AnyArray, t: int) -> Any:
         with self._recording_twice():
@@ -221,7 +232,14 @@ class _Derivatives:
 
     def _along(self, weights: list[Any], hyper: dict[str, Any], u: AnyArray, t: int, by: list[Any]) -> list[Any]:
         """The derivatives of gradient . u."""
-        gradient = self._gradient(weights, hyper, t, create_graph=True)
+
+        def work(params: Any) -> list[Any]:
+            return self._pulled(self._gradient(params, weights, hyper, t, create_graph=True), u, by)
+
+        found: list[Any] = self._model.within(weights, work)
+        return found
+
+    def _pulled(self, gradient: list[Any], u: AnyArray, by: list[Any]) -> list[Any]:
         directions = self._leaves.pieces(self._torch.from_numpy(u))
         varying = [pair for pair in zip(gradient, directions, strict=True) if pair[0].requires_grad]
         if not varying:  # a loss that is linear in the weights
@@ -229,8 +247,10 @@ class _Derivatives:
         outputs, along = zip(*varying, strict=True)
         return self._filled(self._torch.autograd.grad(outputs, by, grad_outputs=along, allow_unused=True), by)
 
-    def _gradient(self, weights: list[Any], hyper: dict[str, Any], t: int, create_graph: bool) -> list[Any]:
-        value = self._value(weights, hyper, t)
+    def _gradient(
+        self, params: Any, weights: list[Any], hyper: dict[str, Any], t: int, create_graph: bool
+    ) -> list[Any]:
+        value = self._value(params, hyper, t)
         if not value.requires_grad:
             raise detached("a tensor that requires no gradient", "PyTorch")
         found = self._torch.autograd.grad(value, weights, create_graph=create_graph, allow_unused=True)
@@ -243,8 +263,8 @@ class _Derivatives:
         pairs = zip(found, by, strict=True)
         return [self._torch.zeros_like(each) if derivative is None else derivative for derivative, each in pairs]
 
-    def _value(self, weights: list[Any], hyper: dict[str, Any], t: int) -> Any:
-        value = self._model.loss(weights, hyper, t)
+    def _value(self, params: Any, hyper: dict[str, Any], t: int) -> Any:
+        value = self._model.loss(params, hyper, t)
         if not isinstance(value, self._torch.Tensor):
             raise detached(f"a {type(value).__name__}", "PyTorch")
         real_scalar(value)
