@@ -128,9 +128,10 @@ def check_meta_grad(
             stored=_disagreement(grad[name], again[name]),
         )  # fmt: skip
     terms = _terms(problem, list(checks), stored.w, unit, rng)
+    terms["valid"] = _worst(_Valid(problem, stored.w, validate, rng), stored.w, np.array([problem.steps]), unit)
     # where the loss has no derivative there is nothing that could grow
     growth = float(np.max(norms) / norms[-1]) if norms[-1] else 1.0
-    return MetaGradientCheck(checks, terms, growth)
+    return MetaGradientCheck(checks, terms, growth, complete=problem.steps <= _TERM_STEPS)
 
 
 def _flat(gradients: Gradients) -> dict[str, FloatArray]:
@@ -339,6 +340,33 @@ class _Cross(_Term):
             moved = self._problem.with_value(self._name, self._value + length * self._along)
             self._moved[length] = functions_of(moved.trained)
         return self._moved[length]
+
+
+class _Valid(_Term):
+    """The validation loss along a direction: one number."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        trajectory: FloatArray,
+        validate: Callable[[FloatArray], tuple[float, FloatArray]],
+        rng: np.random.Generator,
+    ) -> None:
+        super().__init__(problem, trajectory, rng)
+        self._validate = validate
+
+    def exact(self, w: FloatArray, t: int) -> FloatArray:
+        return np.asarray(self._validate(w)[1] @ self._u)
+
+    def difference(self, w: FloatArray, t: int, h: float) -> FloatArray:
+        step = h * self._size * self._u
+        return np.asarray((self._validate(w + step)[0] - self._validate(w - step)[0]) / (2 * h * self._size))
+
+    def _gain(self) -> float:
+        return 1 / self._size
+
+    def _gradient(self, functions: Any, w: FloatArray, t: int) -> FloatArray:
+        return np.asarray(self._validate(w)[0])  # what the differences are of
 
 
 def _largest(values: FloatArray) -> float:

@@ -53,7 +53,21 @@ class DivergenceError(FastrevError, ArithmeticError):
 
 
 class ReversalError(FastrevError, RuntimeError):
-    """Reversal did not arrive, bit for bit, where the run had started; its results are worthless and withheld."""
+    """Reversal did not arrive, bit for bit, where the run had started: its results are worthless and withheld.
+
+    Or an undo was refused, since it would not undo what was done: nothing has changed then.
+
+    Attributes
+    ----------
+    run : Run or None
+        The run, where the gradient of a step did not come again: ``run.rewind()`` goes on from there once it does.
+        None elsewhere, and in another process.
+    """
+
+    run: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
 
 
 class TrainingInterrupt(KeyboardInterrupt):

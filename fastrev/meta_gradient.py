@@ -53,7 +53,7 @@ def meta_grad(
     valid : pair (X, Y), or function
         Validation examples, of any number.  They may be the training examples; the gradients by `x` and `y` are then
         still those of training alone.  Or a function from the final weights (P,) to a pair of loss and gradient (P,),
-        which an Objective needs.
+        which an Objective needs; an objective of `fastrev.interop` stands for its loss at t = 0.
     lr : float or (T,), (T, 1), (1, G), (T, G) array_like
         Learning rates, not negative: of all, per step, per parameter group, or both.
     decay : float or array_like, as lr

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastrev._engine.types import FloatArray, Ints
 
 
@@ -41,7 +43,7 @@ class Stats:
     adjoint_steps: Ints | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gradients:
     """Derivatives of one loss, each of the shape of its argument; None where it was not asked for.
 
@@ -71,8 +73,12 @@ class Gradients:
     example_weights: FloatArray | None = None
     theta: dict[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        parts = [f"{name}={_brief(each)}" for name, each in vars(self).items() if each is not None]
+        return f"Gradients({', '.join(parts)})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class MetaGradient:
     """What `meta_grad` returns.
 
@@ -92,6 +98,10 @@ class MetaGradient:
     v: FloatArray
     grad: Gradients
     stats: Stats
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}={_brief(getattr(self, name))}" for name in ("loss", "w", "v", "grad"))
+        return f"MetaGradient({parts}, stats={self.stats!r})"
 
 
 class StepPullback(NamedTuple):
@@ -116,3 +126,12 @@ class StepPullback(NamedTuple):
     decay: Any
     w: FloatArray
     u: FloatArray
+
+
+def _brief(value: Any) -> str:
+    """A number, or what an array is."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name!r}: {_brief(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, Gradients):
+        return repr(value)
+    return f"array{value.shape}" if np.ndim(value) else f"{value:.6g}"

@@ -36,7 +36,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine.extras import require
-from fastrev._engine.hyperparameters import SMALLEST_DECAY
+from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
+from fastrev._engine.python_objective import theta_name
 from fastrev.errors import ChaosWarning, DivergenceError
 from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.information_buffer import MAX_DENOMINATOR
@@ -50,13 +51,28 @@ if TYPE_CHECKING:
 
 Action = Callable[[], object]
 
+__all__ = [
+    "EDGE_RATIOS",
+    "assert_reversible",
+    "assert_same",
+    "assert_undone",
+    "batches",
+    "decays",
+    "grid_values",
+    "in_turn",
+    "models",
+    "ratios",
+    "schedules",
+    "trainings",
+]
+
 st: Any = require("hypothesis.strategies", "hypothesis", "fastrev.testing")
 
 EDGE_RATIOS = [
     (1, 1), (1, 2), (1, 3), (2, 3), (9, 10), (99, 100), (255, 256), (12345, 23456), (1, 32768), (1, 65535), (1, 65536),
     (3, 65536), (32768, 65535), (65521, 65536), (65534, 65535), (65535, 65536), (65536, 65536),
 ]  # fmt: skip
-_EDGE_DECAYS = [1.0, 0.9, 0.5, SMALLEST_DECAY, 65535 / 65536, float(np.nextafter(1.0, 0.0))]
+_EDGE_DECAYS = [1.0, 0.9, 0.5, SMALLEST_DECAY, LARGEST_DECAY, float(np.nextafter(1.0, 0.0))]
 _LARGEST = float(np.nextafter(GRID.limit, 0.0))
 
 
@@ -75,7 +91,7 @@ def ratios() -> SearchStrategy[tuple[int, int]]:
 
 def decays() -> SearchStrategy[float]:
     """Momentum decays, from the smallest that there is a ratio for up to 1."""
-    return st.one_of(st.sampled_from(_EDGE_DECAYS), st.floats(SMALLEST_DECAY, 65535 / 65536))  # type: ignore[no-any-return]
+    return st.one_of(st.sampled_from(_EDGE_DECAYS), st.floats(SMALLEST_DECAY, LARGEST_DECAY))  # type: ignore[no-any-return]
 
 
 def grid_values(shape: int | tuple[int, ...], bound: float = _LARGEST) -> SearchStrategy[npt.NDArray[np.float64]]:
@@ -122,22 +138,29 @@ def models(
     )
 
 
-def trainings(model: MLP, steps: int = 8, examples: int = 12) -> SearchStrategy[dict[str, Any]]:
-    """Arguments of `fastrev.train` for a model, all of them, of up to so many steps and examples."""
+def trainings(model: MLP | Objective, steps: int = 8, examples: int = 12) -> SearchStrategy[dict[str, Any]]:
+    """Arguments of `fastrev.train` for a model, all of them, of up to so many steps and examples.
+
+    Of an `Objective`, which has data of its own, and is to know as many steps, `lr`, `decay`, `steps` and `v0`.
+    """
 
     @st.composite  # type: ignore[untyped-decorator]
     def draw_all(draw: DrawFn) -> dict[str, Any]:
         count, rows = draw(st.integers(1, steps)), draw(st.integers(1, examples))
         rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-        groups, size = len(model.groups), model.num_params
-        return {
-            "train": (rng.standard_normal((rows, model.sizes[0])), rng.random((rows, model.sizes[-1]))),
+        groups, size = len(getattr(model, "groups", None) or [0]), model.num_params
+        rule = {
             "lr": draw(schedules(count, groups)),
             "decay": draw(schedules(count, groups, decays())),
             "steps": count,
+            "v0": draw(st.none() | st.just(0.1 * rng.standard_normal(size))),
+        }
+        if not isinstance(model, MLP):
+            return rule
+        return rule | {
+            "train": (rng.standard_normal((rows, model.sizes[0])), rng.random((rows, model.sizes[-1]))),
             "batches": draw(st.none() | batches(rows, count)),
             "l2": rng.uniform(0, 0.1, draw(st.sampled_from([(), (groups,), (size,)]))),
-            "v0": draw(st.none() | st.just(0.1 * rng.standard_normal(size))),
             "example_weights": draw(st.none() | st.just(rng.uniform(0, 2, rows))),
         }
 
@@ -167,12 +190,12 @@ def assert_reversible(model: MLP | Objective, w0: npt.ArrayLike, **training: Any
     runs = [_train(model, w0, training) for _ in range(3)]
     ends = [{"w": run.w, "v": run.v, "bits": run.stats.stored_bits} for run in runs]
     for other in ends[1:]:
-        assert_same(other, ends[0])
+        _assert_law("Two trainings with the same arguments end alike", other, ends[0])
     runs[0].rewind()
     if not isinstance(model, MLP) and not hasattr(model, "hvp"):
         return
     gradients = [_derivatives(run, per_run) for run, per_run in zip(runs[1:], (1, 2), strict=True)]
-    assert_same(*gradients)
+    _assert_law("Two ways back, on one thread and on two, give the same derivatives", *gradients)
 
 
 def assert_undone(step: Action, undo: Action, state: Callable[[], Mapping[str, Any]]) -> None:
@@ -231,6 +254,15 @@ def in_turn(pairs: Sequence[tuple[Action, Action]]) -> tuple[Action, Action]:
     return step, undo
 
 
+def _assert_law(law: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    try:
+        assert_same(found, expected)
+    except AssertionError as error:
+        raise AssertionError(
+            f"{law}, if every function depends on its arguments alone. It is not so: {error}"
+        ) from None
+
+
 def _train(model: MLP | Objective, w0: npt.ArrayLike, training: dict[str, Any]) -> Run:
     try:
         return train(model, w0, **training)
@@ -243,6 +275,6 @@ def _derivatives(run: Run, per_run: int) -> dict[str, Any]:
     """Of the sum of the final weights, by all that there is, on so many threads."""
     with threads(per_run=per_run), warnings.catch_warnings():
         warnings.simplefilter("ignore", ChaosWarning)
-        gradients = vars(run.pullback(np.ones_like(run.w)))
-    theta = gradients.pop("theta") or {}
-    return {name: each for name, each in gradients.items() if each is not None} | theta
+        gradients = {name: each for name, each in vars(run.pullback(np.ones_like(run.w))).items() if each is not None}
+    theta = gradients.pop("theta", {})
+    return gradients | {theta_name(name): each for name, each in theta.items()}

@@ -213,13 +213,16 @@ class Run(Exclusive):
         cause = (
             f"{changed} changed in place after the training began."
             if changed
-            else "It must depend on w and t alone: give random numbers a seed made of t, and leave its data alone."
+            else "It must depend on w and t alone: give random numbers, those of dropout too, a seed made of t, and "
+            "change neither its data nor, by train() or eval(), its mode."
         )
-        return ReversalError(
+        error = ReversalError(
             f"Step {step} cannot be undone: model.grad(w, {step}) did not return the bits that it returned when the "
-            f"step was made, at the same w. {cause} Nothing has changed: once it returns them again, run.rewind() "
-            "takes the run back."
+            f"step was made, at the same w. {cause} The way back begins with the last step. Nothing has changed: "
+            "once it returns them again, error.run.rewind() takes the run back."
         )
+        error.run = self
+        return error
 
     def _no_arrival(self, faults: list[str]) -> ReversalError:
         self._astray = True

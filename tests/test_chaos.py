@@ -143,12 +143,12 @@ def test_chaos_is_warned_of_with_the_step_and_a_remedy_that_holds():
     assert warning.filename == __file__
     message = str(warning.message)
     norms, at = result.stats.adjoint_norms, result.stats.adjoint_steps
-    step = at[1:][norms[:-1] > 1e3 * norms[-1]].max()
+    step, steady = (at[1:][norms[:-1] > growth * norms[-1]].max() for growth in (1e3, 10))
     assert f"before step {step} is noise" in message
-    assert f"truncate={200 - step}" in message
+    assert f"truncate={200 - steady}" in message
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        chaotic(truncate=200 - step)
+        assert chaotic(truncate=200 - steady).stats.adjoint_norms.max() <= 10 * norms[-1]
         chaotic(lr=0.01)
         fastrev.meta_grad(Quadratic(), W0, valid=valid, **SETTINGS)
 
@@ -162,6 +162,13 @@ def test_where_warnings_are_errors_the_run_has_been_taken_back():
             run.pullback(run.w, wrt=("lr",))
     assert run.stats.exact
     assert run.stats.adjoint_norms.max() > 1e3 * run.stats.adjoint_norms[-1]
+
+
+def test_chaos_of_the_last_few_of_very_many_steps_is_seen():
+    """However many steps there are, those that are differentiated are on record."""
+    with pytest.warns(fastrev.ChaosWarning, match="grew|overflowed"):
+        result = chaotic(steps=5000, truncate=60)
+    assert result.stats.adjoint_steps.tolist() == list(range(4940, 5001))
 
 
 def test_the_warning_points_at_whoever_pulled():

@@ -228,6 +228,8 @@ def test_a_gradient_that_does_not_come_again_is_refused_by_its_step(step):
     with pytest.raises(fastrev.ReversalError, match=rf"Step {step} .*model.grad\(w, {step}\).*w and t alone") as error:
         run.pullback(run.w)
     assert "rewind" in str(error.value)
+    assert error.value.run is run
+    assert pickle.loads(pickle.dumps(error.value)).run is None
     with pytest.raises(fastrev.ReversalError, match=rf"Step {step} "):
         run.rewind()
     model.grad = grad
@@ -475,6 +477,15 @@ def test_an_mlp_takes_a_function_for_its_validation():
     assert relative_error(result.grad.w0, expected.grad.w0) < 1e-12
     with pytest.raises(fastrev.ArgumentError, match=r"'train' must be a pair \(X, Y\).*NoneType"):
         case.meta_grad(train=None)
+
+
+def test_results_print_briefly():
+    text = repr(meta_grad(Quadratic(), lr=np.full((T, 2), 0.1)))
+    assert text.startswith("MetaGradient(loss=")
+    for piece in ("w=array(5,)", "lr=array(12, 2)", "decay=", "theta={'scale': array(5,), 'shift': ", "exact=True"):
+        assert piece in text
+    assert "x=" not in text
+    assert len(text) < 400
 
 
 def test_a_progress_bar_moves_with_every_step(capsys):

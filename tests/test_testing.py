@@ -41,6 +41,13 @@ def test_models_are_of_the_size_asked_for(model, data):
     fastrev.train(model, model.init(), **training)
 
 
+@settings(deadline=None, max_examples=20)
+@given(testing.trainings(Quadratic(), steps=SETTINGS["steps"]))
+def test_trainings_of_an_objective_are_reversible(training):
+    assert training.keys() == {"lr", "decay", "steps", "v0"}
+    testing.assert_reversible(Quadratic(), W0, **training)
+
+
 def test_objectives_are_held_against_the_law():
     testing.assert_reversible(Quadratic(), W0, **SETTINGS)
     testing.assert_reversible(Plain(), W0, **(SETTINGS | {"lr": 1e4}))  # refused on its way
@@ -48,7 +55,7 @@ def test_objectives_are_held_against_the_law():
 
 def test_a_gradient_that_is_no_function_is_found():
     calls = count()
-    with pytest.raises(AssertionError, match="not equal"):
+    with pytest.raises(AssertionError, match="Two trainings with the same arguments end alike"):
         testing.assert_reversible(Quadratic(grad=lambda w, t: w + 1e-9 * next(calls)), W0, **SETTINGS)
     seen = []
 

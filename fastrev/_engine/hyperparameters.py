@@ -17,7 +17,7 @@ from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
 from fastrev.kernels.rationals import best_ratios
 
-SMALLEST_DECAY = 2.0**-16
+SMALLEST_DECAY, LARGEST_DECAY = 2.0**-16, 65535 / 65536  # for which there is a ratio, but for 1
 
 
 @dataclass(frozen=True)

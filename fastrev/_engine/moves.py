@@ -6,11 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fastrev._engine.hyperparameters import SMALLEST_DECAY
+from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
 from fastrev._engine.problem import Problem
 from fastrev._engine.types import FloatArray
-
-_LARGEST_DECAY = 65535 / 65536  # below 1
 
 
 def names_of(problem: Problem, wrt: Iterable[str]) -> list[str]:
@@ -29,7 +27,7 @@ def direction(name: str, value: FloatArray, rng: np.random.Generator) -> FloatAr
     noise = rng.standard_normal(value.shape)
     noise /= np.sqrt(np.mean(noise**2)) or 1.0  # a single number moves by 1, not by chance
     if name == "decay":
-        room = np.minimum(value - SMALLEST_DECAY, _LARGEST_DECAY - value)
+        room = np.minimum(value - SMALLEST_DECAY, LARGEST_DECAY - value)
         inward = np.abs(noise) * np.where(value < 0.5, value, -0.1)
         return np.where(room > 0, np.clip(noise, -5, 5) * room, inward)
     scale = np.sqrt(np.mean(value**2)) or (0.01 if name == "v0" else 1.0)

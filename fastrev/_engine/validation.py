@@ -20,11 +20,15 @@ Validation = Callable[[FloatArray], tuple[float, npt.ArrayLike]]  # weights (P,)
 
 def validation(model: Any, valid: Any) -> Callable[[FloatArray], tuple[float, FloatArray]]:
     """The checked argument `valid` as a function of the final weights."""
+    if callable(getattr(valid, "loss_and_grad", None)):
+        return lambda w: _checked(valid.loss_and_grad(w.copy(), 0), w.size)
     if callable(valid):
         return lambda w: _checked(valid(w.copy()), w.size)
     if not isinstance(model, Architecture):
         raise arguments.fault(
-            "valid", "be a function from weights (P,) to a pair of loss and gradient (P,)", f"a {type(valid).__name__}"
+            "valid",
+            "be a function from weights (P,) to a pair of loss and gradient (P,), or an objective of fastrev.interop",
+            f"a {type(valid).__name__}",
         )
     data, examples = as_pair(model, "valid", valid)
 
