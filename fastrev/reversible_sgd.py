@@ -233,7 +233,7 @@ class ReversibleSGD(Exclusive):
         except BaseException:
             by_hand.make_step(tables, state, gradient, v, self._unread, self._scratch)
             raise
-        by_hand.pull_velocity(tables, v_plus_g, adjoint, self.steps, hu)
+        by_hand.pull_velocity(tables, state, v_plus_g, adjoint, hu, before, v)
         return StepPullback(dw, dv, w=w, u=u, **rule.gradients(derivatives))
 
     @exclusive

@@ -11,6 +11,7 @@ from __future__ import annotations
 from . import adjoint as adjoint_kernels
 from . import checksums, mlp_objective, momentum, outcomes
 from . import information_buffer as buffer
+from .checks import all_finite
 from .fixed_point import grid_to_floats
 from .jit import inlined, kernel
 from .primitives import ZERO, copy_elements
@@ -39,9 +40,14 @@ def make_step(rule, state, g, w, made, scratch):
 @kernel
 def position_before_step(rule, state, before, w):
     """The weights before the last step, to `before` on the grid and to w (P,) float64.  The state stays as it is."""
-    w_now, v, heads, tail, cursor = state
-    copy_elements(w_now, 0, before, 0, before.size)
-    momentum.undo_position(Momentum(*rule), State(before, v, heads, tail, cursor), cursor[0] - 1)
+    _position_before_step(Momentum(*rule), State(*state), before, w)
+
+
+@inlined
+def _position_before_step(rule, state, before, w):
+    copy_elements(state.w, 0, before, 0, before.size)
+    undone = State(before, state.v, state.heads, state.tail, state.cursor)
+    momentum.undo_position(rule, undone, state.cursor[0] - 1)
     grid_to_floats(before, w)
 
 
@@ -80,11 +86,20 @@ def _undo_step(rule, state, before, g, made, scratch):
 
 
 @kernel
-def pull_velocity(rule, v_plus_g, adjoint, t, hu):
-    """The adjoint pulled back through the rest of step t, the one that was undone last."""
-    adjoint = _adjoint(adjoint)
-    momentum.pull_velocity(Momentum(*rule), v_plus_g, adjoint, t, hu)
+def pull_velocity(rule, state, v_plus_g, adjoint, hu, before, w):
+    """The adjoint pulled back through the rest of the step that was undone last; and, if there is a step before that,
+    what `position_before_step` finds: one call less a step.
+
+    Returns whether hu is finite.
+    """
+    rule, state, adjoint = Momentum(*rule), State(*state), _adjoint(adjoint)
+    t = state.cursor[0]
+    fine = all_finite(hu)
+    momentum.pull_velocity(rule, v_plus_g, adjoint, t, hu)
     adjoint_kernels.trace(adjoint, t)
+    if t > 0:
+        _position_before_step(rule, state, before, w)
+    return fine
 
 
 @inlined

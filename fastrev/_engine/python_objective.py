@@ -91,14 +91,30 @@ class PythonObjective:
         """Zeros for the derivatives by its own hyperparameters, if they are wanted."""
         return {name: np.zeros(shape) for name, shape in self.theta_shapes.items()} if "theta" in wrt else {}
 
-    def pull(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray, sums: dict[str, FloatArray]) -> None:
-        """The Hessian of step t at w times u; the derivatives of the gradient times u are subtracted from the sums."""
-        crosses = self._derive(w, u, t, hu, bool(sums))
-        if not (checks.all_finite(hu) and all(checks.all_finite(each.reshape(-1)) for each in crosses.values())):
-            self._require_finite(w, u, t, bool(sums))
-        for name, cross in crosses.items():
+    def pull(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray, sums: dict[str, FloatArray]) -> bool:
+        """The Hessian of step t at w times u; the derivatives of the gradient times u are subtracted from the sums.
+
+        w and u are given away.  Returns whether the latter are finite.
+        """
+        fine = True
+        for name, cross in self._derive(w, u, t, hu, bool(sums)).items():
+            fine = fine and checks.all_finite(cross.reshape(-1))
             with np.errstate(over="ignore", invalid="ignore"):
                 sums[name] -= cross
+        return bool(fine)
+
+    def require_finite(self, w: FloatArray, t: int, sums: dict[str, FloatArray]) -> None:
+        """Refuse second derivatives that are not finite for a u of length 1 either: so it was no overflow."""
+        hu, u = np.empty(w.size), np.full(w.size, w.size**-0.5)
+        named = {"hvp(w, u, {t})": hu}
+        for name, cross in self._derive(w, u, t, hu, bool(sums)).items():
+            named["cross(w, u, {t})" + f"[{name!r}]"] = cross
+        for what, each in named.items():
+            if not checks.all_finite(each.reshape(-1)):
+                raise _fault(
+                    what, t, "finite numbers",
+                    "NaN or infinity, even for a u of length 1: look for what has no derivative, such as a norm at 0",
+                )  # fmt: skip
 
     def gradients(self, sums: dict[str, FloatArray]) -> dict[str, Any]:
         """The derivatives in the shapes of the arguments."""
@@ -123,27 +139,15 @@ class PythonObjective:
             ) from None  # fmt: skip
         return PythonObjective(other)
 
-    def _require_finite(self, w: FloatArray, u: FloatArray, t: int, crossed: bool) -> None:
-        """Refuse second derivatives that are not finite for a u of length 1 either: so it is no overflow."""
-        if not checks.all_finite(u):
-            return
-        unit, hu = u / (np.abs(u).max() or 1.0), np.empty(u.size)
-        unit /= np.sqrt(np.sum(unit**2)) or 1.0
-        crosses = self._derive(w, unit, t, hu, crossed)
-        named = {"hvp(w, u, {t})": hu} | {"cross(w, u, {t})" + f"[{name!r}]": each for name, each in crosses.items()}
-        for what, each in named.items():
-            if not checks.all_finite(each.reshape(-1)):
-                raise _fault(
-                    what, t, "finite numbers",
-                    "NaN or infinity, even for a u of length 1: look for what has no derivative, such as a norm at 0",
-                )  # fmt: skip
-
     def _derive(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray, crossed: bool) -> dict[str, FloatArray]:
-        if not (crossed and _has(self.objective, "hvp_and_cross")):
+        if not crossed:
+            self._vector("hvp(w, u, {t})", t, self.objective.hvp(w, u, t), hu)
+            return {}
+        if not _has(self.objective, "hvp_and_cross"):
             self._vector("hvp(w, u, {t})", t, self.objective.hvp(w.copy(), u.copy(), t), hu)
-            return self._thetas("cross(w, u, {t})", t, self.objective.cross(w.copy(), u.copy(), t)) if crossed else {}
+            return self._thetas("cross(w, u, {t})", t, self.objective.cross(w, u, t))
         what = "hvp_and_cross(w, u, {t})"
-        both = self.objective.hvp_and_cross(w.copy(), u.copy(), t)
+        both = self.objective.hvp_and_cross(w, u, t)
         if not isinstance(both, tuple) or len(both) != 2:
             raise _fault(what, t, "a pair of what hvp and cross return", type(both).__name__)
         self._vector(what + "[0]", t, both[0], hu)

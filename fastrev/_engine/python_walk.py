@@ -25,7 +25,7 @@ _DTYPE = np.dtype(np.float64)  # that gradients are converted to
 class PythonWalk:
     """Steps made, and undone again.  The state changes within kernels only, so it is whole whatever a function raises.
 
-    Beside the arithmetic a step of 2,410 parameters costs some 15 us for Python, and for Numba to recognise its
+    Beside the arithmetic a step of 2,410 parameters costs 17 us for Python, and for Numba to recognise its
     arguments, both ways together (`python -m bench.choices objective`).
 
     Of every gradient a checksum is kept, 8 bytes a step, so that one that does not come again is refused before it does
@@ -117,19 +117,24 @@ class PythonWalkBack:
 
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done, of which those from `until` on are differentiated."""
-        walk, adjoint, v = self._walk, self._adjoint, self._v
+        walk, trained, adjoint, v, hu = self._walk, self._walk.trained, self._adjoint, self._v, self._hu
         g, before, rule, plain = walk._g, walk._before, walk._rule, tuple(state)
-        w, u = np.empty((2, g.size))
-        for t in range(int(state.cursor[0]) - 1, max(stop, self._until) - 1, -1):
+        done, until = int(state.cursor[0]), max(stop, self._until)
+        w = np.empty(g.size)
+        if done > until:
             kernels.position_before_step(rule, plain, before, w)
-            walk.trained.gradient(w.copy(), t, g)
+        for t in range(done - 1, until - 1, -1):
+            trained.gradient(w.copy(), t, g)
+            u = np.empty(g.size)  # to be given away, as w is
             reason: int = kernels.undo_step_and_pull(
                 rule, plain, before, g, walk._made[t], v, adjoint, u, walk._scratch
             )
             if reason != outcomes.FINE:
                 return reason
-            walk.trained.pull(w, u, t, self._hu, self._sums)
-            kernels.pull_velocity(rule, g, adjoint, t, self._hu)
+            fine = trained.pull(w, u, t, hu, self._sums)
+            w = np.empty(g.size)
+            if not (kernels.pull_velocity(rule, plain, g, adjoint, hu, before, w) and fine):
+                trained.require_finite(states.to_floats(state.w), t, self._sums)
         return walk.undo(state, stop)
 
     def gradients(self) -> dict[str, Any]:
