@@ -162,8 +162,10 @@ class PythonObjective:
 
     def _thetas(self, what: str, t: int, values: Any) -> dict[str, FloatArray]:
         if not isinstance(values, Mapping) or not self.theta_shapes.keys() <= values.keys():
-            names = ", ".join(map(repr, values)) if isinstance(values, Mapping) else type(values).__name__
-            raise _fault(what, t, f"a dict with {', '.join(map(repr, self.theta_shapes))}", names)
+            received = (
+                ", ".join(map(repr, values)) or "an empty one" if isinstance(values, Mapping) else type(values).__name__
+            )
+            raise _fault(what, t, f"a dict with {', '.join(map(repr, self.theta_shapes))}", received)
         found = {}
         for name, shape in self.theta_shapes.items():
             array = _real(f"{what}[{name!r}]", t, values[name])

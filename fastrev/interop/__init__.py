@@ -27,5 +27,6 @@ The gradient of a validation loss by the learning rates and the penalty that a l
 from fastrev.interop import autograd as autograd
 from fastrev.interop import jax as jax
 from fastrev.interop import torch as torch
+from fastrev.interop._shared import LossObjective as LossObjective
 
-__all__ = ["autograd", "jax", "torch"]
+__all__ = ["LossObjective", "autograd", "jax", "torch"]
