@@ -25,7 +25,7 @@ _DTYPE = np.dtype(np.float64)  # that gradients are converted to
 class PythonWalk:
     """Steps made, and undone again.  The state changes within kernels only, so it is whole whatever a function raises.
 
-    Beside the arithmetic a step of 2,410 parameters costs 17 us for Python, and for Numba to recognise its
+    Beside the arithmetic a step of 2,410 parameters costs some 18 us for Python, and for Numba to recognise its
     arguments, both ways together (`python -m bench.choices objective`).
 
     Of every gradient a checksum is kept, 8 bytes a step, so that one that does not come again is refused before it does
