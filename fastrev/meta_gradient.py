@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from fastrev._engine import arguments
-from fastrev._engine.validation import Validation, validation
+from fastrev._engine.validation import Validation, require_finite, validation
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.results import MetaGradient
-from fastrev.training import Examples, differentiable, make_all_steps, require_finite, start
+from fastrev.training import Examples, differentiable, make_all_steps, start
 
 
 def meta_grad(

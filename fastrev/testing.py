@@ -66,6 +66,7 @@ __all__ = [
     "trainings",
 ]
 
+# Any, as mypy may have to do without hypothesis: hence the ignores of what strategies return
 st: Any = require("hypothesis.strategies", "hypothesis", "fastrev.testing")
 
 EDGE_RATIOS = [

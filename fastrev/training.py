@@ -343,13 +343,3 @@ def differentiable(run: Run, wrt: tuple[str, ...] | None) -> tuple[str, ...]:
     if wrt is None:
         return own + trained.names_by_default
     return arguments.distinct_choices("wrt", wrt, own + trained.names)
-
-
-def require_finite(run: Run, loss: float, w_bar: FloatArray) -> None:
-    """Refuse a validation loss from which no meta-gradient can begin."""
-    if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
-        raise DivergenceError(
-            f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
-            "learning rate that is too high, or validation inputs on another scale than the training inputs.",
-            step=run.stats.steps, group="", run=run,
-        )  # fmt: skip

@@ -170,7 +170,7 @@ def test_a_wrong_cross_derivative_is_found(name, factor):
 
 def test_a_wrong_derivative_of_a_library_is_found():
     """Of the row that PyTorch's embedding takes for constant, though the loss depends on it."""
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is not in the test extra")
     module = torch.nn.Embedding(4, 3, padding_idx=0).double()
     rows = torch.arange(4)
     with torch.no_grad():
@@ -299,9 +299,9 @@ def test_a_frozen_objective_is_moved_too():
         theta: dict
         num_params: int = 5
 
-        grad = lambda self, w, t: self.theta["a"] * w  # noqa: E731
-        hvp = lambda self, w, u, t: self.theta["a"] * u  # noqa: E731
-        cross = lambda self, w, u, t: {"a": w @ u}  # noqa: E731
+        grad = lambda self, w, t: self.theta["a"] * w
+        hvp = lambda self, w, u, t: self.theta["a"] * u
+        cross = lambda self, w, u, t: {"a": w @ u}
 
     model = Frozen({"a": np.float64(0.7)})
     assert check(model).passed
@@ -312,9 +312,9 @@ def test_an_objective_that_cannot_be_moved_says_what_to_do():
     class Fixed:
         num_params = 5
         theta = property(lambda self: {"scale": np.ones(5)})
-        grad = lambda self, w, t: self.theta["scale"] * w  # noqa: E731
-        hvp = lambda self, w, u, t: self.theta["scale"] * u  # noqa: E731
-        cross = lambda self, w, u, t: {"scale": w * u}  # noqa: E731
+        grad = lambda self, w, t: self.theta["scale"] * w
+        hvp = lambda self, w, u, t: self.theta["scale"] * u
+        cross = lambda self, w, u, t: {"scale": w * u}
 
     with pytest.raises(fastrev.ArgumentError, match=r"with_theta\(theta\).*a Fixed whose theta cannot be set"):
         check(Fixed())

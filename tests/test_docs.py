@@ -18,7 +18,7 @@ BLOCKS = [
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_scripts_of_the_pages_run(block, capsys):
-    pytest.importorskip("torch")
+    pytest.importorskip("torch", reason="PyTorch is not in the test extra")
     exec(compile(block, "page", "exec"), {})
     assert capsys.readouterr().out.strip()
 

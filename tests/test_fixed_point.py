@@ -111,7 +111,7 @@ def test_addition_is_exact_modulo_2_to_the_64_and_says_when_it_wrapped(data: st.
             continue
         assert grid.tolist() == exact
         undo(grid, terms)
-        assert_undone(lambda: do(grid, terms), lambda: undo(grid, terms), lambda: {"grid": grid.copy()})  # noqa: B023
+        assert_undone(lambda: do(grid, terms), lambda: undo(grid, terms), lambda: {"grid": grid.copy()})
 
 
 @pytest.mark.parametrize(

@@ -100,16 +100,16 @@ def test_derivatives_against_central_differences(library: Library) -> None:
     rng = np.random.default_rng(2)
     u, direction = rng.standard_normal((2, w0.size))
     for t in range(2):
-        slope = central(lambda h: objective.loss(w0 + h * direction, t))  # noqa: B023
+        slope = central(lambda h: objective.loss(w0 + h * direction, t))
         np.testing.assert_allclose(objective.grad(w0, t) @ direction, slope, rtol=1e-8)
-        curvature = central(lambda h: objective.grad(w0 + h * u, t))  # noqa: B023
+        curvature = central(lambda h: objective.grad(w0 + h * u, t))
         np.testing.assert_allclose(objective.hvp(w0, u, t), curvature, rtol=1e-6, atol=1e-8)
         crossed = objective.cross(w0, u, t)
         assert {name: each.shape for name, each in crossed.items()} == {"l2": (), "scale": (4,), "unused": (2, 1)}
         for name, value in objective.theta.items():
             step = rng.standard_normal(value.shape)
-            moved = lambda h: objective.with_theta({**objective.theta, name: value + h * step})  # noqa: B023, E731
-            slope = central(lambda h: moved(h).grad(w0, t) @ u)  # noqa: B023
+            moved = lambda h: objective.with_theta({**objective.theta, name: value + h * step})
+            slope = central(lambda h: moved(h).grad(w0, t) @ u)
             np.testing.assert_allclose((crossed[name] * step).sum(), slope, rtol=1e-7, atol=1e-9)
         product, both = objective.hvp_and_cross(w0, u, t)
         np.testing.assert_allclose(product, objective.hvp(w0, u, t), rtol=1e-12, atol=1e-14)
@@ -165,7 +165,7 @@ def test_convolutions_agree() -> None:
     for library in map(Library, ("jax", "torch")):
         objective, w0 = library.adapter.objective(convolution(library), params, {"l2": 0.1})
         found.append(everything(objective, w0, np.cos(np.arange(w0.size))))
-        slope = central(lambda h: objective.grad(w0 + h, 0))  # noqa: B023
+        slope = central(lambda h: objective.grad(w0 + h, 0))
         np.testing.assert_allclose(objective.hvp(w0, np.ones(w0.size), 0), slope, rtol=1e-6, atol=1e-8)
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
@@ -445,7 +445,7 @@ print(sorted({{"jax", "torch", "autograd"}} & set(sys.modules)))
 
 @pytest.fixture
 def torch() -> Any:
-    module = pytest.importorskip("torch")
+    module = pytest.importorskip("torch", reason="PyTorch is not in the test extra")
     module.manual_seed(0)
     return module
 
@@ -578,7 +578,7 @@ def test_whatever_the_caller_records(torch: Any, mode: str) -> None:
     expected = everything(objective, w0, w0)
     x, _ = data(torch)  # an inference tensor in that mode, which no module can be trained on
     adapter = import_module("fastrev.interop.torch")
-    loss = lambda module, theta, t: theta["l2"] * (module(x) ** 2).mean()  # noqa: E731
+    loss = lambda module, theta, t: theta["l2"] * (module(x) ** 2).mean()
     expected += everything(adapter.objective(loss, module, {"l2": 0.1})[0], w0, w0)
     with getattr(torch, mode)():
         inside = everything(objective, w0, w0)

@@ -19,7 +19,7 @@ class Quadratic:
     """sum(scale * (w - center_t)**2) / 2 + sum(log(cosh(w))): cubic enough, and every derivative is a line."""
 
     num_params = 5
-    groups = {"a": slice(0, 2), "b": slice(2, 5)}  # noqa: RUF012
+    groups = {"a": slice(0, 2), "b": slice(2, 5)}
 
     def __init__(self, **changes):
         rng = np.random.default_rng(0)
@@ -397,6 +397,11 @@ def test_divergence_names_step_and_group():
 def test_a_description_at_fault(changes, message):
     with pytest.raises(fastrev.ArgumentError, match=message):
         meta_grad(Quadratic(**changes))
+
+
+def test_a_class_in_place_of_an_object_is_named():
+    with pytest.raises(fastrev.ArgumentError, match="'model' must be an object, not the class Quadratic"):
+        meta_grad(Quadratic)
 
 
 def test_missing_derivatives_are_named_before_anything_is_computed():

@@ -123,7 +123,7 @@ def largest_on_the_grid(sign: int) -> ReversibleArray:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_mul_is_undone_at_the_ends_of_the_grid(sign: int, n: int, d: int) -> None:
     for a in (ReversibleArray([0.0, sign * LARGEST]), largest_on_the_grid(sign)):
-        assert_undone(lambda: a.mul(n, d), lambda: a.div(n, d), lambda: array_state(a))  # noqa: B023
+        assert_undone(lambda: a.mul(n, d), lambda: a.div(n, d), lambda: array_state(a))
 
 
 @settings(deadline=None, max_examples=200)

@@ -22,7 +22,7 @@ class Library:
     """What differs between the libraries, under names of ours."""
 
     def __init__(self, name: str) -> None:
-        pytest.importorskip(name)
+        pytest.importorskip(name, reason="PyTorch is not in the test extra")
         self.name = name
         self.adapter: ModuleType = import_module(f"fastrev.interop.{name}")
         self.numpy = import_module({"jax": "jax.numpy", "torch": "torch", "autograd": "autograd.numpy"}[name])
@@ -109,7 +109,7 @@ def meta_gradients(
 
 def computing_in_float64() -> Iterator[None]:
     """For a fixture: JAX computes in float64 meanwhile."""
-    jax = pytest.importorskip("jax")
+    jax = pytest.importorskip("jax", reason="the oldest dependencies may have none")
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     yield

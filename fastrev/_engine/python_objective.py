@@ -28,6 +28,8 @@ class PythonObjective:
     dtype = None  # no walk is compiled for it
 
     def __init__(self, objective: Any) -> None:
+        if isinstance(objective, type):
+            raise arguments.fault("model", "be an object", f"the class {objective.__name__}", "Pass an instance of it.")
         self.objective = objective
         if not hasattr(objective, "grad") or not hasattr(objective, "num_params"):
             raise arguments.fault(

@@ -13,7 +13,7 @@ from fastrev._engine.architecture import Architecture
 from fastrev._engine.evaluation import loss_and_gradient
 from fastrev._engine.examples import as_pair
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev.errors import ArgumentError
+from fastrev.errors import ArgumentError, DivergenceError
 
 Validation = Callable[[FloatArray], tuple[float, npt.ArrayLike]]  # weights (P,) to a loss and its gradient (P,)
 
@@ -38,6 +38,16 @@ def validation(model: Any, valid: Any) -> Callable[[FloatArray], tuple[float, Fl
         return loss, gradient.astype(np.float64)
 
     return evaluate
+
+
+def require_finite(run: Any, loss: float, w_bar: FloatArray) -> None:
+    """Refuse a validation loss from which no meta-gradient can begin."""
+    if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
+        raise DivergenceError(
+            f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
+            "learning rate that is too high, or validation inputs on another scale than the training inputs.",
+            step=run.stats.steps, group="", run=run,
+        )  # fmt: skip
 
 
 def _checked(result: Any, size: int) -> tuple[float, FloatArray]:
