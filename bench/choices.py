@@ -35,6 +35,7 @@ import numpy as np
 
 import fastrev
 from bench.losses import calls
+from bench.many_runs import TASKS, WAYS, all_runs
 from bench.products_alone import of_a_step
 from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES, workload
@@ -240,6 +241,21 @@ def way_back(name: str, blas: bool = False) -> Turn:
         if blas:
             matrix @ matrix
         return {name: 1e6 * elapsed(lambda: run.pullback(run.w, wrt=case.wrt)) / case.steps}
+
+    return turn
+
+
+def many_runs(way: str) -> Turn:
+    """Milliseconds of 16 runs, right after others and after a rest."""
+
+    def turn() -> Figures:
+        figures = {}
+        for task in TASKS:
+            with all_runs(task, way) as run:
+                figures[f"16 of {task}"] = 1e3 * elapsed(run)
+                time.sleep(0.05)
+                figures[f"16 of {task}, after a rest"] = 1e3 * elapsed(run)
+        return figures
 
     return turn
 
@@ -877,6 +893,7 @@ CHOICES = {
             by_themselves=Variant(COMPILED, cores=1),
         ), turns=2, fresh=True, slow=True,
     ),
+    "workers": Choice("runs", "ms", {way: partial(many_runs, way) for way in WAYS}, chance=True),
     "first": Choice(
         "first meta-gradient", "s",
         **beside(partial(first_call, time.perf_counter), two_cores=Variant(), one=Variant(cores=1)),

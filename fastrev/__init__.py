@@ -4,10 +4,11 @@
 loss on the way; `check_meta_grad` and `metasmoothness` tell whether that is right, and means anything.  `train` and
 `Run.pullback` do the same for any loss of the final weights, `ReversibleSGD` for gradients from anywhere, step by step,
 and `ReversibleArray` is the exact arithmetic by itself, in which a `ratio` stands for a decay.  `threads` sets how many
-threads a run may use.  `fastrev.interop` makes objectives of losses in JAX, PyTorch and autograd; `fastrev.testing` is
-for property tests.
+threads a run may use, `compile` compiles beforehand.  `fastrev.interop` makes objectives of losses in JAX, PyTorch and
+autograd; `fastrev.testing` is for property tests.
 """
 
+from fastrev._engine.version import __version__ as __version__
 from fastrev.batches import minibatches as minibatches
 from fastrev.checking import check_meta_grad as check_meta_grad
 from fastrev.errors import ArgumentError as ArgumentError
@@ -20,7 +21,9 @@ from fastrev.errors import TrainingInterrupt as TrainingInterrupt
 from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.mlp import MLP as MLP
 from fastrev.objective import Objective as Objective
+from fastrev.precompiling import compile as compile
 from fastrev.ratios import ratio as ratio
+from fastrev.results import Curve as Curve
 from fastrev.results import Gradients as Gradients
 from fastrev.results import MetaGradient as MetaGradient
 from fastrev.results import Stats as Stats
@@ -39,6 +42,7 @@ __all__ = [
     "MLP",
     "ArgumentError",
     "ChaosWarning",
+    "Curve",
     "DivergenceError",
     "FastrevError",
     "Gradients",
@@ -56,6 +60,7 @@ __all__ = [
     "TermCheck",
     "TrainingInterrupt",
     "check_meta_grad",
+    "compile",
     "meta_grad",
     "metasmoothness",
     "minibatches",
@@ -63,4 +68,3 @@ __all__ = [
     "threads",
     "train",
 ]
-__version__ = "0.1.0"

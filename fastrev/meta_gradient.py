@@ -79,7 +79,7 @@ def meta_grad(
         Differentiate through the last K steps only, as if all before had been fixed: derivatives by what came before,
         `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
     progress : bool
-        Show a progress bar (needs tqdm).
+        Show a progress bar.
 
     Returns
     -------

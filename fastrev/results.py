@@ -104,6 +104,20 @@ class MetaGradient:
         return f"MetaGradient({parts}, stats={self.stats!r})"
 
 
+class Curve(NamedTuple):
+    """Losses along a run, where `train` was asked for them.
+
+    Attributes
+    ----------
+    steps : (S,) int64 ndarray
+        After how many steps each was measured.
+    losses : (S,) float64 ndarray
+    """
+
+    steps: Ints
+    losses: FloatArray
+
+
 class StepPullback(NamedTuple):
     """What `ReversibleSGD.backward` returns: the derivatives of a loss of what a step arrived at.
 

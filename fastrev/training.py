@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, chaos, compilation
+from fastrev._engine import arguments, chaos, compilation, lookers, pooled, refusals
 from fastrev._engine import state as states
 from fastrev._engine.compiled_walk import CompiledWalk
 from fastrev._engine.exclusive import Exclusive, exclusive
-from fastrev._engine.extras import progress_bar
+from fastrev._engine.lookers import NOBODY, Audience, Callback, Losses
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.problem import Problem, prepare
+from fastrev._engine.progress import progress_bar
 from fastrev._engine.python_walk import PythonWalk
 from fastrev._engine.sgd import SGD
 from fastrev._engine.types import FloatArray, Ints
 from fastrev._engine.walk import Undo, Walk, nbytes, norm
-from fastrev.errors import DivergenceError, ReversalError, TrainingInterrupt
+from fastrev.errors import ReversalError, TrainingInterrupt
 from fastrev.kernels import outcomes
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
-from fastrev.results import Gradients, Stats
+from fastrev.results import Curve, Gradients, Stats
 
 Examples = tuple[npt.ArrayLike, npt.ArrayLike]
 
@@ -37,6 +38,8 @@ class Run(Exclusive):
         Final weights and velocity.
     stats : Stats
         ``stats.exact`` becomes True when the run has been taken back.
+    curve : Curve or None
+        The losses that `train` was asked for, as far as the run came.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -47,6 +50,7 @@ class Run(Exclusive):
         self._state = states.new_state(problem.w0.copy(), v0)
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
         self._astray = False  # did not arrive at its start
+        self._losses: Losses | None = None
 
     @property
     def w(self) -> FloatArray:
@@ -69,6 +73,10 @@ class Run(Exclusive):
             bytes_held=self._walk.nbytes + nbytes(self._problem.w0, self._problem.v0, *self._state),
             exact=None,
         )
+
+    @property
+    def curve(self) -> Curve | None:
+        return None if self._losses is None else Curve(*self._losses.read())
 
     @exclusive
     def pullback(
@@ -94,7 +102,7 @@ class Run(Exclusive):
             Differentiate through the last K steps only, as if all before had been fixed: derivatives by what came
             before, `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
         progress : bool
-            Show a progress bar (needs tqdm).
+            Show a progress bar.
 
         Returns
         -------
@@ -108,8 +116,6 @@ class Run(Exclusive):
         ReversalError
             If the run does not arrive at its start bit for bit, was consumed before, or an earlier pullback stopped on
             its way.
-        MissingExtraError
-            If a progress bar is asked for and tqdm is not installed.
 
         Warns
         -----
@@ -153,7 +159,7 @@ class Run(Exclusive):
         Parameters
         ----------
         progress : bool
-            Show a progress bar (needs tqdm).
+            Show a progress bar.
 
         Raises
         ------
@@ -171,19 +177,22 @@ class Run(Exclusive):
         if self._end is not None and self._end[2].exact:
             raise ReversalError("The run was consumed: it has been taken back to its start already. Train again.")
 
-    def _advance(self, progress: bool) -> None:
+    def _advance(self, progress: bool, audience: Audience = NOBODY) -> None:
         problem, state, walk = self._problem, self._state, self._walk
-        chunk = walk.chunk_steps(progress)
+        chunk, end = walk.chunk_steps(progress), 0
         states.make_room(state.tail, int(state.cursor[1]), state.w.size)
         with progress_bar(progress, problem.steps, "training") as tick:
-            while (done := int(state.cursor[0])) < problem.steps:
-                stop = min(done + chunk, problem.steps)
-                reason, parameter = walk.make(state, stop)
+            while audience.goes_on(state) and (done := int(state.cursor[0])) < problem.steps:
+                pooled.heed()
+                if done >= end:
+                    end = min(done + chunk, problem.steps)
+                    make = walk.maker(done, end)
+                reason, parameter = make(state, min(end, audience.due))
                 tick(int(state.cursor[0]) - done)
                 if reason == outcomes.TAIL_FULL:
                     states.make_room(state.tail, int(state.cursor[1]), state.w.size)
                 elif reason != outcomes.FINE:
-                    raise self._divergence(reason, parameter)
+                    raise refusals.divergence(problem, int(state.cursor[0]), reason, parameter, self)
 
     def _take_back(self, undo: Undo, progress: bool, more_bytes: int) -> None:
         """Undo all steps in chunks by `undo`, then hold what there is against the start."""
@@ -194,68 +203,22 @@ class Run(Exclusive):
         chunk = self._walk.chunk_steps(progress)
         with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
             while (left := int(state.cursor[0])) > 0:
+                pooled.heed()
                 reason = undo(max(left - chunk, 0))
                 tick(left - int(state.cursor[0]))
                 if reason == outcomes.NOT_REPRODUCED:
-                    raise self._not_reproduced()
+                    raise refusals.not_reproduced(problem, int(state.cursor[0]) - 1, self)
                 if reason != outcomes.FINE:
-                    raise self._no_arrival([f"the stored information ran out at step {state.cursor[0] - 1}"])
+                    self._astray = True
+                    ran_out = f"the stored information ran out at step {state.cursor[0] - 1}"
+                    raise refusals.no_arrival(problem, [ran_out])
         if (faults := states.faults(state, problem.w0, problem.v0)) or problem.changed():
-            raise self._no_arrival(faults)
+            self._astray = True
+            raise refusals.no_arrival(problem, faults)
 
     def _proved(self, norms: FloatArray | None = None, at: Ints | None = None) -> None:
         assert self._end is not None
         self._end = (*self._end[:2], replace(self._end[2], exact=True, adjoint_norms=norms, adjoint_steps=at))
-
-    def _not_reproduced(self) -> ReversalError:
-        step = int(self._state.cursor[0]) - 1
-        changed = " and ".join(self._problem.changed())
-        cause = (
-            f"{changed} changed in place after the training began."
-            if changed
-            else "It must depend on w and t alone: give random numbers, those of dropout too, a seed made of t, and "
-            "change neither its data nor, by train() or eval(), its mode."
-        )
-        error = ReversalError(
-            f"Step {step} cannot be undone: model.grad(w, {step}) did not return the bits that it returned when the "
-            f"step was made, at the same w. {cause} The way back begins with the last step. Nothing has changed: "
-            "once it returns them again, error.run.rewind() takes the run back."
-        )
-        error.run = self
-        return error
-
-    def _no_arrival(self, faults: list[str]) -> ReversalError:
-        self._astray = True
-        changed = [f"'{name}'" for name in self._problem.changed()]
-        cause = (
-            f"{' and '.join(changed)} changed in place after the training began. Leave such an array alone until the "
-            "run has been taken back, or pass a copy of it, and train again."
-            if changed
-            else "Memory failed, or the gradient was not reproduced bit for bit. Train again."
-        )
-        what = f" ({', '.join(faults)})" if faults else ""
-        return ReversalError(
-            f"The reversal did not arrive at the start of the run{what}: {cause} Results are withheld."
-        )
-
-    def _divergence(self, reason: int, parameter: int) -> DivergenceError:
-        step = int(self._state.cursor[0])
-        trained = self._problem.trained
-        position = int(np.searchsorted(trained.bounds, parameter, side="right")) - 1
-        group, rate = trained.group_names[position], self._problem.rule.rate_at(step, position)
-        what = (
-            "the gradient holds NaN or infinite values"
-            if reason == outcomes.NOT_FINITE
-            else "the weights or their velocity would leave the grid, magnitudes below 2048"
-        )
-        return DivergenceError(
-            f"Step {step} of {self._problem.steps} was refused: {what}, in group '{group}'. The likely cause is a "
-            f"learning rate that is too high (lr = {rate:g} there): lower lr, or scale the inputs down. The run up to "
-            "that step is whole: error.run.rewind() takes it back to its start.",
-            step=step,
-            group=group,
-            run=self,
-        )
 
 
 def _walk_through(problem: Problem) -> Walk:
@@ -279,12 +242,28 @@ def train(
     l2: npt.ArrayLike = 0.0,
     v0: npt.ArrayLike | None = None,
     example_weights: npt.ArrayLike | None = None,
+    curve: tuple[Any, ...] | None = None,
+    callback: Callback | tuple[Callback, npt.ArrayLike] | None = None,
     progress: bool = False,
 ) -> Run:
     """Train by SGD with momentum so that the run can be taken back, and differentiated, exactly.
 
     Takes the arguments of `meta_grad`, which see, but for its validation data.  Training inputs and targets are not
     copied where they are arrays of the model's dtype already: leave them alone until the run has been taken back.
+
+    Parameters
+    ----------
+    curve : tuple (Xv, Yv, every) or (f, every), optional
+        Measure the loss of these examples, as ``model.loss_value`` does, on the way, and hand it over as ``run.curve``.
+        An Objective needs the second form, with `f` a function from weights (P,) to a loss, or to a pair of loss and
+        gradient as `valid` is; an objective of `fastrev.interop` stands for its loss at t = 0.  A whole number `every`
+        means: before the first step, after every so many, and at the end.  An array (S,) of int holds the numbers of
+        steps, from 0 to T and increasing, after which it is measured.
+    callback : function, or pair (function, every), optional
+        Called with the number of steps made and the weights, a (P,) float64 array of its own: after every step, or
+        after those that `every` says as above, though not before the first step unless an array holds 0.  If it raises
+        StopIteration the run ends there, as one of that many steps; any other exception leaves `train`, and with it the
+        run is lost.
 
     Returns
     -------
@@ -294,12 +273,16 @@ def train(
     Raises
     ------
     ArgumentError
-        Before anything is computed, if an argument is at fault.  Later, if a function of an Objective returns what it
-        must not.
+        Before anything is computed, if an argument is at fault.  Later, if a function of an Objective, or that of
+        `curve`, returns what it must not.
     DivergenceError
         If a step's gradient is not finite or the step would leave the grid.
     TrainingInterrupt
         On Ctrl-C, with the run so far.
+
+    Notes
+    -----
+    Neither `curve` nor `callback` changes a bit of the run, and no step is made twice.
 
     Examples
     --------
@@ -312,12 +295,22 @@ def train(
     >>> grad = run.pullback(run.w / np.linalg.norm(run.w))
     >>> round(float(grad.lr), 6), run.stats.exact
     (0.888132, True)
+
+    Draw a loss curve, and stop at a loss that is good enough:
+
+    >>> def enough(step, w):
+    ...     if model.loss_value(w, X, Y) < 0.1:
+    ...         raise StopIteration
+    >>> run = fastrev.train(
+    ...     model, model.init(seed=0), train=(X, Y), lr=0.1, decay=0.9, steps=1000, curve=(X, Y, 5), callback=enough)
+    >>> print(run.stats.steps, run.curve.steps, run.curve.losses.round(2))
+    13 [ 0  5 10 13] [1.41 0.93 0.3  0.09]
     """
     run = start(
         model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
         l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
-    make_all_steps(run, progress)
+    make_all_steps(run, progress, lookers.prepare(run._problem, curve, callback))
     return run
 
 
@@ -326,14 +319,20 @@ def start(model: MLP | Objective, w0: npt.ArrayLike, **training: Any) -> Run:
     return Run(prepare(model, w0, **training))
 
 
-def make_all_steps(run: Run, progress: bool) -> None:
+def make_all_steps(run: Run, progress: bool, audience: Audience = NOBODY) -> None:
     """Train."""
+    run._losses = audience.losses
     compilation.begin(run._problem.trained.dtype)
     try:
         run._walk.compile_make(run._state)
-        run._advance(progress)
+        run._advance(progress, audience)
     except KeyboardInterrupt:
         raise TrainingInterrupt(run) from None
+
+
+def values(run: Run) -> dict[str, FloatArray]:
+    """All that there is to differentiate by, in float64."""
+    return run._problem.values()
 
 
 def differentiable(run: Run, wrt: tuple[str, ...] | None) -> tuple[str, ...]:

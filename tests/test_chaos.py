@@ -109,7 +109,7 @@ def test_a_run_that_ended_early_has_the_norms_of_its_steps(kind, made):
     run = Run(run._problem)
     while run.stats.steps < made:
         states.make_room(run._state.tail, int(run._state.cursor[1]), run.w.size)
-        run._walk.make(run._state, made)
+        run._walk.maker(0, made)(run._state, made)
     w_bar = run.w
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -18,7 +19,9 @@ BLOCKS = [
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_scripts_of_the_pages_run(block, capsys):
-    pytest.importorskip("torch", reason="PyTorch is not in the test extra")
+    for node in ast.walk(ast.parse(block)):
+        for module in [each.name for each in node.names] if isinstance(node, ast.Import) else []:
+            pytest.importorskip(module, reason=f"{module} is not in the test extra")
     exec(compile(block, "page", "exec"), {})
     assert capsys.readouterr().out.strip()
 

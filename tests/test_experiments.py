@@ -479,12 +479,24 @@ def test_help_explains(command, capsys):
     assert "None" not in text
 
 
+class Absent:
+    """Finds no matplotlib and no scikit-learn, before others find them."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name in ("matplotlib", "sklearn"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
 def test_a_missing_extra_is_named(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "tqdm", None)  # as Python does for a module that cannot be imported
-    with pytest.raises(MissingExtraError, match=r'needs tqdm, which is not installed.*pip install "fastrev\[demo\]"'):
-        require("tqdm", "demo", "The progress bar")
+    for name in [each for each in sys.modules if each.partition(".")[0] in ("matplotlib", "sklearn")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Absent, *sys.meta_path])
+    with pytest.raises(MissingExtraError, match=r'needs matplotlib, which is not.*pip install "fastrev\[plot\]"'):
+        require("matplotlib.figure", "plot", "The picture")
     assert main(["distill", "--meta-steps", "1", "--out", str(tmp_path)]) == 2
-    assert "needs tqdm" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'needs sklearn, which is not installed. Run: python -m pip install "fastrev[demo]"' in error
 
 
 def test_adam_descends():

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, SimpleNamespace
@@ -126,6 +127,12 @@ def test_a_meta_gradient_interrupted_at_any_line(per_run, assert_no_companion):
             assert cores() == before, where
             assert_no_companion(where)
     assert np.array_equal(case.meta_grad().grad.w0, expected.grad.w0)
+    # no lock is left with this thread, where another would wait for it for ever
+    other = threading.Thread(target=lambda: found.append(case.meta_grad()), daemon=True)
+    found: list[fastrev.MetaGradient] = []
+    other.start()
+    other.join(60)
+    assert np.array_equal(found[0].grad.w0, expected.grad.w0)
 
 
 @pytest.mark.parametrize("way", ["there", "back", "rewind"])

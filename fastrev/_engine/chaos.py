@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,26 @@ from fastrev.errors import ChaosWarning
 CHAOTIC_GROWTH = 1e3
 _STEADY_GROWTH = 10.0  # up to which truncation is proposed: there predictions hold for moves of a tenth, in most cases
 
+_here = threading.local()
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Have this thread not warned, where whoever asks for the derivatives looks at their growth for himself."""
+    _here.unheard = True
+    try:
+        yield
+    finally:
+        _here.unheard = False
+
+
+def growth(norms: FloatArray | None) -> float:
+    """How much the adjoint grew on its way back: infinity where it overflowed."""
+    if norms is None or not norms.size or norms[-1] == 0:
+        return 1.0
+    largest = float(np.max(norms) / norms[-1])
+    return largest if np.isfinite(largest) else np.inf
+
 
 def guard(norms: FloatArray, at: Ints, reference: float) -> None:
     """Warn if the adjoint, of these norms before these steps, outgrew the norm that it began with.
@@ -25,6 +48,8 @@ def guard(norms: FloatArray, at: Ints, reference: float) -> None:
     A product of T Jacobians grows exponentially where training is chaotic (Figure 2 of the paper), and
     norms of a few steps up or down say as much as all.
     """
+    if getattr(_here, "unheard", False):
+        return
     if reference == 0.0 or (step := _first_below(norms, at, CHAOTIC_GROWTH * reference)) == at[0]:
         return
     largest, steady, end = float(np.max(norms)), _first_below(norms, at, _STEADY_GROWTH * reference), int(at[-1])

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from fastrev._engine.settings import cores, settings
+from fastrev._engine.settings import cores, may_pin
 from fastrev._engine.types import Ints
 from fastrev.kernels.handover import ABANDONED, CORE, PATIENCE, PATIENCE_ON_ONE_CORE, PATIENCE_ON_TWO
 
@@ -80,7 +80,7 @@ class Companion:
         that the process had slept before (`python -m bench.choices apart`).  Nothing is kept apart where the cores
         cannot be told.
         """
-        own = _libc.sched_getcpu() if _libc is not None and settings.pin else -1
+        own = _libc.sched_getcpu() if _libc is not None and may_pin() else -1
         others = os.sched_getaffinity(0) - {own} if own >= 0 else set()
         self._progress[PATIENCE] = PATIENCE_ON_TWO if cores() > 1 else PATIENCE_ON_ONE_CORE
         self._progress[CORE] = own + 1 if others else 0

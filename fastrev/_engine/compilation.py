@@ -13,6 +13,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -38,25 +39,34 @@ compilation.way_back(sys.argv[2])
 _pull: Any = adjoint.pull  # Numba's dispatcher
 _asked: set[np.dtype[np.floating]] = set()  # for which precisions the question arose, which it does once
 _helpers: dict[np.dtype[np.floating], subprocess.Popen[bytes]] = {}
+# Several threads may have their first call at once: one starts the second process, all wait for it
+_one_at_a_time = threading.RLock()
 
 
 def begin(dtype: np.dtype[np.floating] | None) -> None:
     """Start the second process, if nothing is in the cache and there is a core for it."""
-    if dtype is None or dtype in _asked:
+    if dtype is None or dtype in _asked:  # without the lock, which an interrupt may leave with a thread for ever
         return
-    _asked.add(dtype)
-    with contextlib.suppress(Exception):  # such as of a system that allows no processes
-        if not _compiled(dtype) and _possible():
-            search = json.dumps([str(place) for place in sys.path])
-            nothing = subprocess.DEVNULL
-            _helpers[dtype] = subprocess.Popen(
-                [sys.executable, "-c", _SCRIPT, search, dtype.name], stdin=nothing, stdout=nothing, stderr=nothing
-            )
+    with _one_at_a_time:
+        if dtype in _asked:
+            return
+        _asked.add(dtype)
+        with contextlib.suppress(Exception):  # such as of a system that allows no processes
+            if not _compiled(dtype) and _possible():
+                search = json.dumps([str(place) for place in sys.path])
+                nothing = subprocess.DEVNULL
+                _helpers[dtype] = subprocess.Popen(
+                    [sys.executable, "-c", _SCRIPT, search, dtype.name], stdin=nothing, stdout=nothing, stderr=nothing
+                )
 
 
 def finish(dtype: np.dtype[np.floating] | None) -> None:
     """Wait for what `begin` started, but not for ever; on Ctrl-C it ends as well."""
-    if dtype is not None and (helper := _helpers.pop(dtype, None)):
+    if dtype is None or dtype not in _helpers:
+        return
+    with _one_at_a_time:
+        if (helper := _helpers.get(dtype)) is None:
+            return
         try:
             # of the way back the undo is left to this process, which has compiled the way there by now
             walk = _smallest_walk(dtype)
@@ -65,6 +75,7 @@ def finish(dtype: np.dtype[np.floating] | None) -> None:
                 helper.wait(_TIME_LIMIT)
         finally:
             _end(helper)
+            _helpers.pop(dtype, None)
 
 
 def way_back(dtype: str) -> None:

@@ -14,7 +14,7 @@ from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.settings import one_thread
 from fastrev._engine.sgd import SGD
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev._engine.walk import Trace, Undo, gradients_by_the_start, nbytes
+from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, nbytes
 from fastrev.kernels import adjoint as adjoint_kernels
 from fastrev.kernels import outcomes
 from fastrev.kernels import training as kernels
@@ -44,22 +44,26 @@ class CompiledWalk:
         return int(np.clip(_CHUNK_WORK / self.trained.work_per_step, 1, _CHUNK_STEPS))
 
     def compile_make(self, state: State) -> None:
-        """Have `make` compiled, by a call for no steps."""
-        interruptible.compile_here("make", self.trained.model.dtype, lambda: self._make(0, 1, state, 0))
+        """Have making compiled, by a call for no steps."""
+        interruptible.compile_here("make", self.trained.model.dtype, lambda: self.maker(0, 1)(state, 0))
 
     def compile_undo(self, state: State) -> None:
         """Have `undo` compiled, by a call for no steps."""
         done = int(state.cursor[0])
         interruptible.compile_here("undo", self.trained.model.dtype, lambda: self._undo(0, 1, state, done))
 
-    def make(self, state: State, stop: int) -> tuple[int, int]:
-        """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
-        return self._make(int(state.cursor[0]), stop, state, stop)
+    def maker(self, begin: int, end: int) -> Make:
+        """What makes these steps, until so many are done; returns why it ended and, of a refused step, a parameter.
 
-    def _make(self, begin: int, end: int, state: State, stop: int) -> tuple[int, int]:
+        It may be called several times: where somebody looks at the run in between, its batches are drawn only once.
+        """
         chunk = self.trained.chunk(begin, end)
-        reason, parameter = kernels.make(chunk, self.rule.tables, state, self._record, self._work, stop)
-        return reason, parameter
+
+        def make(state: State, stop: int) -> tuple[int, int]:
+            reason, parameter = kernels.make(chunk, self.rule.tables, state, self._record, self._work, stop)
+            return reason, parameter
+
+        return make
 
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -20,13 +18,3 @@ def require(module: str, extra: str, purpose: str) -> Any:
         raise MissingExtraError(
             f'{purpose} needs {error.name}, which is not installed. Run: python -m pip install "fastrev[{extra}]"'
         ) from error
-
-
-@contextmanager
-def progress_bar(shown: bool, total: int, what: str, unit: str = "step") -> Iterator[Callable[[int], object]]:
-    """A progress bar, as a function to call with the number of units just done."""
-    if shown:
-        with require("tqdm", "demo", "A progress bar").tqdm(total=total, desc=what, unit=unit) as bar:
-            yield bar.update
-    else:
-        yield lambda done: None

@@ -12,7 +12,7 @@ from fastrev._engine import state as states
 from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.sgd import SGD
 from fastrev._engine.types import AnyArray, FloatArray, Ints
-from fastrev._engine.walk import Trace, Undo, gradients_by_the_start, nbytes
+from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, nbytes
 from fastrev.kernels import by_hand as kernels
 from fastrev.kernels import outcomes
 from fastrev.kernels.information_buffer import BLOCK
@@ -56,6 +56,10 @@ class PythonWalk:
     def compile_undo(self, state: State) -> None:
         """Have `undo` compiled, by a run of one parameter."""
         interruptible.compile_here("undo by hand", _DTYPE, lambda: _undo_all(*_smallest_run()))
+
+    def maker(self, begin: int, end: int) -> Make:
+        """`make`: what the steps see is chosen by the objective's own functions."""
+        return self.make
 
     def make(self, state: State, stop: int) -> tuple[int, int]:
         """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from fastrev._engine.pooled import in_a_pool
+
 
 @dataclass
 class Settings:
     """What `fastrev.threads` sets, for the process."""
 
-    per_run: int | None = None  # None: as many as there are cores, at most 2
+    per_run: int | None = None  # None: as many as there are cores, at most 2, and one in a pool of runs
     pin: bool = True
 
 
@@ -24,4 +26,9 @@ def cores() -> int:
 
 def one_thread() -> bool:
     """Whether a reversal is to make do with the thread that called it."""
-    return (settings.per_run or cores()) == 1
+    return (settings.per_run or (1 if in_a_pool() else cores())) == 1
+
+
+def may_pin() -> bool:
+    """Whether this thread may choose its cores: in a pool of runs that would be the cores of others."""
+    return settings.pin and not in_a_pool()

@@ -1,17 +1,17 @@
-"""The loss that a run is differentiated for."""
+"""The loss that a run is differentiated for, and losses along its way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, compilation
+from fastrev._engine import arguments, compilation, interruptible
 from fastrev._engine.architecture import Architecture
-from fastrev._engine.evaluation import loss_and_gradient
-from fastrev._engine.examples import as_pair
+from fastrev._engine.evaluation import loss_and_gradient, loss_value
+from fastrev._engine.examples import as_data, as_pair
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.errors import ArgumentError, DivergenceError
 
@@ -40,6 +40,25 @@ def validation(model: Any, valid: Any) -> Callable[[FloatArray], tuple[float, Fl
     return evaluate
 
 
+def loss_function(model: Architecture | None, name: str, what: Sequence[Any]) -> Callable[[FloatArray], float] | None:
+    """Examples X, Y of a network, or one function, as a function of weights that are given away; None for neither."""
+    if model is not None and len(what) == 2:
+        data, examples = as_data(model, what[0], what[1], f"{name}[0]", f"{name}[1]")
+
+        def evaluate(w: FloatArray) -> float:
+            weights = w.astype(model.dtype, copy=False)
+            interruptible.compile_here("loss", model.dtype, lambda: loss_value(model, weights, data, 1))
+            return loss_value(model, weights, data, examples)
+
+        return evaluate
+    function = what[0]
+    if callable(getattr(function, "loss_and_grad", None)):
+        return lambda w: _loss(f"{name}[0].loss(w, 0)", function.loss(w, 0))
+    if callable(function):
+        return lambda w: _loss_of_pair(f"{name}[0](w)", function(w))
+    return None
+
+
 def require_finite(run: Any, loss: float, w_bar: FloatArray) -> None:
     """Refuse a validation loss from which no meta-gradient can begin."""
     if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
@@ -54,15 +73,27 @@ def _checked(result: Any, size: int) -> tuple[float, FloatArray]:
     """What the user's function returned, NaN and infinity included, which others judge."""
     if not isinstance(result, tuple) or len(result) != 2:
         raise ArgumentError(f"valid(w) must return a pair of loss and gradient (P,), not {type(result).__name__}.")
-    loss, gradient = (_read(f"valid(w)[{position}]", each) for position, each in enumerate(result))
-    if loss.shape not in ((), (1,)) or loss.dtype.kind not in "fiu":
-        raise ArgumentError(f"valid(w)[0] must be a number, the loss, not {result[0]!r}.")
+    loss, gradient = _loss("valid(w)[0]", result[0]), _read("valid(w)[1]", result[1])
     if gradient.shape != (size,) or gradient.dtype.kind not in "fiu":
         raise ArgumentError(
             f"valid(w)[1] must be the gradient by the weights, of shape ({size},), not of shape {gradient.shape} and "
             f"dtype {gradient.dtype}."
         )
-    return float(loss.reshape(-1)[0]), gradient.astype(np.float64)
+    return loss, gradient.astype(np.float64)
+
+
+def _loss_of_pair(what: str, result: Any) -> float:
+    """The loss, whether the gradient comes with it or not."""
+    if isinstance(result, tuple) and len(result) == 2:
+        return _loss(f"{what}[0]", result[0])
+    return _loss(what, result)
+
+
+def _loss(what: str, value: Any) -> float:
+    loss = _read(what, value)
+    if loss.shape not in ((), (1,)) or loss.dtype.kind not in "fiu":
+        raise ArgumentError(f"{what} must be a number, the loss, not {value!r}.")
+    return float(loss.reshape(-1)[0])
 
 
 def _read(what: str, value: Any) -> AnyArray:

@@ -10,6 +10,7 @@ import numpy as np
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.kernels.structures import State
 
+Make = Callable[[State, int], tuple[int, int]]  # make steps until so many are done; returns as `Walk.maker` says
 Undo = Callable[[int], int]  # undo steps until so many are done; returns why it ended, of `kernels.outcomes`
 
 _NORMS = 1024  # of the adjoint, at most: 8 KB, whatever the number of steps
@@ -26,13 +27,16 @@ class Walk(Protocol):
         """How many steps at a time: between two chunks Ctrl-C and `progress` are seen to."""
 
     def compile_make(self, state: State) -> None:
-        """Have `make` compiled."""
+        """Have making compiled."""
 
     def compile_undo(self, state: State) -> None:
         """Have `undo` compiled."""
 
-    def make(self, state: State, stop: int) -> tuple[int, int]:
-        """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
+    def maker(self, begin: int, end: int) -> Make:
+        """What makes these steps, until so many are done; returns why it ended and, of a refused step, a parameter.
+
+        It may be called several times: where somebody looks at the run in between, its batches are drawn only once.
+        """
 
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine.extras import require
 from fastrev._engine.types import FloatArray
 from fastrev.experiments import output, plots
 from fastrev.experiments.adam import Adam
@@ -52,7 +51,8 @@ def _learn(
     rng = np.random.default_rng(settings.seed)
     by_pixel = Adam(images, settings.meta_lr)
     curve = np.empty(settings.meta_steps)
-    tqdm = require("tqdm", "demo", "The progress bar").tqdm
+    from tqdm import tqdm  # here, so that an import of fastrev stays light
+
     with tqdm(total=settings.meta_steps, desc="learning", unit="meta-step") as bar:
         for i in range(settings.meta_steps):
             # other initial weights every time, so that the images teach any network

@@ -57,8 +57,8 @@ def distilled(images: FloatArray, meta_curve: FloatArray) -> Any:
 
 
 def _figure(size: tuple[float, float]) -> Any:
-    figure = require("matplotlib.figure", "demo", "The picture").Figure(figsize=size, layout="constrained")
-    require("matplotlib.backends.backend_agg", "demo", "The picture").FigureCanvasAgg(figure)
+    figure = require("matplotlib.figure", "plot", "The picture").Figure(figsize=size, layout="constrained")
+    require("matplotlib.backends.backend_agg", "plot", "The picture").FigureCanvasAgg(figure)
     return figure
 
 

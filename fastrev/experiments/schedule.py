@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine.extras import require
 from fastrev._engine.types import FloatArray
 from fastrev.experiments import output, plots
 from fastrev.experiments.adam import Adam
@@ -89,7 +88,8 @@ def _learn(model: MLP, schedule: Schedule, data: Dataset, settings: Settings) ->
     rng = np.random.default_rng(settings.seed)
     by_lr, by_decay = Adam(schedule.log_lr, settings.meta_lr), Adam(schedule.logit_decay, settings.meta_lr)
     curve = np.empty(settings.meta_steps)
-    tqdm = require("tqdm", "demo", "The progress bar").tqdm
+    from tqdm import tqdm  # here, so that an import of fastrev stays light
+
     with tqdm(total=settings.meta_steps, desc="learning", unit="meta-step") as bar:
         for i in range(settings.meta_steps):
             lr, decay = schedule.lr, schedule.decay
@@ -108,18 +108,17 @@ def _learn(model: MLP, schedule: Schedule, data: Dataset, settings: Settings) ->
 
 
 def _judge(model: MLP, schedule: Schedule, data: Dataset, settings: Settings) -> Judgement:
-    """Train with the schedule from seeds of its own, stopping early to draw its curve."""
+    """Train with the schedule from seeds of its own."""
     steps = np.unique(np.linspace(1, settings.steps, _CURVE_POINTS).astype(np.int64))
     losses, accuracies = np.empty((2, _JUDGED_SEEDS, len(steps)))
     for i, child in enumerate(np.random.SeedSequence(settings.seed, spawn_key=(1,)).generate_state(_JUDGED_SEEDS)):
-        w0 = model.init(int(child))
-        for j, stop in enumerate(steps):
-            w = train(
-                model, w0, train=data.train, lr=schedule.lr[:stop], decay=schedule.decay[:stop],
-                steps=int(stop), batch_size=settings.batch_size, seed=int(child),
-            ).w  # fmt: skip
-            losses[i, j] = model.loss_value(w, *data.valid)
-        accuracies[i] = model.accuracy(w, *data.test)
+        made = train(
+            model, model.init(int(child)), train=data.train, lr=schedule.lr, decay=schedule.decay,
+            steps=settings.steps, batch_size=settings.batch_size, seed=int(child), curve=(*data.valid, steps),
+        )  # fmt: skip
+        assert made.curve is not None
+        losses[i] = made.curve.losses
+        accuracies[i] = model.accuracy(made.w, *data.test)
     return Judgement(losses[:, -1].mean(), accuracies.mean(), losses.mean(axis=0), steps)
 
 
