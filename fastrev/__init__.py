@@ -19,6 +19,7 @@ from fastrev.errors import MissingExtraError as MissingExtraError
 from fastrev.errors import ReversalError as ReversalError
 from fastrev.errors import TrainingInterrupt as TrainingInterrupt
 from fastrev.meta_gradient import meta_grad as meta_grad
+from fastrev.minimizing import minimize as minimize
 from fastrev.mlp import MLP as MLP
 from fastrev.objective import Objective as Objective
 from fastrev.precompiling import compile as compile
@@ -34,6 +35,11 @@ from fastrev.settings import threads as threads
 from fastrev.smoothness import metasmoothness as metasmoothness
 from fastrev.training import Run as Run
 from fastrev.training import train as train
+from fastrev.tuning import tune as tune
+from fastrev.tuning_results import History as History
+from fastrev.tuning_results import MinimizeResult as MinimizeResult
+from fastrev.tuning_results import TuneResult as TuneResult
+from fastrev.tuning_results import load as load
 from fastrev.verdicts import HyperparameterCheck as HyperparameterCheck
 from fastrev.verdicts import MetaGradientCheck as MetaGradientCheck
 from fastrev.verdicts import TermCheck as TermCheck
@@ -46,9 +52,11 @@ __all__ = [
     "DivergenceError",
     "FastrevError",
     "Gradients",
+    "History",
     "HyperparameterCheck",
     "MetaGradient",
     "MetaGradientCheck",
+    "MinimizeResult",
     "MissingExtraError",
     "Objective",
     "ReversalError",
@@ -59,12 +67,16 @@ __all__ = [
     "StepPullback",
     "TermCheck",
     "TrainingInterrupt",
+    "TuneResult",
     "check_meta_grad",
     "compile",
+    "load",
     "meta_grad",
     "metasmoothness",
     "minibatches",
+    "minimize",
     "ratio",
     "threads",
     "train",
+    "tune",
 ]

@@ -1,0 +1,50 @@
+"""What the race of tuners found, in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+TIMES = (1, 3, 10, 40, 100)  # seconds
+Curves = dict[str, dict[str, dict[str, Any]]]  # by problem, contender and seed
+OWN = "fastrev.tune"
+
+
+def table(titles: dict[str, str], curves: Curves) -> str:
+    """Judged losses, mean and standard deviation over the seeds, and what they say of the two bars."""
+    lines = [f"| | | {' | '.join(f'{t} s' for t in TIMES)} | runs |", "|---" * (3 + len(TIMES)) + "|"]
+    for key, title in titles.items():
+        for name, of_seeds in curves[key].items():
+            cells = [_cell(losses_at(of_seeds, t)) for t in TIMES]
+            runs = np.mean([curve["runs"][-1] for curve in of_seeds.values()])
+            lines.append(f"| {title} | {name} | {' | '.join(cells)} | {runs:,.0f} |")
+            title = ""
+    return "\n".join([*lines, *_bars(curves)])
+
+
+def losses_at(of_seeds: dict[str, Any], moment: float) -> list[float]:
+    """Of every seed's curve, where they go so far."""
+    reached = [curve for curve in of_seeds.values() if curve["seconds"][-1] >= moment]
+    return [float(curve["loss"][curve["seconds"].index(moment)]) for curve in reached]
+
+
+def _cell(losses: list[float]) -> str:
+    if not losses:
+        return "-"
+    spread = f" ± {np.std(losses, ddof=1):.3f}" if len(losses) > 1 else ""
+    return f"{np.mean(losses):.3f}{spread}"
+
+
+def _bars(curves: Curves) -> list[str]:
+    """How far the loss after 10 s lies from the best of Optuna's after the longest time."""
+    found = []
+    for key, moment in (("c", 100), ("b", 40)):
+        rivals = [losses_at(each, moment) for name, each in curves.get(key, {}).items() if name.startswith("Optuna")]
+        own = losses_at(curves.get(key, {}).get(OWN, {}), 10)
+        if own and all(rivals) and rivals:
+            share = np.mean(own) / min(np.mean(each) for each in rivals) - 1
+            found.append(
+                f"({key}) after 10 s: {abs(share):.0%} {'below' if share < 0 else 'above'} Optuna after {moment} s."
+            )
+    return ["", " ".join(found)] if found else []

@@ -1,0 +1,1 @@
+"""The outer loop: what moves hyperparameters by their meta-gradients."""

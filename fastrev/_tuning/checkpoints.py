@@ -1,0 +1,91 @@
+"""Where the outer loop stands, on disk: what is killed goes on to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastrev._engine import arguments, files
+from fastrev._tuning.adam import Moments
+from fastrev._tuning.loop import HISTORY, Descent, Progress
+
+_KIND = "tuning checkpoint"
+_REST = 1.0  # seconds between two writings, which a disk may take 10 ms for
+_ARRAYS = ("z", "best")
+_NUMBERS = tuple(each.name for each in fields(Progress) if each.name not in (*_ARRAYS, "moments", "history"))
+
+
+def check(path: Any) -> None:
+    """Refuse a path that could not be written to later."""
+    files.writable(path, "checkpoint")
+
+
+def digest(value: Any) -> str:
+    """Of one argument, arrays by their bits."""
+    if value is None or isinstance(value, str | int | float | bool):
+        return repr(value)
+    if callable(value):
+        return str(getattr(value, "__qualname__", type(value).__name__))
+    if isinstance(value, tuple | list) and len(value) == 2:  # inputs and targets
+        return ", ".join(map(digest, value))
+    array = np.asarray(value)
+    if array.dtype == object:
+        return str(type(value).__name__)
+    array = np.ascontiguousarray(array)
+    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+class Keeper:
+    """Writes now and then, and restores."""
+
+    def __init__(self, path: Any, fingerprint: Mapping[str, str]) -> None:
+        self._path, self._fingerprint = path, dict(fingerprint)
+        self._written_at, self._nit = -np.inf, -1
+
+    def restore(self, descent: Descent) -> None:
+        """Go on from the file, if there is one."""
+        if self._path is None or not Path(self._path).exists():
+            return
+        _, about, arrays = files.read(self._path, _KIND, "checkpoint")
+        kept = about["fingerprint"]
+        differs = [each for each in {**kept, **self._fingerprint} if kept.get(each) != self._fingerprint.get(each)]
+        if differs:
+            raise arguments.fault(
+                "checkpoint", "be of the same problem, or a new path",
+                f"{str(self._path)!r}, which differs in {', '.join(map(repr, differs))}",
+                "Pass the arguments that it was made with, or another path to begin anew.",
+            )  # fmt: skip
+        progress = descent.progress
+        for name in _NUMBERS:
+            setattr(progress, name, about["progress"][name])
+        for name in _ARRAYS:
+            setattr(progress, name, arrays[name])
+        progress.moments = Moments(arrays["mean"], arrays["square"], about["moments"])
+        progress.history = {name: arrays[f"history.{name}"].tolist() for name in HISTORY}
+        self._nit = progress.nit
+
+    def keep(self, descent: Descent, *, last: bool = False) -> None:
+        """Write, if it is time."""
+        progress = descent.progress
+        due = last or time.monotonic() - self._written_at >= _REST
+        if self._path is None or not due or progress.nit == self._nit:
+            return
+        about = {
+            "fingerprint": self._fingerprint,
+            "progress": {name: getattr(progress, name) for name in _NUMBERS},
+            "moments": progress.moments.steps,
+        }
+        arrays = {
+            **{name: getattr(progress, name) for name in _ARRAYS},
+            "mean": progress.moments.mean,
+            "square": progress.moments.square,
+            **{f"history.{name}": np.array(progress.history[name]) for name in HISTORY},
+        }
+        files.write(self._path, _KIND, about, arrays, "checkpoint")
+        self._written_at, self._nit = time.monotonic(), progress.nit

@@ -1,0 +1,246 @@
+"""The outer loop: descent by noisy gradients that never falls over the edge of chaos.
+
+A meta-step makes several runs of fresh seeds, averages their gradients, each clipped to the running median of norms,
+and moves by Adam.  The step is then tried on the seeds that made it: where the loss rises it is taken back and the rate
+halved.  Where most runs explode or are refused, learning rates are lowered before anything else.  In the end the start,
+the best so far and the last are held against each other on seeds that none of them was chosen by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from fastrev._engine.types import FloatArray
+from fastrev._tuning.adam import Moments
+from fastrev._tuning.space import Space
+from fastrev._tuning.trials import Outcome, Trial
+from fastrev.errors import DivergenceError
+
+Each = Callable[[Sequence[Trial]], list[Outcome]]
+
+HISTORY = ("loss", "gradient_norm", "rate", "accepted")
+RISE = 0.02  # of the loss that a step may bring on its seeds
+RECOVERY = 1.15  # of the rate, with every step that is taken
+SMOOTHING = 0.85  # of the moving average that the best is chosen by
+_WINDOW = 20  # meta-steps whose norms the median is of
+_JUDGING_RUNS = 16  # at least, that the end is chosen by
+_DOUBLINGS = 40  # or halvings of the learning rates at the start, before it is given up
+EXPLOSION = 1e6  # growth of derivatives on their way back beyond which a run is lost
+_STEPS, _CHOICE, _SEARCH = range(3)  # what seeds are for
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how far, by how many runs."""
+
+    meta_steps: int
+    meta_lr: float
+    runs: int
+    seed: int
+    patience: int | None = None
+    brake: str | None = None  # what is lowered where runs explode: the learning rates, which move in log
+
+
+@dataclass
+class Progress:
+    """Where the loop stands, whole between any two meta-steps."""
+
+    z: FloatArray
+    moments: Moments
+    best: FloatArray
+    average: float = np.nan  # of the loss, moving
+    lowest: float = np.inf  # of these averages
+    lowest_at: int = 0
+    scale: float = 1.0  # of the rate
+    nit: int = 0
+    nfev: int = 0  # runs made
+    refused: int = 0  # steps taken back
+    diverged: int = 0  # runs that were refused or exploded
+    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
+
+    def copy(self) -> Progress:
+        """Another, which shares nothing that changes."""
+        return replace(self, history={name: list(each) for name, each in self.history.items()})
+
+
+class Descent:
+    """The loop."""
+
+    def __init__(self, space: Space, start: FloatArray, plan: Plan) -> None:
+        self.space, self.plan = space, plan
+        self._start = start
+        self.each: Each = _nobody  # makes the runs
+        zeros = np.zeros_like(start)
+        self.progress = self._now = Progress(start, Moments(zeros, zeros), start)
+
+    @property
+    def done(self) -> str:
+        """Why there is nothing more to do; empty if there is."""
+        progress, plan = self.progress, self.plan
+        if progress.nit >= plan.meta_steps:
+            return f"All {plan.meta_steps} meta-steps were made."
+        if plan.patience is not None and progress.nit - progress.lowest_at > plan.patience:
+            return f"The moving average of the loss has not fallen for {plan.patience} meta-steps."
+        return ""
+
+    def step(self) -> None:
+        """One meta-step."""
+        progress = self._now = self.progress.copy()  # an interrupt leaves the old one, which is whole
+        if progress.nit == 0 and self.plan.brake is not None:
+            self._search_along_the_rates()
+        seeds = self._seeds(_STEPS, progress.nit, self.plan.runs)
+        outcomes = self._try(progress.z, seeds, differentiate=True)
+        before = np.array([each.loss for each in outcomes])
+        if progress.nit == 0 and np.isinf(before).all():
+            raise DivergenceError(f"No run of the first meta-step ended: {outcomes[0].refusal}", step=-1, group="")
+        lost = sum(each.gradients is None or each.growth > EXPLOSION for each in outcomes)
+        progress.diverged += lost
+        norm, rate, accepted = np.nan, 0.0, False
+        if 2 * lost > len(outcomes):
+            accepted = self._brake(seeds, before)
+        if not accepted:
+            norm, rate, accepted = self._descend(outcomes, seeds, before)
+        self._look_at(before, norm, rate, accepted)
+        self.progress = progress
+
+    def _descend(self, outcomes: list[Outcome], seeds: list[int], before: FloatArray) -> tuple[float, float, bool]:
+        """A step by Adam, if it does not raise the loss.  Returns the gradients' norm, the rate, and whether."""
+        progress, plan = self._now, self.plan
+        values = self.space.values(progress.z)
+        pulled = [self.space.pull(values, each.gradients) for each in outcomes if each.gradients is not None]
+        if not pulled:
+            progress.z, progress.scale, progress.refused = progress.best, 0.5 * progress.scale, progress.refused + 1
+            return np.nan, 0.0, False
+        norm, gradient = self._mean(pulled)
+        moments = progress.moments.after(gradient)
+        rate = plan.meta_lr * progress.scale * (0.5 + 0.5 * np.cos(np.pi * progress.nit / plan.meta_steps))
+        z = self.space.within(progress.z + rate * moments.direction)
+        accepted = not rises(before, self._losses(z, seeds))
+        if accepted:
+            progress.z, progress.moments, progress.scale = z, moments, min(1.0, RECOVERY * progress.scale)
+        else:
+            progress.moments, progress.scale = moments.at_rest(), 0.5 * progress.scale
+            progress.refused += 1
+        return norm, rate, accepted
+
+    def _look_at(self, losses: FloatArray, norm: float, rate: float, accepted: bool) -> None:
+        progress = self._now
+        mean = float(np.mean(losses[np.isfinite(losses)])) if np.isfinite(losses).any() else np.inf
+        self._record(mean, norm, rate, accepted)
+        if np.isfinite(losses).all():
+            first = np.isnan(progress.average)
+            progress.average = mean if first else SMOOTHING * progress.average + (1 - SMOOTHING) * mean
+            if progress.average < progress.lowest:
+                progress.lowest, progress.lowest_at, progress.best = progress.average, progress.nit, progress.z
+
+    def _record(self, *record: float) -> None:
+        for name, value in zip(HISTORY, record, strict=True):
+            self._now.history[name].append(float(value))
+        self._now.nit += 1
+
+    def _mean(self, pulled: list[FloatArray]) -> tuple[float, FloatArray]:
+        norms = [float(np.sqrt(np.sum(each**2))) for each in pulled]
+        median = float(np.median(norms))
+        earlier = [each for each in self._now.history["gradient_norm"][-_WINDOW:] if np.isfinite(each)]
+        bound = min(median, float(np.median(earlier))) if earlier else median
+        clipped = [each * min(1.0, bound / norm) if norm else each for each, norm in zip(pulled, norms, strict=True)]
+        return median, np.asarray(np.sum(clipped, axis=0) / self.plan.runs)
+
+    def _search_along_the_rates(self) -> None:
+        """Double or halve all learning rates together, as long as that lowers the loss."""
+        seeds = self._seeds(_SEARCH, 0, self.plan.runs)
+        start = lowest = self._losses(self._now.z, seeds)
+        for factor in (2.0, 0.5):
+            for _ in range(_DOUBLINGS):
+                z = self._times(factor)
+                losses = self._losses(z, seeds)
+                lost = bool(np.isinf(lowest).all()) and factor < 1
+                if not (lost or falls(lowest, losses)):
+                    break
+                self._now.z, lowest = z, losses
+            if lowest is not start:
+                break
+
+    def _brake(self, seeds: list[int], before: FloatArray) -> bool:
+        """Halve all learning rates, unless the loss rises by it."""
+        if self.plan.brake is None or rises(before, self._losses(z := self._times(0.5), seeds)):
+            return False
+        self._now.z, self._now.moments = z, self._now.moments.at_rest()
+        return True
+
+    def _times(self, factor: float) -> FloatArray:
+        """Other learning rates."""
+        assert self.plan.brake is not None
+        return self.space.within(self._now.z + np.where(self.space.where(self.plan.brake), np.log(factor), 0.0))
+
+    def evaluate(self, z: FloatArray) -> tuple[float, FloatArray | None, str]:
+        """The mean loss at z of runs whose seeds are always the same, its gradient, and why there is none."""
+        outcomes = self._try(z, self._seeds(_STEPS, 0, self.plan.runs), differentiate=True)
+        values = self.space.values(z)
+        gradients = [each.gradients for each in outcomes if each.gradients is not None]
+        if len(gradients) < len(outcomes):
+            self._now.diverged += len(outcomes) - len(gradients)
+            return np.inf, None, next((each.refusal for each in outcomes if each.refusal), "The gradient overflowed.")
+        mean = np.mean([self.space.pull(values, each) for each in gradients], axis=0)
+        return float(np.mean([each.loss for each in outcomes])), mean, ""
+
+    def move_to(self, z: FloatArray, loss: float, norm: float, *, count: bool = True) -> None:
+        """Take what another method has found, as a meta-step or as its last word."""
+        progress = self._now
+        progress.z = progress.best = z
+        self.progress = progress
+        if count:
+            self._record(loss, norm, 1.0, True)
+            progress.average, progress.lowest, progress.lowest_at = loss, loss, progress.nit
+
+    def so_far(self) -> tuple[FloatArray, float, float]:
+        """The best by the moving average, that average, and the first loss: what is known without further runs."""
+        progress = self.progress
+        return progress.best, progress.lowest, progress.history["loss"][0] if progress.nit else np.inf
+
+    def chosen(self) -> tuple[FloatArray, float, float]:
+        """The best of start, best and last by the mean loss on fresh seeds; that loss, and the start's."""
+        progress, runs = self._now, self.plan.runs
+        seeds = self._seeds(_CHOICE, 0, max(runs, _JUDGING_RUNS) if runs > 1 else 1)
+        candidates = [self._start, progress.best, progress.z]
+        losses = [np.mean(self._losses(z, seeds)) for z in candidates]
+        best = int(np.argmin(losses[::-1]))
+        return candidates[::-1][best], float(losses[::-1][best]), float(losses[0])
+
+    def _losses(self, z: FloatArray, seeds: list[int]) -> FloatArray:
+        return np.array([each.loss for each in self._try(z, seeds)])
+
+    def _try(self, z: FloatArray, seeds: list[int], differentiate: bool = False) -> list[Outcome]:
+        values = self.space.values(z)
+        self._now.nfev += len(seeds)
+        return self.each([Trial(values, seed, differentiate) for seed in seeds])
+
+    def _seeds(self, purpose: int, number: int, runs: int) -> list[int]:
+        sequence = np.random.SeedSequence(self.plan.seed, spawn_key=(purpose, number))
+        return [int(each) for each in sequence.generate_state(runs)]
+
+
+def _nobody(trials: Sequence[Trial]) -> list[Outcome]:
+    raise NotImplementedError
+
+
+def falls(before: FloatArray, after: FloatArray) -> bool:
+    """Whether the mean of losses of the same seeds falls by as much as a step may raise it."""
+    if np.isinf(after).any():
+        return bool(np.isinf(after).sum() < np.isinf(before).sum())
+    mean = before.mean()
+    return bool(after.mean() < mean - RISE * abs(mean))
+
+
+def rises(before: FloatArray, after: FloatArray) -> bool:
+    """Whether the mean of losses of the same seeds rises, or more runs are refused than before."""
+    if np.isinf(after).sum() > np.isinf(before).sum():
+        return True
+    both = np.isfinite(before) & np.isfinite(after)
+    if not both.any():
+        return False
+    mean = before[both].mean()
+    return bool(not after[both].mean() <= mean + RISE * abs(mean))

@@ -1,0 +1,172 @@
+"""In which coordinates a hyperparameter moves: free numbers z, of which every one stands for an admissible value.
+
+Each transform is a pair, `free` from values to z and `value` back, with `pull`, which takes a derivative by the value
+to the one by z.  `bounds` are those of z.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from fastrev._engine import arguments
+from fastrev._engine.types import FloatArray
+
+LABEL_SMOOTHING = 0.01  # of labels that rule a class out, which in softmax would be infinitely far away
+_TINY, _HUGE = 1e-300, 1e300
+
+
+class Transform(Protocol):
+    """One way to move."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Of z."""
+        ...
+
+    def free(self, name: str, value: FloatArray) -> FloatArray:
+        """The free numbers of a value, of its shape, or an ArgumentError."""
+        ...
+
+    def value(self, z: FloatArray) -> FloatArray:
+        """The value of free numbers."""
+        ...
+
+    def pull(self, value: FloatArray, gradient: FloatArray) -> FloatArray:
+        """The derivative by z, from that by the value."""
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """As it is, or kept between bounds."""
+
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Of z."""
+        return self.low, self.high
+
+    def free(self, name: str, value: FloatArray) -> FloatArray:
+        """Itself."""
+        if not self.low <= value.min(initial=self.low) <= value.max(initial=self.high) <= self.high:
+            raise _outside(name, value, self.low, self.high)
+        return value.copy()
+
+    def value(self, z: FloatArray) -> FloatArray:
+        """Itself."""
+        return z.copy()
+
+    def pull(self, value: FloatArray, gradient: FloatArray) -> FloatArray:
+        """Itself."""
+        return gradient
+
+
+class Log:
+    """Positive numbers by their logarithms.  A 0 has none, and stays."""
+
+    bounds: ClassVar[tuple[float, float]] = (float(np.log(_TINY)), float(np.log(_HUGE)))
+
+    def free(self, name: str, value: FloatArray) -> FloatArray:
+        """The logarithm, and that of the smallest number for 0, which `pull` keeps there."""
+        if (value < 0).any():
+            raise arguments.fault(name, "not be negative to be learned in log", f"{value.min():g}")
+        if not value.any():
+            raise arguments.fault(
+                name, "hold a number above 0 to be learned in log", "0",
+                f"A 0 stays 0: pass a small number such as 1e-4, or transforms={{{name!r}: 'linear'}}.",
+            )  # fmt: skip
+        return np.where(value > 0, np.log(np.maximum(value, _TINY)), -np.inf)
+
+    def value(self, z: FloatArray) -> FloatArray:
+        """The exponential."""
+        return np.exp(z)
+
+    def pull(self, value: FloatArray, gradient: FloatArray) -> FloatArray:
+        """Times the value: 0 where that is 0."""
+        return gradient * value
+
+
+@dataclass(frozen=True)
+class Logit:
+    """Numbers between two bounds, both excluded."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    bounds: ClassVar[tuple[float, float]] = (-30.0, 30.0)  # 1e-13 of the range from either end
+
+    def free(self, name: str, value: FloatArray) -> FloatArray:
+        """The logit of where it lies between the bounds."""
+        if not (self.low < value.min(initial=np.inf) and value.max(initial=-np.inf) < self.high):
+            raise _outside(name, value, self.low, self.high)
+        return np.asarray(np.log(value - self.low) - np.log(self.high - value))
+
+    def value(self, z: FloatArray) -> FloatArray:
+        """The bounds, weighed by the logistic function."""
+        share = 1 / (1 + np.exp(-z))
+        return np.asarray(self.low + (self.high - self.low) * share)
+
+    def pull(self, value: FloatArray, gradient: FloatArray) -> FloatArray:
+        """Times the slope of the logistic function."""
+        return np.asarray(gradient * (value - self.low) * (self.high - value) / (self.high - self.low))
+
+
+class Softmax:
+    """Rows (N, K) of mass 1."""
+
+    bounds: ClassVar[tuple[float, float]] = (-700.0, 700.0)
+
+    def free(self, name: str, value: FloatArray) -> FloatArray:
+        """The logarithm, of labels that are smoothed where they rule a class out."""
+        if value.ndim != 2 or (value < 0).any() or not np.allclose(value.sum(axis=1), 1):
+            raise arguments.fault(
+                name, "have rows that are not negative and sum to 1 to be learned in softmax",
+                f"shape {value.shape}" if value.ndim != 2 else f"rows of sums up to {value.sum(axis=1).max():g}",
+                f"Pass transforms={{{name!r}: 'linear'}} for other targets.",
+            )  # fmt: skip
+        ruled_out = (value == 0).any(axis=1, keepdims=True)
+        smooth = (1 - LABEL_SMOOTHING) * value + LABEL_SMOOTHING / value.shape[1]
+        return np.log(np.where(ruled_out, smooth, value))
+
+    def value(self, z: FloatArray) -> FloatArray:
+        """The softmax of every row."""
+        mass = np.exp(z - z.max(axis=1, keepdims=True))
+        return np.asarray(mass / mass.sum(axis=1, keepdims=True))
+
+    def pull(self, value: FloatArray, gradient: FloatArray) -> FloatArray:
+        """What is common to a row has no effect."""
+        return np.asarray(value * (gradient - (gradient * value).sum(axis=1, keepdims=True)))
+
+
+NAMED: dict[str, Transform] = {
+    "linear": Linear(),
+    "log": Log(),
+    "logit": Logit(),
+    "nonnegative": Linear(0.0),
+    "softmax": Softmax(),
+}
+
+
+def choose(name: str, chosen: object) -> Transform:
+    """What a user writes for the transform of `name`: one's name, or a pair of bounds."""
+    if isinstance(chosen, tuple) and len(chosen) == 2 and all(isinstance(each, int | float) for each in chosen):
+        low, high = map(float, chosen)
+        if np.isfinite([low, high]).all() and low < high:
+            return Logit(low, high)
+    if isinstance(chosen, str) and chosen in NAMED:
+        return NAMED[chosen]
+    raise arguments.fault(
+        f"transforms[{name!r}]", f"be one of {', '.join(map(repr, NAMED))}, or a pair of bounds (low, high)",
+        repr(chosen),
+    )  # fmt: skip
+
+
+def _outside(name: str, value: FloatArray, low: float, high: float) -> Exception:
+    bounds = f"above {low:g} and below {high:g}" if np.isfinite(high) else f"at least {low:g}"
+    wrong = value[(value <= low) | (value >= high)] if np.isfinite(high) else value[value < low]
+    return arguments.fault(name, f"be {bounds} to be learned", f"{wrong.flat[0]:.8g}")

@@ -1,0 +1,119 @@
+"""One training with given hyperparameters, as a function that may be called in any thread or process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrev._engine import chaos
+from fastrev._engine.python_objective import PythonObjective, theta_name
+from fastrev._engine.types import FloatArray
+from fastrev._engine.validation import require_finite, validation
+from fastrev._tuning.space import Values
+from fastrev.errors import DivergenceError
+from fastrev.kernels.fixed_point import LIMIT
+from fastrev.mlp import MLP
+from fastrev.training import make_all_steps, start
+
+
+class Trial(NamedTuple):
+    """What is tried."""
+
+    values: Values  # of what is learned
+    seed: int  # of initial weights and batches
+    differentiate: bool
+
+
+class Outcome(NamedTuple):
+    """What came of it."""
+
+    loss: float  # infinite where the run was refused
+    gradients: Values | None = None  # None where not wanted, or where there are none of any use
+    growth: float = 1.0  # of the adjoint on its way back
+    refusal: str = ""  # what the DivergenceError said
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a run is made from but for what is learned."""
+
+    model: Any
+    w0: Any  # (P,), a function of the seed, or None for `MLP.init`
+    arguments: Mapping[str, Any]  # of `fastrev.train`
+    valid: Any
+    truncate: int | None = None
+
+    @property
+    def random(self) -> bool:
+        """Whether anything of a run depends on its seed."""
+        drawn = self.w0 is None or callable(self.w0) or callable(getattr(self.model, "with_seed", None))
+        return drawn or self.arguments.get("batch_size") is not None
+
+    def run(self, values: Mapping[str, Any], seed: int) -> Any:
+        """A run of which no step is made yet."""
+        model = self.seeded(values, seed)
+        arguments = {name: value for name, value in {**self.arguments, **values}.items() if name in _OF_TRAIN}
+        if isinstance(model, MLP):
+            arguments["seed"] = seed
+            if "x" in values or "y" in values:
+                X, Y = self.arguments["train"]
+                arguments["train"] = values.get("x", X), values.get("y", Y)
+        return start(model, self.weights(values, seed), **arguments)
+
+    def seeded(self, values: Mapping[str, Any], seed: int) -> Any:
+        """The model, with these hyperparameters of its own and for this seed."""
+        model = self.model.with_seed(seed) if callable(getattr(self.model, "with_seed", None)) else self.model
+        theta = {name: value for name, value in values.items() if name.startswith("theta[")}
+        for name, value in theta.items():
+            model = PythonObjective(model).with_value(name, value).objective
+        return model
+
+    def weights(self, values: Mapping[str, Any], seed: int) -> Any:
+        """The initial weights."""
+        if "w0" in values:
+            return values["w0"]
+        if self.w0 is None:
+            return self.model.init(seed, scale=values.get("init_scale", self.arguments.get("init_scale")))
+        return self.w0(seed) if callable(self.w0) else self.w0
+
+
+def attempt(training: Training, trial: Trial) -> Outcome:
+    """Train, and differentiate if that is wanted; what diverges is an outcome as well."""
+    values, seed, differentiate = trial
+    try:
+        if "init_scale" in values and not np.abs(training.weights(values, seed)).max() < LIMIT:
+            return Outcome(np.inf, refusal="The initial weights would leave the grid, magnitudes below 2048.")
+        run = training.run(values, seed)
+        make_all_steps(run, False)
+        loss, w_bar = validation(training.model, training.valid)(run.w)
+        require_finite(run, loss, w_bar)
+    except DivergenceError as error:
+        return Outcome(np.inf, refusal=str(error))
+    if not differentiate:
+        return Outcome(loss)
+    with chaos.unheard():
+        found = run.pullback(w_bar, wrt=_wanted(values), truncate=training.truncate)
+    gradients = {name: np.asarray(_gradient(training, found, name, trial)) for name in values}
+    fine = all(np.isfinite(each).all() for each in gradients.values())
+    return Outcome(loss, gradients if fine else None, chaos.growth(run.stats.adjoint_norms))
+
+
+_OF_TRAIN = ("train", "lr", "decay", "steps", "batch_size", "seed", "batches", "l2", "v0", "example_weights")
+
+
+def _wanted(values: Values) -> tuple[str, ...]:
+    names = {"init_scale": "w0"}
+    return tuple(dict.fromkeys("theta" if each.startswith("theta[") else names.get(each, each) for each in values))
+
+
+def _gradient(training: Training, found: Any, name: str, trial: Trial) -> Any:
+    if name == "init_scale":
+        noise: FloatArray = training.model.init(trial.seed, scale=1.0)
+        by_group = training.model.group_sums(noise * found.w0)
+        return by_group if trial.values[name].ndim else by_group.sum()
+    if name.startswith("theta["):
+        return next(each for key, each in found.theta.items() if theta_name(key) == name)
+    return getattr(found, name)

@@ -1,0 +1,257 @@
+"""A learned hyperparameter in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine import arguments
+from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
+from fastrev._engine.python_objective import theta_name
+from fastrev._engine.types import FloatArray
+from fastrev._engine.validation import Validation, validation
+from fastrev._tuning import outer
+from fastrev._tuning.checkpoints import digest
+from fastrev._tuning.space import Space, Values
+from fastrev._tuning.transforms import Linear, Log, Logit, Softmax, Transform, choose
+from fastrev._tuning.trials import Training, attempt
+from fastrev.mlp import MLP
+from fastrev.objective import Objective
+from fastrev.training import Examples, differentiable, values
+from fastrev.tuning_results import TuneResult, history
+
+_ON_THE_GRID = 2047.0  # magnitudes of weights and velocities
+_FIXED: dict[str, Transform] = {
+    "lr": Log(), "decay": Logit(SMALLEST_DECAY, LARGEST_DECAY), "l2": Log(), "init_scale": Log(),
+    "w0": Linear(-_ON_THE_GRID, _ON_THE_GRID), "v0": Linear(-_ON_THE_GRID, _ON_THE_GRID), "x": Linear(),
+    "example_weights": Linear(0.0),
+}  # fmt: skip
+_TARGETS: dict[str, Transform] = {"cross_entropy": Softmax(), "logistic": Linear(0.0, 1.0), "squared_error": Linear()}
+
+
+def tune(
+    model: MLP | Objective,
+    w0: npt.ArrayLike | Callable[[int], npt.ArrayLike] | None = None,
+    *,
+    learn: tuple[str, ...],
+    train: Examples | None = None,
+    valid: Examples | Validation,
+    lr: npt.ArrayLike,
+    decay: npt.ArrayLike,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    batches: npt.ArrayLike | None = None,
+    l2: npt.ArrayLike = 0.0,
+    v0: npt.ArrayLike | None = None,
+    example_weights: npt.ArrayLike | None = None,
+    init_scale: npt.ArrayLike | None = None,
+    transforms: Mapping[str, Any] | None = None,
+    method: str = "adam",
+    meta_steps: int = 100,
+    meta_lr: float = 0.05,
+    runs: int = 8,
+    workers: Any = 1,
+    seed: int = 0,
+    truncate: int | None = None,
+    patience: int | None = None,
+    callback: Callable[[Any], object] | None = None,
+    progress: bool = True,
+    checkpoint: Any = None,
+) -> TuneResult:
+    """Learn hyperparameters, initial weights or training data by their exact meta-gradients.
+
+    Every meta-step makes `runs` trainings of fresh initial weights and batches, differentiates the validation loss
+    after each by all that is to be learned, clips each gradient to the running median of their norms, and moves by
+    Adam, at a rate that falls to zero along half a cosine.  The step is tried on the seeds that made it, and where the
+    mean loss rises by more than 2 % it is taken back and the rate halved.  Runs that diverge or explode are survived:
+    where they are most, the learning rates are halved instead.  In the end the start, the best by a moving average and
+    the last are compared on fresh seeds, and the best of them is returned.
+
+    Parameters
+    ----------
+    model, train, valid, lr, decay, steps, batch_size, batches, l2, v0, example_weights, truncate
+        As in `meta_grad`: where to begin.  The shapes of what is learned say how finely: `lr` as a number, (T,), (1, G)
+        or (T, G).
+    w0 : (P,) array_like, or function of a seed, optional
+        Initial weights of all runs, or of each.  Default: ``model.init(seed, scale=init_scale)``.
+    learn : tuple of str
+        Names among "lr", "decay", "w0", "v0"; of an MLP also "l2", "init_scale", "x", "y", "example_weights"; of an
+        Objective also "theta".
+    init_scale : float or (G,) array_like, optional
+        Standard deviations of the initial weights of an MLP, of all or of each parameter group: see `MLP.init`.
+    transforms : mapping of str to str or pair, optional
+        In which coordinates something moves, where that is to be others than these; of `theta` for all, or a mapping
+        of its names.  "linear", "log", "logit" (between 0 and 1), "softmax", "nonnegative" (as it is, kept at 0), or a
+        pair of bounds, between which it moves in logit.
+
+        ==================== =================================================================
+        learned              moves
+        ==================== =================================================================
+        lr, l2, init_scale   in log; what is 0 stays 0
+        decay                in logit between 2**-16 and 65535/65536, which the exact
+                             arithmetic admits
+        y                    in softmax for cross_entropy, classes smoothed by 1 %; kept in
+                             [0, 1] for logistic; as it is for squared_error
+        example_weights      as they are, kept at 0
+        w0, v0               as they are, kept on the grid
+        x, theta             as they are
+        ==================== =================================================================
+    method : str
+        "adam", or a method of `scipy.optimize.minimize` that needs a gradient only, such as "L-BFGS-B": the runs then
+        have the same seeds at every point.
+    meta_steps : int
+        Meta-steps; of SciPy's methods, iterations.
+    meta_lr : float
+        Adam's rate in the coordinates above: 0.05 moves a learning rate by 5 % a meta-step.
+    runs : int
+        Trainings a meta-step.  Where nothing of a run is drawn (`w0` given, and no `batch_size`), one is made.
+    workers : int, map-like callable, or object with a method ``map``
+        Who makes the runs: so many threads, -1 for one a core, or the map of a pool, such as a
+        `concurrent.futures.Executor` or a Dask client's ``client.get_executor()``.  The result has the same bits with
+        each.
+    seed : int
+        Of everything that is drawn.
+    patience : int, optional
+        End when the moving average of the loss has not fallen for so many meta-steps.
+    callback : function, optional
+        Called with the state after every meta-step: ``state.nit``, ``state.loss``, ``state.average``,
+        ``state.values()`` and more.  Raising StopIteration ends the loop.
+    progress : bool
+        Show a progress bar.
+    checkpoint : str or path-like, optional
+        A file to keep the state in, about every second.  If it is there the loop goes on from it, to the same bits as
+        if it had never been interrupted.
+
+    Returns
+    -------
+    TuneResult
+        With ``lr``, ``decay``, ... as learned, ``loss``, ``history``, ``message``, and ``train`` to train with it.
+        After Ctrl-C too, with ``success`` False.
+
+    Raises
+    ------
+    ArgumentError
+        Before anything is computed, if an argument is at fault.
+    DivergenceError
+        If no run of the first meta-step ends, and learning rates cannot be lowered since they are not learned.
+
+    Notes
+    -----
+    Without averaged runs, clipping and the trial of each step, loops of this kind fall over the edge of chaos: learning
+    rates grow until meta-gradients are noise of norm 1e10.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrev
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.standard_normal((200, 5))
+    >>> Y = (X.sum(axis=1) > 0).astype(int)
+    >>> result = fastrev.tune(
+    ...     fastrev.MLP((5, 8, 2)), train=(X[:150], Y[:150]), valid=(X[150:], Y[150:]), steps=20, batch_size=30,
+    ...     lr=np.full((20, 4), 0.05), decay=0.9, learn=("lr", "decay"), meta_steps=20, progress=False)
+    >>> result.lr.shape, result.loss < result.start_loss
+    ((20, 4), True)
+    """
+    if isinstance(model, MLP):
+        train, valid = _in_place(model, "train", train), _in_place(model, "valid", valid)
+    given = {
+        "train": train, "lr": lr, "decay": decay, "steps": steps, "batch_size": batch_size, "seed": 0,
+        "batches": batches, "l2": l2, "v0": v0, "example_weights": example_weights,
+    }  # fmt: skip
+    training = Training(model, w0, {**given, "init_scale": init_scale}, valid, truncate)
+    _check_weights(training)
+    settings = outer.check(
+        meta_steps=meta_steps, meta_lr=meta_lr, runs=runs if training.random else min(runs, 1), seed=seed,
+        patience=patience, method=method, callback=callback, progress=progress, checkpoint=checkpoint, brake="lr",
+    )  # fmt: skip
+    start = _start(training, learn)
+    space = Space(_transforms(training, start, transforms), {name: value.shape for name, value in start.items()})
+    if not isinstance(space.transforms.get("lr"), Log):
+        settings = replace(settings, plan=replace(settings.plan, brake=None))
+    free = space.free(start)
+    kept = {name: digest(value) for name, value in {**given, "w0": w0, "init_scale": init_scale}.items()}
+    kept |= {f"start {name}": digest(value) for name, value in start.items()}
+    kept |= {"valid": digest(valid), "model": repr(model) if isinstance(model, MLP) else ""}
+    kept |= {"plan": repr(settings.plan), "transforms": repr(transforms), "truncate": repr(truncate)}
+    ending = outer.run(attempt, training, workers, space, free, settings, kept)
+    return TuneResult(
+        learned={name: value[()] for name, value in ending.values.items()}, training=training, loss=ending.loss,
+        start_loss=ending.start_loss, nit=ending.nit, nfev=ending.nfev, refused=ending.refused,
+        diverged=ending.diverged, success=ending.success, message=ending.message, history=history(ending.history),
+    )  # fmt: skip
+
+
+def _in_place(model: MLP, name: str, pair: Any) -> Any:
+    """Examples with inputs of the model's dtype, which no run has to convert."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        return pair
+    return arguments.real_array(f"{name}[0]", pair[0], model.dtype), pair[1]
+
+
+def _check_weights(training: Training) -> None:
+    """Refuse initial weights that cannot be made."""
+    scale = training.arguments["init_scale"]
+    if not isinstance(training.model, MLP):
+        if scale is not None:
+            raise arguments.fault("init_scale", "be left out where the model is a fastrev.Objective", repr(scale))
+        if training.w0 is None:
+            raise arguments.fault(
+                "w0", "be given where the model is a fastrev.Objective", "None", "Pass (P,), or a function of a seed."
+            )
+    elif training.w0 is not None and scale is not None:
+        raise arguments.fault("init_scale", "be left out where w0 is given", repr(scale))
+
+
+def _start(training: Training, learn: Any) -> Values:
+    """The values that are learned, checked with everything else of a run."""
+    run = training.run({}, 0)
+    network = isinstance(training.model, MLP)
+    own = ("l2", "x", "y", "example_weights") if network else ("theta",)
+    names = ["lr", "decay", "v0", *own]
+    names += ["w0"] if training.w0 is not None and not callable(training.w0) else ["init_scale"] if network else []
+    chosen = arguments.distinct_choices("learn", learn, names)
+    if not chosen:
+        raise arguments.fault("learn", "name something", "nothing", f"Pass names among {', '.join(names)}.")
+    differentiable(run, tuple({"init_scale": "w0"}.get(name, name) for name in chosen))
+    if training.truncate is not None:
+        arguments.whole("truncate", training.truncate, 1)
+    validation(training.model, training.valid)
+    found = values(run)
+    start: Values = {}
+    for name in chosen:
+        if name == "theta":
+            start |= {each: value for each, value in found.items() if each.startswith("theta[")}
+        elif name == "init_scale":
+            scale = training.arguments["init_scale"]
+            start[name] = _default_scale(training.model) if scale is None else np.array(scale, np.float64)
+        elif name in ("lr", "decay"):  # as given: not the ratio that stands for it
+            start[name] = np.array(training.arguments[name], np.float64)
+        else:
+            start[name] = found[name]
+    return start
+
+
+def _default_scale(model: MLP) -> FloatArray:
+    """What `MLP.init` does where nothing is said."""
+    return np.array([shape[0] ** -0.5 if len(shape) == 2 else 0.0 for shape in model.shapes.values()])
+
+
+def _transforms(training: Training, start: Values, given: Mapping[str, Any] | None) -> dict[str, Transform]:
+    """How each moves."""
+    chosen: dict[str, Any] = dict(given or {})
+    theta = chosen.pop("theta", {})
+    mine = [name for name in start if name.startswith("theta[")]
+    if isinstance(theta, Mapping):
+        chosen |= {theta_name(name): each for name, each in theta.items()}
+    else:
+        chosen |= dict.fromkeys(mine, theta)
+    for name in chosen:
+        arguments.choice("transforms", name, start)
+    found = {**_FIXED, **dict.fromkeys(mine, Linear())}
+    if isinstance(training.model, MLP):
+        found["y"] = _TARGETS[training.model.loss]
+    return {name: choose(name, chosen[name]) if name in chosen else found[name] for name in start}
