@@ -1,13 +1,9 @@
 """A ZIP archive of stored ``.npy`` members that ends in a checksum of all of it; what NumPy calls ``.npz``.
 
-    local header, .npy header, elements        of each member
-    central header                             of each member
-    end record of ZIP64, its locator, end record
+    members, directory, end record             as zipfile writes them
     comment: "fastrev sha256 ", 64 digits      the hash of every byte before the digits
 
-It is written from front to back, without looking back, by few and large writes.  Numbers have 64 bits throughout, as
-ZIP64 has them, so that an archive of any size is made by the same lines as a small one.  No time is in it: the same
-members make the same bytes.
+No time is in it: the same members make the same bytes.
 """
 
 from __future__ import annotations
@@ -16,9 +12,7 @@ import hashlib
 import io
 import math
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -29,17 +23,7 @@ from fastrev._engine.types import AnyArray
 
 KINDS = "biufc"  # of a dtype: bool, integers, floating and complex numbers
 
-_LOCAL = struct.Struct("<4s5H3I2H")
-_LOCAL_SIZES = struct.Struct("<HH2Q")  # the extra field that has them
-_CENTRAL = struct.Struct("<4s6H3I5H2I")
-_CENTRAL_SIZES = struct.Struct("<HH3Q")
-_END64 = struct.Struct("<4sQ2H2I4Q")
-_LOCATOR = struct.Struct("<4sIQI")
-_END = struct.Struct("<4s4H2IH")
-_VERSION = 45  # of the ZIP format: with ZIP64
-_DATE = 1 << 5 | 1  # 1 January 1980, the earliest there is
-_IN_EXTRA, _IN_EXTRA_16 = 2**32 - 1, 2**16 - 1  # stand where the number itself is among the 64-bit ones
-_MODE = 0o644 << 16  # of what an unpacking program makes
+_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest there is
 _COMMENT = b"fastrev sha256 "
 _DIGITS = 2 * hashlib.sha256().digest_size
 _CHUNK = 2**20  # bytes that are read at once
@@ -50,34 +34,20 @@ class ArchiveError(ValueError):
 
 
 def write(file: BinaryIO, members: Mapping[str, AnyArray]) -> None:
-    """Write arrays of the dtypes in `KINDS` as members of these names, which are ASCII and fit for file names."""
-    out = _Hashed(file)
-    directory = []
-    for stem, array in members.items():
-        name = f"{stem}.npy".encode("ascii")
-        header, elements = _serialised(array)
-        size = len(header) + len(elements)
-        kind = (_VERSION, 0, zipfile.ZIP_STORED, 0, _DATE, zlib.crc32(elements, zlib.crc32(header)))
-        entry = _CENTRAL.pack(
-            b"PK\1\2", _VERSION, *kind, _IN_EXTRA, _IN_EXTRA, len(name), _CENTRAL_SIZES.size, 0, 0, 0, _MODE, _IN_EXTRA
-        )
-        directory.append(entry + name + _CENTRAL_SIZES.pack(1, 24, size, size, out.position))
-        local = _LOCAL.pack(b"PK\3\4", *kind, _IN_EXTRA, _IN_EXTRA, len(name), _LOCAL_SIZES.size)
-        out.put(local + name + _LOCAL_SIZES.pack(1, 16, size, size) + header)
-        out.put(elements)
-    start = out.position
-    out.put(b"".join(directory))
-    end, count = out.position, len(directory)
-    out.put(
-        _END64.pack(b"PK\6\6", _END64.size - 12, _VERSION, _VERSION, 0, 0, count, count, end - start, start)
-        + _LOCATOR.pack(b"PK\6\7", 0, end, 1)
-        + _END.pack(b"PK\5\6", 0, 0, *[_IN_EXTRA_16] * 2, *[_IN_EXTRA] * 2, len(_COMMENT) + _DIGITS)
-        + _COMMENT
-    )
-    file.write(out.digits())
+    """Write arrays of the dtypes in `KINDS` as members of these names.  Takes memory for another copy of them all."""
+    made = io.BytesIO()  # nothing of an archive that is left unfinished, such as by Ctrl-C, comes to the file
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as packed:
+        for stem, array in members.items():
+            member = io.BytesIO()
+            npy.write_array(member, array, version=(1, 0), allow_pickle=False)
+            packed.writestr(zipfile.ZipInfo(f"{stem}.npy", _DATE), member.getvalue())
+        packed.comment = _COMMENT + _DIGITS * b"0"
+    whole = made.getvalue()[:-_DIGITS]
+    file.write(whole)
+    file.write(hashlib.sha256(whole).hexdigest().encode("ascii"))
 
 
-def read(file: io.BufferedReader) -> dict[str, AnyArray]:
+def read(file: BinaryIO) -> dict[str, AnyArray]:
     """The arrays, once every byte of the file was held against its checksum.
 
     Takes memory for as many bytes as the file has, whatever its headers say.
@@ -105,52 +75,21 @@ def read(file: io.BufferedReader) -> dict[str, AnyArray]:
     return arrays
 
 
-class _Hashed:
-    """Writes, counts and hashes bytes."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self.position = 0
-
-    def put(self, data: bytes | memoryview) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-        self.position += len(data)
-
-    def digits(self) -> bytes:
-        return self._hash.hexdigest().encode("ascii")
-
-
-def _serialised(array: AnyArray) -> tuple[bytes, memoryview]:
-    """The ``.npy`` header of an array, and its elements as bytes, copied only if they are not contiguous."""
-    flags = array.flags
-    fortran = bool(flags.f_contiguous and not flags.c_contiguous)
-    stream = io.BytesIO()
-    header = {"descr": array.dtype.str, "fortran_order": fortran, "shape": array.shape}
-    npy.write_array_header_1_0(stream, header)
-    elements = np.ascontiguousarray(array.T if fortran else array).reshape(-1).view(np.uint8)
-    return stream.getvalue(), elements.data
-
-
-def _verify(file: io.BufferedReader) -> int:
+def _verify(file: BinaryIO) -> int:
     """Hold a file against its checksum.  Returns its size."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if file.read(4) != b"PK\3\4" or size < len(_COMMENT) + _DIGITS:
         raise ArchiveError("is no file of fastrev's")
     file.seek(0)
-    digest = hashlib.sha256()
-    chunk = memoryview(bytearray(min(_CHUNK, size)))
-    left = size - _DIGITS
-    end = b""
+    digest, left, end = hashlib.sha256(), size - _DIGITS, b""
     while left:
-        count = file.readinto(chunk[: min(len(chunk), left)])
-        if not count:
+        chunk = file.read(min(_CHUNK, left))
+        if not chunk:
             raise ArchiveError("became shorter while it was read")
-        digest.update(chunk[:count])
-        end = (end + chunk[max(count - len(_COMMENT), 0) : count])[-len(_COMMENT) :]
-        left -= count
+        digest.update(chunk)
+        end = (end + chunk)[-len(_COMMENT) :]
+        left -= len(chunk)
     if end != _COMMENT or file.read() != digest.hexdigest().encode("ascii"):
         raise ArchiveError("is damaged (its bytes have changed, or some are missing or added) or no file of fastrev's")
     return size

@@ -7,6 +7,7 @@ which members have such letters only as are safe in names of files.
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrev._engine import archive, exact_json
+from fastrev._engine import archive
 from fastrev._engine.arguments import as_array, fault, reason
 from fastrev._engine.replacing import StrPath, checked, replace
 from fastrev._engine.replacing import writable as writable
@@ -49,8 +50,7 @@ def write(
     kind : str
         What it is a file of, for `read` to ask for.
     about : dict
-        Dicts with keys that are str, lists, str, int, float, bool and None.  Floats keep every bit; a tuple becomes a
-        list.
+        What JSON holds: dicts with keys that are str, lists, str, int, float (infinities and NaN too), bool and None.
     arrays : mapping of str to ndarray
         Of real or complex numbers or bool, of any shape, order and byte order; names may be any str.
     name : str
@@ -75,7 +75,7 @@ def write(
     """
     members = {each: _storable(real, arrays[real]) for each, real in _member_names(arrays).items()}
     head = {"format": _FORMAT, "library": __version__, "kind": kind, "arrays": dict(zip(members, arrays, strict=True))}
-    text = np.frombuffer(exact_json.encode("about", dict(about), head), np.uint8)
+    text = np.frombuffer(json.dumps({**head, "about": dict(about)}, separators=(",", ":")).encode(), np.uint8)
     replace(path, partial(archive.write, members={_HEAD: text, **members}), name)
 
 
@@ -100,7 +100,7 @@ def read(path: StrPath, kind: str | None = None, name: str = "path") -> Contents
     except archive.ArchiveError as error:
         raise _unfit(name, text, f"it {error}", "Pass another file, or make it again.") from error
     try:
-        head = exact_json.decode("about", members.pop(_HEAD).tobytes())
+        head = json.loads(members.pop(_HEAD).tobytes())
         version, library = int(head["format"]), str(head["library"])
         if version == _FORMAT:
             found, about, names = str(head["kind"]), dict(head["about"]), dict(head["arrays"])
