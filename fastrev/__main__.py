@@ -18,11 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.  Returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
-    except DivergenceError as error:
-        where = f"step {error.step}, in group {error.group!r}" if error.group else "its end, by the validation loss"
-        print(f"fastrev: training diverged at {where}", file=sys.stderr)
-        print("fastrev: pass a smaller --lr, or a smaller --meta-lr if it came after some meta-steps", file=sys.stderr)
+        if not options.run(options):
+            print("fastrev: interrupted; what was learned so far is saved", file=sys.stderr)
+            return 130
+    except DivergenceError:  # which tune raises if nothing that it begins with, nor lower rates, can be trained with
+        print("fastrev: no training of the first meta-step ended. Pass a smaller --lr.", file=sys.stderr)
         return 2
     except FastrevError as error:
         print(f"fastrev: {error}", file=sys.stderr)
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = _command(commands, "schedule", _schedule, "learn a schedule of learning rates and momentum decays")
     add("--steps", type=_count, default=100, help="training steps, T")
-    add("--meta-steps", type=_count, default=200, help="updates of the schedule")
+    add("--meta-steps", type=_count, default=100, help="updates of the schedule, and of the best constant")
     add(
         "--sizes", type=_sizes, metavar="D,...,K",
         help="layer sizes from inputs to classes (default: 64,32,10 for digits, 784,50,50,50,10 for MNIST)",
@@ -50,13 +50,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=_count, default=50, help="examples in a training step")
     add("--lr", type=_positive, default=0.1, help="learning rate of every step and group to begin with")
     add("--decay", type=_share, default=0.9, help="momentum decay of every step and group to begin with")
-    add("--meta-lr", type=_positive, default=0.04, help="Adam's rate on log lr and logit decay")
+    add("--meta-lr", type=_positive, default=0.05, help="Adam's rate on log lr and logit decay")
+    add("--runs", type=_count, default=8, help="trainings a meta-step, whose gradients are averaged")
 
-    add = _command(commands, "distill", _distill, "learn a training set of one image a class")
+    add = _command(commands, "distill", _distill, "learn a training set of one image a class, and its learning rate")
     add("--steps", type=_count, default=40, help="training steps, T")
     add("--meta-steps", type=_count, default=300, help="updates of the images")
-    add("--lr", type=_positive, default=1.0, help="learning rate of the network")
-    add("--meta-lr", type=_positive, default=0.05, help="Adam's rate on the pixels")
+    add("--lr", type=_positive, default=1.0, help="learning rate to begin with, learned too")
+    add("--decay", type=_share, default=0.9, help="momentum decay to begin with, learned too")
+    add("--meta-lr", type=_positive, default=0.05, help="Adam's rate on the pixels, log lr and logit decay")
+    add("--runs", type=_count, default=4, help="trainings a meta-step, whose gradients are averaged")
     return parser
 
 
@@ -67,7 +70,7 @@ class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if action.default is None else super()._get_help_string(action)
 
 
-def _command(commands: Any, name: str, run: Callable[[Any], None], purpose: str) -> Callable[..., Any]:
+def _command(commands: Any, name: str, run: Callable[[Any], bool], purpose: str) -> Callable[..., Any]:
     """Add a command with the options that all have.  Returns its `add_argument`."""
     command = commands.add_parser(
         name,
@@ -84,27 +87,33 @@ def _command(commands: Any, name: str, run: Callable[[Any], None], purpose: str)
         "--out", type=Path, metavar="DIR", default=Path(f"fastrev-{name}"), help="folder for the results"
     )
     command.add_argument("--seed", type=_seed, default=0, help="of the split, the initial weights and the batches")
+    command.add_argument(
+        "--workers", type=_workers, default=-1, help="threads that share the trainings of a meta-step, -1 for all cores"
+    )
     return command.add_argument  # type: ignore[no-any-return]
 
 
-def _schedule(options: Any) -> None:
+def _schedule(options: Any) -> bool:
     data = load(options.data, options.seed)
     hidden = (32,) if data.inputs <= 64 else (50, 50, 50)  # the paper's network for MNIST
     sizes = options.sizes or (data.inputs, *hidden, data.classes)
     _check_sizes(sizes, data)
     settings = schedule.Settings(
         sizes, options.steps, options.meta_steps, options.batch_size, options.lr, options.decay, options.meta_lr,
-        options.seed,
+        options.runs, options.workers, options.seed,
     )  # fmt: skip
     output.prepare(options.out)  # last, so that no other fault leaves an empty folder
-    schedule.run(settings, data, options.out)
+    return schedule.run(settings, data, options.out)
 
 
-def _distill(options: Any) -> None:
-    settings = distill.Settings(options.steps, options.meta_steps, options.lr, options.meta_lr, options.seed)
+def _distill(options: Any) -> bool:
+    settings = distill.Settings(
+        options.steps, options.meta_steps, options.lr, options.decay, options.meta_lr, options.runs, options.workers,
+        options.seed,
+    )  # fmt: skip
     data = load(options.data, options.seed)
     output.prepare(options.out)
-    distill.run(settings, data, options.out)
+    return distill.run(settings, data, options.out)
 
 
 def _check_sizes(sizes: tuple[int, ...], data: Dataset) -> None:
@@ -128,6 +137,14 @@ def _count(text: str) -> int:
 
 def _seed(text: str) -> int:
     return _whole(text, 0)
+
+
+def _workers(text: str) -> int:
+    if text.strip() == "-1":
+        return -1
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, or -1, not {text!r}")
+    return int(text)
 
 
 def _whole(text: str, minimum: int) -> int:

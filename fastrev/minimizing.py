@@ -11,9 +11,9 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._tuning import outer
 from fastrev._tuning import transforms as moves
-from fastrev._tuning.checkpoints import digest
+from fastrev._tuning.checkpoints import digest, plan_fingerprint
 from fastrev._tuning.space import Space, Values
-from fastrev._tuning.trials import Outcome, Trial
+from fastrev._tuning.trials import Outcome, Trial, usable
 from fastrev.errors import ArgumentError, DivergenceError
 from fastrev.tuning_results import MinimizeResult, history
 
@@ -76,16 +76,17 @@ def minimize(
     (True, 100)
     """
     settings = outer.check(
-        meta_steps=meta_steps, meta_lr=meta_lr, runs=runs, seed=seed, patience=patience, method=method,
-        callback=callback, progress=progress, checkpoint=checkpoint,
+        meta_steps=meta_steps, meta_lr=meta_lr, runs=runs, random=runs != 1, seed=seed, patience=patience,
+        method=method, callback=callback, progress=progress, checkpoint=checkpoint,
     )  # fmt: skip
     for name, function in (("fun", fun), ("loss", loss)):
         if not callable(function) and (name == "fun" or function is not None):
             raise arguments.fault(name, "be a function of values and seed", f"a {type(function).__name__}")
     if not isinstance(x0, Mapping) or not x0 or not all(isinstance(name, str) for name in x0):
-        raise arguments.fault("x0", "map names to arrays", repr(x0) if x0 == {} else f"a {type(x0).__name__}")
+        received = repr(list(x0)) if isinstance(x0, Mapping) else f"a {type(x0).__name__}"
+        raise arguments.fault("x0", "map names to arrays", received, "Pass a dict such as {'x': np.zeros(3)}.")
     start = {name: arguments.real_array(f"x0[{name!r}]", value, own=True) for name, value in x0.items()}
-    chosen = transforms or {}
+    chosen = moves.as_mapping(transforms)
     for name in chosen:
         arguments.choice("transforms", name, start)
     space = Space(
@@ -93,7 +94,8 @@ def minimize(
         {name: value.shape for name, value in start.items()},
     )
     kept = {f"x0[{name!r}]": digest(value) for name, value in start.items()}
-    kept |= {"fun": digest(fun), "loss": digest(loss), "transforms": repr(dict(chosen)), "plan": repr(settings.plan)}
+    kept |= {"fun": digest(fun), "loss": digest(loss), "transforms": repr(space.transforms)}
+    kept |= plan_fingerprint(settings.plan)
     ending = outer.run(_attempt, (fun, loss), workers, space, space.free(start), settings, kept)
     return MinimizeResult(
         x={name: value[()] for name, value in ending.values.items()}, fun=ending.loss, start_fun=ending.start_loss,
@@ -104,7 +106,7 @@ def minimize(
 
 def _attempt(functions: tuple[Function, Any], trial: Trial) -> Outcome:
     fun, loss = functions
-    values = {name: value[()] for name, value in trial.values.items()}
+    values = {name: value.copy()[()] for name, value in trial.values.items()}  # its own, to do with as it likes
     try:
         if loss is not None and not trial.differentiate:
             return _outcome(loss(values, trial.seed), "loss")
@@ -117,8 +119,7 @@ def _attempt(functions: tuple[Function, Any], trial: Trial) -> Outcome:
     if not trial.differentiate or outcome.loss == np.inf:
         return outcome
     gradients = _gradients(result[1], trial.values)
-    fine = all(np.isfinite(each).all() for each in gradients.values())
-    return Outcome(outcome.loss, gradients if fine else None)
+    return Outcome(outcome.loss, gradients if usable(gradients) else None)
 
 
 def _outcome(value: Any, name: str) -> Outcome:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments, evaluation
-from fastrev._engine.architecture import Architecture
+from fastrev._engine.architecture import Architecture, initial_scales
 from fastrev._engine.examples import as_data, as_inputs
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.types import FloatArray, Floating
@@ -73,17 +73,7 @@ class MLP(Architecture):
             model.group_sums(w0 * result.grad.w0)
         """
         arguments.whole("seed", seed, 0)
-        if scale is None:
-            scales = np.array([s[0] ** -0.5 if len(s) == 2 else 0.0 for s in self.shapes.values()])
-        else:
-            scales = arguments.real_array("scale", scale)
-            if scales.shape not in ((), (len(self.groups),)):
-                raise arguments.fault(
-                    "scale", f"be a number or one per group, shape ({len(self.groups)},)", f"shape {scales.shape}",
-                    f"The groups are {', '.join(self.groups)}.",
-                )  # fmt: skip
-            if (scales < 0).any():
-                raise arguments.fault("scale", "not be negative", f"{scales.min():g}")
+        scales = initial_scales(self, scale, "scale")
         noise = np.random.default_rng(seed).standard_normal(self.num_params)
         scaled: FloatArray = noise * np.repeat(np.broadcast_to(scales, len(self.groups)), np.diff(self.network.bounds))
         return scaled

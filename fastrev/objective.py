@@ -39,8 +39,11 @@ class Objective(Protocol):
     hvp_and_cross(w, u, t)
         Optional: both at once, as a pair, where that takes less time.
     with_theta(theta)
-        Optional: the same objective with other values of `theta`.  `check_meta_grad` asks for it; without it, a
-        ``copy.copy`` of the object is given another attribute `theta`.
+        Optional: the same objective with other values of `theta`.  `check_meta_grad` and `tune` ask for it; without it,
+        a ``copy.copy`` of the object is given another attribute `theta`.
+    with_seed(seed)
+        Optional: the same objective with its random numbers, such as batches, drawn by another seed.  `tune` asks for
+        it before every run; without it, runs differ by their initial weights alone.
 
     Notes
     -----

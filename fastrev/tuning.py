@@ -10,26 +10,31 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
+from fastrev._engine.architecture import initial_scales
 from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
-from fastrev._engine.python_objective import theta_name
-from fastrev._engine.types import FloatArray
+from fastrev._engine.python_objective import PythonObjective, theta_name
 from fastrev._engine.validation import Validation, validation
 from fastrev._tuning import outer
-from fastrev._tuning.checkpoints import digest
+from fastrev._tuning.checkpoints import digest, plan_fingerprint
 from fastrev._tuning.space import Space, Values
-from fastrev._tuning.transforms import Linear, Log, Logit, Softmax, Transform, choose
+from fastrev._tuning.transforms import Linear, Log, Logit, Softmax, Transform, as_mapping, choose
 from fastrev._tuning.trials import Training, attempt
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.training import Examples, differentiable, values
 from fastrev.tuning_results import TuneResult, history
 
-_ON_THE_GRID = 2047.0  # magnitudes of weights and velocities
+_ON_THE_GRID = -2047.0, 2047.0  # weights and velocities
+# without which no run can be made, whatever the transform
+_ADMISSIBLE = {
+    "lr": (0.0, np.inf), "decay": (SMALLEST_DECAY, LARGEST_DECAY), "init_scale": (0.0, np.inf), "w0": _ON_THE_GRID,
+    "v0": _ON_THE_GRID,
+}  # fmt: skip
 _FIXED: dict[str, Transform] = {
     "lr": Log(), "decay": Logit(SMALLEST_DECAY, LARGEST_DECAY), "l2": Log(), "init_scale": Log(),
-    "w0": Linear(-_ON_THE_GRID, _ON_THE_GRID), "v0": Linear(-_ON_THE_GRID, _ON_THE_GRID), "x": Linear(),
-    "example_weights": Linear(0.0),
+    "w0": Linear(*_ON_THE_GRID), "v0": Linear(*_ON_THE_GRID), "x": Linear(), "example_weights": Linear(0.0),
 }  # fmt: skip
+_FUNCTIONS = ("grad", "hvp", "cross", "hvp_and_cross", "with_theta", "with_seed")  # of an Objective
 _TARGETS: dict[str, Transform] = {"cross_entropy": Softmax(), "logistic": Linear(0.0, 1.0), "squared_error": Linear()}
 
 
@@ -86,7 +91,8 @@ def tune(
     transforms : mapping of str to str or pair, optional
         In which coordinates something moves, where that is to be others than these; of `theta` for all, or a mapping
         of its names.  "linear", "log", "logit" (between 0 and 1), "softmax", "nonnegative" (as it is, kept at 0), or a
-        pair of bounds, between which it moves in logit.
+        pair of bounds, between which it moves in logit.  Whatever the coordinates, rates, scales, decays and weights
+        are kept where a run can be made.
 
         ==================== =================================================================
         learned              moves
@@ -157,15 +163,18 @@ def tune(
     ((20, 4), True)
     """
     if isinstance(model, MLP):
-        train, valid = _in_place(model, "train", train), _in_place(model, "valid", valid)
-    given = {
-        "train": train, "lr": lr, "decay": decay, "steps": steps, "batch_size": batch_size, "seed": 0,
-        "batches": batches, "l2": l2, "v0": v0, "example_weights": example_weights,
+        train, valid = _own_examples(model, "train", train), _own_examples(model, "valid", valid)
+    given = {"train": train, "steps": steps, "batch_size": batch_size, "seed": 0} | {
+        name: _own(name, value) for name, value in {
+            "lr": lr, "decay": decay, "batches": batches, "l2": l2, "v0": v0, "example_weights": example_weights,
+            "init_scale": init_scale,
+        }.items()
     }  # fmt: skip
-    training = Training(model, w0, {**given, "init_scale": init_scale}, valid, truncate)
+    training = Training(model, w0 if callable(w0) else _own("w0", w0), given, valid, truncate)
     _check_weights(training)
+    runs = arguments.whole("runs", runs, 1)
     settings = outer.check(
-        meta_steps=meta_steps, meta_lr=meta_lr, runs=runs if training.random else min(runs, 1), seed=seed,
+        meta_steps=meta_steps, meta_lr=meta_lr, runs=runs if training.random else 1, random=training.random, seed=seed,
         patience=patience, method=method, callback=callback, progress=progress, checkpoint=checkpoint, brake="lr",
     )  # fmt: skip
     start = _start(training, learn)
@@ -173,11 +182,8 @@ def tune(
     if not isinstance(space.transforms.get("lr"), Log):
         settings = replace(settings, plan=replace(settings.plan, brake=None))
     free = space.free(start)
-    kept = {name: digest(value) for name, value in {**given, "w0": w0, "init_scale": init_scale}.items()}
-    kept |= {f"start {name}": digest(value) for name, value in start.items()}
-    kept |= {"valid": digest(valid), "model": repr(model) if isinstance(model, MLP) else ""}
-    kept |= {"plan": repr(settings.plan), "transforms": repr(transforms), "truncate": repr(truncate)}
-    ending = outer.run(attempt, training, workers, space, free, settings, kept)
+    fingerprint = {} if checkpoint is None else _fingerprint(training, space) | plan_fingerprint(settings.plan)
+    ending = outer.run(attempt, training, workers, space, free, settings, fingerprint)
     return TuneResult(
         learned={name: value[()] for name, value in ending.values.items()}, training=training, loss=ending.loss,
         start_loss=ending.start_loss, nit=ending.nit, nfev=ending.nfev, refused=ending.refused,
@@ -185,11 +191,29 @@ def tune(
     )  # fmt: skip
 
 
-def _in_place(model: MLP, name: str, pair: Any) -> Any:
-    """Examples with inputs of the model's dtype, which no run has to convert."""
+def _fingerprint(training: Training, space: Space) -> dict[str, str]:
+    """Of all that decides what becomes of the loop, but for its plan."""
+    model, given = training.model, training.arguments
+    found = {name: digest(value) for name, value in {**given, "w0": training.w0, "valid": training.valid}.items()}
+    found |= {"learn": repr(tuple(space.shapes)), "transforms": repr(space.transforms)}
+    found |= {"truncate": repr(training.truncate)}
+    if isinstance(model, MLP):
+        return found | {"model": repr(model)}
+    found |= {f"model.{name}": digest(value) for name, value in PythonObjective(model).values().items()}
+    found |= {f"model.{name}": digest(getattr(model, name, None)) for name in _FUNCTIONS}
+    return found | {"model": type(model).__qualname__}
+
+
+def _own(name: str, value: Any) -> Any:
+    """A copy of what is given as an array: whatever becomes of that, all runs have the same."""
+    return value if value is None or isinstance(value, int | float) else arguments.as_array(name, value).copy()[()]
+
+
+def _own_examples(model: MLP, name: str, pair: Any) -> Any:
+    """A copy of examples, with inputs of the model's dtype, which no run has to convert."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         return pair
-    return arguments.real_array(f"{name}[0]", pair[0], model.dtype), pair[1]
+    return arguments.real_array(f"{name}[0]", pair[0], model.dtype, own=True), _own(f"{name}[1]", pair[1])
 
 
 def _check_weights(training: Training) -> None:
@@ -202,32 +226,35 @@ def _check_weights(training: Training) -> None:
             raise arguments.fault(
                 "w0", "be given where the model is a fastrev.Objective", "None", "Pass (P,), or a function of a seed."
             )
-    elif training.w0 is not None and scale is not None:
-        raise arguments.fault("init_scale", "be left out where w0 is given", repr(scale))
+    elif scale is not None:
+        if training.w0 is not None:
+            raise arguments.fault("init_scale", "be left out where w0 is given", repr(scale))
+        initial_scales(training.model, scale, "init_scale")
 
 
 def _start(training: Training, learn: Any) -> Values:
     """The values that are learned, checked with everything else of a run."""
     run = training.run({}, 0)
+    found = values(run)
     network = isinstance(training.model, MLP)
-    own = ("l2", "x", "y", "example_weights") if network else ("theta",)
+    thetas = [name for name in found if name.startswith("theta[")]
+    own = ("l2", "x", "y", "example_weights") if network else ("theta",) if thetas else ()
     names = ["lr", "decay", "v0", *own]
     names += ["w0"] if training.w0 is not None and not callable(training.w0) else ["init_scale"] if network else []
-    chosen = arguments.distinct_choices("learn", learn, names)
+    in_order = sorted(learn, key=str) if isinstance(learn, set | frozenset) else learn  # the same in every process
+    chosen = arguments.distinct_choices("learn", in_order, names)
     if not chosen:
         raise arguments.fault("learn", "name something", "nothing", f"Pass names among {', '.join(names)}.")
     differentiable(run, tuple({"init_scale": "w0"}.get(name, name) for name in chosen))
     if training.truncate is not None:
         arguments.whole("truncate", training.truncate, 1)
     validation(training.model, training.valid)
-    found = values(run)
     start: Values = {}
     for name in chosen:
         if name == "theta":
-            start |= {each: value for each, value in found.items() if each.startswith("theta[")}
+            start |= {each: found[each] for each in thetas}
         elif name == "init_scale":
-            scale = training.arguments["init_scale"]
-            start[name] = _default_scale(training.model) if scale is None else np.array(scale, np.float64)
+            start[name] = initial_scales(training.model, training.arguments[name], name)
         elif name in ("lr", "decay"):  # as given: not the ratio that stands for it
             start[name] = np.array(training.arguments[name], np.float64)
         else:
@@ -235,16 +262,11 @@ def _start(training: Training, learn: Any) -> Values:
     return start
 
 
-def _default_scale(model: MLP) -> FloatArray:
-    """What `MLP.init` does where nothing is said."""
-    return np.array([shape[0] ** -0.5 if len(shape) == 2 else 0.0 for shape in model.shapes.values()])
-
-
 def _transforms(training: Training, start: Values, given: Mapping[str, Any] | None) -> dict[str, Transform]:
     """How each moves."""
-    chosen: dict[str, Any] = dict(given or {})
-    theta = chosen.pop("theta", {})
+    chosen = as_mapping(given)
     mine = [name for name in start if name.startswith("theta[")]
+    theta = chosen.pop("theta", {}) if mine else {}
     if isinstance(theta, Mapping):
         chosen |= {theta_name(name): each for name, each in theta.items()}
     else:
@@ -254,4 +276,7 @@ def _transforms(training: Training, start: Values, given: Mapping[str, Any] | No
     found = {**_FIXED, **dict.fromkeys(mine, Linear())}
     if isinstance(training.model, MLP):
         found["y"] = _TARGETS[training.model.loss]
-    return {name: choose(name, chosen[name]) if name in chosen else found[name] for name in start}
+    return {
+        name: choose(name, chosen[name], *_ADMISSIBLE.get(name, ())) if name in chosen else found[name]
+        for name in start
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,10 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments, files
+from fastrev._engine.architecture import initial_scales
 from fastrev._engine.python_objective import theta_name
 from fastrev._engine.types import FloatArray
+from fastrev._tuning import pictures
 from fastrev._tuning.loop import HISTORY
 from fastrev._tuning.trials import Training
+from fastrev.errors import ArgumentError
 from fastrev.mlp import MLP
 from fastrev.training import Run, make_all_steps
 
@@ -46,7 +50,7 @@ def history(arrays: Mapping[str, Any]) -> History:
     return History(arrays["loss"], arrays["gradient_norm"], arrays["rate"], np.asarray(arrays["accepted"], bool))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)  # arrays have no one truth
 class MinimizeResult:
     """What `minimize` returns.
 
@@ -78,11 +82,25 @@ class MinimizeResult:
     message: str
     history: History
 
+    def plot(self) -> Any:
+        """Draw what happened and what was found: as `TuneResult.plot` does, but for where it began.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+        """
+        return pictures.of_result(self.history, (self.start_fun, self.fun), self.x, {}, ())
+
     def __repr__(self) -> str:
         return _table("MinimizeResult", self.x, self.fun, self.start_fun, self)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class TuneResult:
     """What `tune` returns.
 
@@ -125,13 +143,18 @@ class TuneResult:
 
     @property
     def theta(self) -> dict[str, Any]:
-        found = getattr(self.training.model, "theta", None) or {}
-        return {name: self.learned[theta_name(name)] for name in found if theta_name(name) in self.learned}
+        return {
+            ast.literal_eval(name.removeprefix("theta[")[:-1]): value for name, value in self.learned.items()
+            if name.startswith("theta[")
+        }  # fmt: skip
 
     def __getattr__(self, name: str) -> Any:
         if name in _NAMES:
             return self._value(name)
         raise AttributeError(f"TuneResult has no attribute {name!r}.")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *_NAMES})
 
     def _value(self, name: str) -> Any:
         if name in self.learned:
@@ -167,6 +190,11 @@ class TuneResult:
             given = {**training.arguments, "train": (X, Y), "example_weights": None}
             training = Training(training.model, training.w0, given, training.valid)
             values = {name: value for name, value in values.items() if name not in ("x", "y", "example_weights")}
+        elif training.model is None:
+            raise arguments.fault(
+                "X", "not be left to a loaded result, whose model was a fastrev.Objective, which is not kept", "None",
+                "Call fastrev.train(model, w0, lr=result.lr, decay=result.decay, ...).",
+            )  # fmt: skip
         elif isinstance(training.model, MLP) and training.arguments["train"] is None:
             raise arguments.fault("X", "be given: a loaded result has no training data", "None")
         run: Run = training.run(values, arguments.whole("seed", seed, 0))
@@ -176,7 +204,8 @@ class TuneResult:
     def save(self, path: Any) -> None:
         """Write it to a file that `fastrev.load` reads: an ``.npz`` without pickle, whose arrays NumPy reads alone.
 
-        The training and validation data are not kept, but for what was learned; of an Objective neither is the model.
+        The training and validation data are not kept, but for what was learned, and for targets of inputs that were,
+        or inputs of targets.  Neither are functions: of initial weights, or an Objective.
 
         Parameters
         ----------
@@ -191,15 +220,70 @@ class TuneResult:
             "model": network,
             "result": {name: getattr(self, name) for name in names},
             "settings": {name: None if given[name] is None else int(given[name]) for name in ("steps", "batch_size")},
+            "drawn": callable(self.training.w0),
         }
         arrays = {f"learned.{name}": np.asarray(value) for name, value in self.learned.items()}
         for name in ("lr", "decay", "l2", "v0", "init_scale", "batches"):
-            if given[name] is not None and name not in self.learned:
+            if given[name] is not None:
                 arrays[f"given.{name}"] = np.asarray(given[name])
         if self.training.w0 is not None and not callable(self.training.w0):
             arrays["given.w0"] = np.asarray(self.training.w0)
+        if not {"x", "y"}.isdisjoint(self.learned):
+            arrays |= {
+                f"given.{name}": np.asarray(self._value(name)) for name in ("x", "y") if name not in self.learned
+            }
+            if given["example_weights"] is not None and "example_weights" not in self.learned:
+                arrays["given.example_weights"] = np.asarray(given["example_weights"])
         arrays |= {f"history.{name}": each for name, each in zip(HISTORY, self.history, strict=True)}
         files.write(path, _KIND, about, arrays)
+
+    def plot(self) -> Any:
+        """Draw what happened and what was learned, for matplotlib (extra ``plot``).
+
+        The loss by meta-step, with the steps that were taken back; below it a row for each thing learned, from where it
+        began: a panel for each parameter group of a schedule, decays on a log scale of one minus them, dots for a
+        number a group, histograms of weights and data.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Of no window and no state of ``pyplot``: ``figure.savefig("tuned.png")``, or let a notebook show it.
+
+        Raises
+        ------
+        MissingExtraError
+            If matplotlib is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrev
+        >>> X, Y = np.random.default_rng(0).standard_normal((60, 3)), np.arange(60) % 2
+        >>> result = fastrev.tune(
+        ...     fastrev.MLP((3, 2)), train=(X, Y), valid=(X, Y), lr=np.full((5, 2), 0.1), decay=0.9, steps=5,
+        ...     learn=("lr", "decay"), meta_steps=2, runs=2, progress=False)
+        >>> [axis.get_title() for axis in result.plot().axes]
+        ['', 'momentum decay', 'W1', 'b1']
+        """
+        groups = tuple(getattr(self.training.model, "groups", None) or ())
+        ends = self.start_loss, self.loss
+        return pictures.of_result(self.history, ends, self.learned, self._first(), groups)
+
+    def _first(self) -> dict[str, Any]:
+        """Where all that was learned began, as far as that is known: a file keeps no training data."""
+        given, model = self.training.arguments, self.training.model
+        first: dict[str, Any] = {name: given.get(name) for name in ("lr", "decay", "l2", "init_scale")}
+        first |= {"w0": self.training.w0, "v0": 0.0, "example_weights": 1.0}
+        first |= {name: given[name] for name in ("v0", "example_weights") if given.get(name) is not None}
+        if given["train"] is not None:
+            pairs = zip(("x", "y"), given["train"], strict=True)
+            # of a loaded result they are what was learned
+            first |= {name: value for name, value in pairs if not np.array_equal(value, self.learned.get(name, ()))}
+            if np.ndim(first.get("y", 0)) == 1 and np.ndim(self.learned.get("y", 0)) == 2:  # classes
+                first["y"] = np.eye(len(self.learned["y"].T))[first["y"]]
+        if first["init_scale"] is None and isinstance(model, MLP):
+            first["init_scale"] = initial_scales(model, None, "init_scale")
+        first |= {theta_name(name): value for name, value in (getattr(model, "theta", None) or {}).items()}
+        return first
 
     def __repr__(self) -> str:
         return _table("TuneResult", self.learned, self.loss, self.start_loss, self)
@@ -233,8 +317,18 @@ def load(path: Any) -> TuneResult:
     given, network = parts["given"], about["model"]
     model = None if network is None else MLP(**network)
     none = dict.fromkeys(("train", "batches", "v0", "example_weights", "init_scale", "lr", "decay", "l2"))
-    training = Training(model, given.pop("w0", None), {**none, **about["settings"], **given, "seed": 0}, None)
-    return TuneResult(learned=parts["learned"], training=training, history=history(parts["history"]), **about["result"])
+    learned, w0 = parts["learned"], _not_kept if about["drawn"] else given.pop("w0", None)
+    x, y = (given.pop(name, learned.get(name)) for name in ("x", "y"))
+    none["train"] = None if x is None else (x, y)
+    training = Training(model, w0, {**none, **about["settings"], **given, "seed": 0}, None)
+    return TuneResult(learned=learned, training=training, history=history(parts["history"]), **about["result"])
+
+
+def _not_kept(seed: int) -> Any:
+    raise ArgumentError(
+        "The initial weights of this result were those of a function, which its file does not hold. "
+        "Call fastrev.train(model, w0, lr=result.lr, decay=result.decay, ...) with weights of your own."
+    )
 
 
 def _table(kind: str, values: Mapping[str, Any], loss: float, start: float, result: Any) -> str:
@@ -250,4 +344,6 @@ def _brief(value: Any) -> str:
     array = np.asarray(value)
     if array.ndim == 0:
         return f"{float(array):.6g}"
+    if not array.size:
+        return f"none, shape {array.shape}"
     return f"{array.min():.4g} to {array.max():.4g}, shape {array.shape}"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
+from fastrev._engine.types import FloatArray
 from fastrev.kernels import activations, losses
 from fastrev.kernels.structures import Network
 
@@ -71,3 +72,18 @@ class Architecture:
         self.network = Network(
             np.array(self.sizes, np.int64), bounds, _ACTIVATIONS[self.activation], _LOSSES[self.loss]
         )
+
+
+def initial_scales(model: Architecture, scale: npt.ArrayLike | None, name: str) -> FloatArray:
+    """Standard deviations of initial weights as given, of all groups or of each; or what they are by default."""
+    if scale is None:
+        return np.array([shape[0] ** -0.5 if len(shape) == 2 else 0.0 for shape in model.shapes.values()])
+    scales = arguments.real_array(name, scale, own=True)
+    if scales.shape not in ((), (len(model.groups),)):
+        raise arguments.fault(
+            name, f"be a number or one per group, shape ({len(model.groups)},)", f"shape {scales.shape}",
+            f"The groups are {', '.join(model.groups)}.",
+        )  # fmt: skip
+    if (scales < 0).any():
+        raise arguments.fault(name, "not be negative", f"{scales.min():g}")
+    return scales

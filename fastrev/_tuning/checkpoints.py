@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
 from fastrev._engine import arguments, files
 from fastrev._tuning.adam import Moments
-from fastrev._tuning.loop import HISTORY, Descent, Progress
+from fastrev._tuning.loop import HISTORY, Descent, Plan, Progress
 
 _KIND = "tuning checkpoint"
 _REST = 1.0  # seconds between two writings, which a disk may take 10 ms for
@@ -27,11 +30,18 @@ def check(path: Any) -> None:
 
 
 def digest(value: Any) -> str:
-    """Of one argument, arrays by their bits."""
+    """Of one argument, arrays by their bits, functions by their names and code, though not by what that refers to."""
+    if isinstance(value, np.generic):
+        value = value.item()  # a number is the same from wherever it comes
     if value is None or isinstance(value, str | int | float | bool):
         return repr(value)
+    if isinstance(value, partial):
+        return digest(value.func)
     if callable(value):
-        return str(getattr(value, "__qualname__", type(value).__name__))
+        function = inspect.unwrap(value)
+        code = getattr(function, "__code__", None)
+        name = str(getattr(function, "__qualname__", type(value).__name__))
+        return f"{name} {hashlib.sha256(_text(code).encode()).hexdigest()}" if isinstance(code, CodeType) else name
     if isinstance(value, tuple | list) and len(value) == 2:  # inputs and targets
         return ", ".join(map(digest, value))
     array = np.asarray(value)
@@ -39,6 +49,18 @@ def digest(value: Any) -> str:
         return str(type(value).__name__)
     array = np.ascontiguousarray(array)
     return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+
+
+def _text(part: object) -> str:
+    """What makes a function's code, in the same words in every process."""
+    if isinstance(part, CodeType):
+        return f"{part.co_code.hex()} {part.co_names} {part.co_varnames} {[_text(each) for each in part.co_consts]}"
+    return str(sorted(map(repr, part))) if isinstance(part, frozenset) else repr(part)
+
+
+def plan_fingerprint(plan: Plan) -> dict[str, str]:
+    """Of each of its numbers, by the name of the argument."""
+    return {each.name: repr(getattr(plan, each.name)) for each in fields(plan)}
 
 
 class Keeper:

@@ -26,7 +26,8 @@ RISE = 0.02  # of the loss that a step may bring on its seeds
 RECOVERY = 1.15  # of the rate, with every step that is taken
 SMOOTHING = 0.85  # of the moving average that the best is chosen by
 _WINDOW = 20  # meta-steps whose norms the median is of
-_JUDGING_RUNS = 16  # at least, that the end is chosen by
+_JUDGING_RUNS = 16  # of each candidate for the end, at least
+_SHARE = 20  # and one for so many that were differentiated: some 5 % more time for a loss that is known to some 5 %
 _DOUBLINGS = 40  # or halvings of the learning rates at the start, before it is given up
 EXPLOSION = 1e6  # growth of derivatives on their way back beyond which a run is lost
 _STEPS, _CHOICE, _SEARCH = range(3)  # what seeds are for
@@ -40,6 +41,7 @@ class Plan:
     meta_lr: float
     runs: int
     seed: int
+    random: bool = True  # whether a run depends on its seed
     patience: int | None = None
     brake: str | None = None  # what is lowered where runs explode: the learning rates, which move in log
 
@@ -51,6 +53,7 @@ class Progress:
     z: FloatArray
     moments: Moments
     best: FloatArray
+    start_loss: float = np.inf  # mean of the first runs
     average: float = np.nan  # of the loss, moving
     lowest: float = np.inf  # of these averages
     lowest_at: int = 0
@@ -94,6 +97,8 @@ class Descent:
         seeds = self._seeds(_STEPS, progress.nit, self.plan.runs)
         outcomes = self._try(progress.z, seeds, differentiate=True)
         before = np.array([each.loss for each in outcomes])
+        if progress.nit == 0 and self.plan.brake is None:
+            progress.start_loss = float(before.mean())
         if progress.nit == 0 and np.isinf(before).all():
             raise DivergenceError(f"No run of the first meta-step ended: {outcomes[0].refusal}", step=-1, group="")
         lost = sum(each.gradients is None or each.growth > EXPLOSION for each in outcomes)
@@ -153,6 +158,7 @@ class Descent:
         """Double or halve all learning rates together, as long as that lowers the loss."""
         seeds = self._seeds(_SEARCH, 0, self.plan.runs)
         start = lowest = self._losses(self._now.z, seeds)
+        self._now.start_loss = float(start.mean())
         for factor in (2.0, 0.5):
             for _ in range(_DOUBLINGS):
                 z = self._times(factor)
@@ -184,8 +190,10 @@ class Descent:
         if len(gradients) < len(outcomes):
             self._now.diverged += len(outcomes) - len(gradients)
             return np.inf, None, next((each.refusal for each in outcomes if each.refusal), "The gradient overflowed.")
-        mean = np.mean([self.space.pull(values, each) for each in gradients], axis=0)
-        return float(np.mean([each.loss for each in outcomes])), mean, ""
+        loss = float(np.mean([each.loss for each in outcomes]))
+        if np.isinf(self._now.start_loss):
+            self._now.start_loss = loss
+        return loss, np.mean([self.space.pull(values, each) for each in gradients], axis=0), ""
 
     def move_to(self, z: FloatArray, loss: float, norm: float, *, count: bool = True) -> None:
         """Take what another method has found, as a meta-step or as its last word."""
@@ -199,16 +207,17 @@ class Descent:
     def so_far(self) -> tuple[FloatArray, float, float]:
         """The best by the moving average, that average, and the first loss: what is known without further runs."""
         progress = self.progress
-        return progress.best, progress.lowest, progress.history["loss"][0] if progress.nit else np.inf
+        return progress.best, progress.lowest, progress.start_loss
 
     def chosen(self) -> tuple[FloatArray, float, float]:
-        """The best of start, best and last by the mean loss on fresh seeds; that loss, and the start's."""
-        progress, runs = self._now, self.plan.runs
-        seeds = self._seeds(_CHOICE, 0, max(runs, _JUDGING_RUNS) if runs > 1 else 1)
-        candidates = [self._start, progress.best, progress.z]
-        losses = [np.mean(self._losses(z, seeds)) for z in candidates]
-        best = int(np.argmin(losses[::-1]))
-        return candidates[::-1][best], float(losses[::-1][best]), float(losses[0])
+        """The best of last, best and start by the mean loss on fresh seeds; that loss, and the start's."""
+        progress, plan = self._now, self.plan
+        runs = max(_JUDGING_RUNS, plan.runs * progress.nit // _SHARE) if plan.random else 1
+        seeds = self._seeds(_CHOICE, 0, runs)
+        candidates = {z.tobytes(): z for z in (progress.z, progress.best, self._start)}
+        losses = {key: float(np.mean(self._losses(z, seeds))) for key, z in candidates.items()}
+        best = min(losses, key=lambda key: losses[key])
+        return candidates[best], losses[best], losses[self._start.tobytes()]
 
     def _losses(self, z: FloatArray, seeds: list[int]) -> FloatArray:
         return np.array([each.loss for each in self._try(z, seeds)])
@@ -228,11 +237,14 @@ def _nobody(trials: Sequence[Trial]) -> list[Outcome]:
 
 
 def falls(before: FloatArray, after: FloatArray) -> bool:
-    """Whether the mean of losses of the same seeds falls by as much as a step may raise it."""
-    if np.isinf(after).any():
+    """Whether the mean of losses of the same seeds falls by as much as a step may raise it, or fewer are refused."""
+    if np.isinf(after).sum() != np.isinf(before).sum():
         return bool(np.isinf(after).sum() < np.isinf(before).sum())
-    mean = before.mean()
-    return bool(after.mean() < mean - RISE * abs(mean))
+    both = np.isfinite(before) & np.isfinite(after)
+    if not both.any():
+        return False
+    mean = before[both].mean()
+    return bool(after[both].mean() < mean - RISE * abs(mean))
 
 
 def rises(before: FloatArray, after: FloatArray) -> bool:

@@ -84,6 +84,7 @@ def check(
     meta_steps: int,
     meta_lr: float,
     runs: int,
+    random: bool,
     seed: int,
     patience: int | None,
     method: str,
@@ -110,7 +111,7 @@ def check(
         checkpoints.check(checkpoint)
     plan = Plan(
         arguments.whole("meta_steps", meta_steps, 1), float(meta_lr), arguments.whole("runs", runs, 1), int(seed),
-        patience, brake,
+        random, patience, brake,
     )  # fmt: skip
     return Settings(plan, method, callback, arguments.flag("progress", progress), checkpoint)
 

@@ -14,6 +14,7 @@ from fastrev.errors import DivergenceError
 
 _BOUNDED = {"l-bfgs-b", "tnc", "slsqp", "trust-constr"}
 _UNBOUNDED = {"cg", "bfgs"}
+_POINTS = 100  # an iteration of TNC, which counts those
 
 
 def check(method: object) -> None:
@@ -52,18 +53,28 @@ def descend(descent: Descent, method: str, watch: Callable[[], None]) -> tuple[b
             best.update(loss=loss, z=z, gradient=gradient[free])
         return loss, gradient[free]
 
-    def after(point: FloatArray) -> None:
+    def after(point: FloatArray, state: object = None) -> None:
         descent.move_to(best["z"], best["loss"], float(np.sqrt(np.sum(best["gradient"] ** 2))))
         watch()
+        if descent.progress.nit >= plan.meta_steps:
+            raise _EnoughError
 
     bounds = np.stack([low, high], axis=1) if method.lower() in _BOUNDED else None
-    found = minimize(
-        objective, start[free], jac=True, method=method, bounds=bounds, options={"maxiter": plan.meta_steps},
-        callback=(lambda point, state: after(point)) if method.lower() == "trust-constr" else after,
-    )  # fmt: skip
+    most = "maxfun" if method.lower() == "tnc" else "maxiter"  # which of TNC's counts, `after` holds to meta_steps
+    options = {most: _POINTS * plan.meta_steps if most == "maxfun" else plan.meta_steps}
+    try:
+        found = minimize(
+            objective, start[free], jac=True, method=method, bounds=bounds, options=options,
+            callback=after if method.lower() == "trust-constr" else lambda point: after(point),
+        )  # fmt: skip
+    except _EnoughError:
+        return False, f"SciPy's {method} made all {plan.meta_steps} iterations."
     descent.move_to(best["z"], best["loss"], float(np.sqrt(np.sum(best["gradient"] ** 2))), count=False)
-    ended = found.nit >= plan.meta_steps
-    return not (found.success or ended), f"SciPy's {method}: {found.message}"
+    return not found.success, f"SciPy's {method}: {found.message}"
+
+
+class _EnoughError(Exception):
+    """All iterations are made."""
 
 
 def _wall(away: FloatArray, loss: float, gradient: FloatArray) -> tuple[float, FloatArray]:

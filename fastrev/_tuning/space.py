@@ -47,7 +47,7 @@ class Space:
 
     def clipped(self) -> list[str]:
         """What moves as it is, up to a bound at which it may lie."""
-        return [name for name, each in self.transforms.items() if isinstance(each, Linear) and each.low == 0]
+        return [name for name, each in self.transforms.items() if isinstance(each, Linear) and each.low >= 0]
 
     def where(self, name: str) -> FloatArray:
         """True for the numbers of one of the learned things."""

@@ -6,8 +6,9 @@ to the one by z.  `bounds` are those of z.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -66,10 +67,17 @@ class Linear:
         return gradient
 
 
+@dataclass(frozen=True)
 class Log:
-    """Positive numbers by their logarithms.  A 0 has none, and stays."""
+    """Positive numbers by their logarithms, or kept between bounds.  A 0 has none, and stays."""
 
-    bounds: ClassVar[tuple[float, float]] = (float(np.log(_TINY)), float(np.log(_HUGE)))
+    low: float = _TINY
+    high: float = _HUGE
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Of z."""
+        return float(np.log(self.low)), float(np.log(self.high))
 
     def free(self, name: str, value: FloatArray) -> FloatArray:
         """The logarithm, and that of the smallest number for 0, which `pull` keeps there."""
@@ -80,11 +88,14 @@ class Log:
                 name, "hold a number above 0 to be learned in log", "0",
                 f"A 0 stays 0: pass a small number such as 1e-4, or transforms={{{name!r}: 'linear'}}.",
             )  # fmt: skip
+        positive = value[value > 0]
+        if (self.low > _TINY and positive.min() < self.low) or positive.max() > self.high:
+            raise _outside(name, positive, self.low, self.high)
         return np.where(value > 0, np.log(np.maximum(value, _TINY)), -np.inf)
 
     def value(self, z: FloatArray) -> FloatArray:
         """The exponential."""
-        return np.exp(z)
+        return np.where(np.isneginf(z), 0.0, np.clip(np.exp(z), self.low, self.high))  # which rounding would leave
 
     def pull(self, value: FloatArray, gradient: FloatArray) -> FloatArray:
         """Times the value: 0 where that is 0."""
@@ -103,8 +114,8 @@ class Logit:
     def free(self, name: str, value: FloatArray) -> FloatArray:
         """The logit of where it lies between the bounds."""
         if not (self.low < value.min(initial=np.inf) and value.max(initial=-np.inf) < self.high):
-            raise _outside(name, value, self.low, self.high)
-        return np.asarray(np.log(value - self.low) - np.log(self.high - value))
+            raise _outside(name, value, self.low, self.high, excluded=True)
+        return np.asarray(np.clip(np.log(value - self.low) - np.log(self.high - value), *self.bounds))
 
     def value(self, z: FloatArray) -> FloatArray:
         """The bounds, weighed by the logistic function."""
@@ -116,6 +127,7 @@ class Logit:
         return np.asarray(gradient * (value - self.low) * (self.high - value) / (self.high - self.low))
 
 
+@dataclass(frozen=True)
 class Softmax:
     """Rows (N, K) of mass 1."""
 
@@ -123,12 +135,12 @@ class Softmax:
 
     def free(self, name: str, value: FloatArray) -> FloatArray:
         """The logarithm, of labels that are smoothed where they rule a class out."""
-        if value.ndim != 2 or (value < 0).any() or not np.allclose(value.sum(axis=1), 1):
-            raise arguments.fault(
-                name, "have rows that are not negative and sum to 1 to be learned in softmax",
-                f"shape {value.shape}" if value.ndim != 2 else f"rows of sums up to {value.sum(axis=1).max():g}",
-                f"Pass transforms={{{name!r}: 'linear'}} for other targets.",
-            )  # fmt: skip
+        if value.ndim != 2:
+            raise _no_shares(name, f"shape {value.shape}")
+        if (value < 0).any():
+            raise _no_shares(name, f"{value.min():g}")
+        if (wrong := ~np.isclose(value.sum(axis=1), 1)).any():
+            raise _no_shares(name, f"a row that sums to {value.sum(axis=1)[wrong][0]:g}")
         ruled_out = (value == 0).any(axis=1, keepdims=True)
         smooth = (1 - LABEL_SMOOTHING) * value + LABEL_SMOOTHING / value.shape[1]
         return np.log(np.where(ruled_out, smooth, value))
@@ -143,30 +155,69 @@ class Softmax:
         return np.asarray(value * (gradient - (gradient * value).sum(axis=1, keepdims=True)))
 
 
-NAMED: dict[str, Transform] = {
-    "linear": Linear(),
-    "log": Log(),
-    "logit": Logit(),
-    "nonnegative": Linear(0.0),
-    "softmax": Softmax(),
-}
+NAMED = ("linear", "log", "logit", "nonnegative", "softmax")
 
 
-def choose(name: str, chosen: object) -> Transform:
-    """What a user writes for the transform of `name`: one's name, or a pair of bounds."""
-    if isinstance(chosen, tuple) and len(chosen) == 2 and all(isinstance(each, int | float) for each in chosen):
-        low, high = map(float, chosen)
-        if np.isfinite([low, high]).all() and low < high:
-            return Logit(low, high)
+def choose(name: str, chosen: object, low: float = -np.inf, high: float = np.inf) -> Transform:
+    """What a user writes for the transform of `name`: one's name, or a pair of bounds.
+
+    The values stay between `low` and `high`, beyond which no run can be made.
+    """
     if isinstance(chosen, str) and chosen in NAMED:
-        return NAMED[chosen]
+        return _within(name, chosen, low, high)
+    if isinstance(chosen, tuple | list) and len(chosen) == 2 and all(map(_is_number, chosen)):
+        least, most = map(float, chosen)
+        if np.isfinite([least, most]).all() and least < most:
+            if low <= least and most <= high:
+                return Logit(least, most)
+            raise arguments.fault(
+                f"transforms[{name!r}]", f"be bounds between {low:.9g} and {high:.9g}, which {name} must lie between",
+                repr(chosen),
+            )  # fmt: skip
     raise arguments.fault(
         f"transforms[{name!r}]", f"be one of {', '.join(map(repr, NAMED))}, or a pair of bounds (low, high)",
         repr(chosen),
     )  # fmt: skip
 
 
-def _outside(name: str, value: FloatArray, low: float, high: float) -> Exception:
-    bounds = f"above {low:g} and below {high:g}" if np.isfinite(high) else f"at least {low:g}"
-    wrong = value[(value <= low) | (value >= high)] if np.isfinite(high) else value[value < low]
-    return arguments.fault(name, f"be {bounds} to be learned", f"{wrong.flat[0]:.8g}")
+def as_mapping(given: object) -> dict[str, Any]:
+    """The argument `transforms`, if it is one."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise arguments.fault(
+            "transforms", "map names to transforms", repr(given), "Pass a dict such as {'lr': 'linear'}."
+        )
+    return dict(given)
+
+
+def _within(name: str, chosen: str, low: float, high: float) -> Transform:
+    if chosen == "log":
+        return Log(max(_TINY, low), min(_HUGE, high))
+    if chosen == "logit":
+        return Logit(max(0.0, low), min(1.0, high))
+    if chosen == "softmax":
+        if low > 0 or high < 1:
+            raise arguments.fault(f"transforms[{name!r}]", f"keep {name} between {low:.9g} and {high:.9g}", "'softmax'")
+        return Softmax()
+    return Linear(max(0.0, low) if chosen == "nonnegative" else low, high)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _no_shares(name: str, received: str) -> Exception:
+    return arguments.fault(
+        name, "have rows that are not negative and sum to 1 to be learned in softmax", received,
+        f"Pass transforms={{{name!r}: 'linear'}} for other targets.",
+    )  # fmt: skip
+
+
+def _outside(name: str, value: FloatArray, low: float, high: float, excluded: bool = False) -> Exception:
+    if excluded:
+        bounds, fine = f"above {low:.9g} and below {high:.9g}", (low < value) & (value < high)
+    else:
+        bounds = f"at least {low:.9g}" + (f" and at most {high:.9g}" if np.isfinite(high) else "")
+        fine = (low <= value) & (value <= high)
+    return arguments.fault(name, f"be {bounds} to be learned", f"{value[~fine].flat[0]:.9g}")

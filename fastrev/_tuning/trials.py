@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrev._engine import chaos
+from fastrev._engine import arguments, chaos
 from fastrev._engine.python_objective import PythonObjective, theta_name
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import require_finite, validation
@@ -52,16 +52,16 @@ class Training:
         drawn = self.w0 is None or callable(self.w0) or callable(getattr(self.model, "with_seed", None))
         return drawn or self.arguments.get("batch_size") is not None
 
-    def run(self, values: Mapping[str, Any], seed: int) -> Any:
-        """A run of which no step is made yet."""
+    def run(self, values: Mapping[str, Any], seed: int, weights: Any = None) -> Any:
+        """A run of which no step is made yet, from these weights or from its own."""
         model = self.seeded(values, seed)
-        arguments = {name: value for name, value in {**self.arguments, **values}.items() if name in _OF_TRAIN}
+        given = {name: value for name, value in {**self.arguments, **values}.items() if name in _OF_TRAIN}
         if isinstance(model, MLP):
-            arguments["seed"] = seed
+            given["seed"] = seed
             if "x" in values or "y" in values:
                 X, Y = self.arguments["train"]
-                arguments["train"] = values.get("x", X), values.get("y", Y)
-        return start(model, self.weights(values, seed), **arguments)
+                given["train"] = values.get("x", X), values.get("y", Y)
+        return start(model, self.weights(values, seed) if weights is None else weights, **given)
 
     def seeded(self, values: Mapping[str, Any], seed: int) -> Any:
         """The model, with these hyperparameters of its own and for this seed."""
@@ -84,9 +84,10 @@ def attempt(training: Training, trial: Trial) -> Outcome:
     """Train, and differentiate if that is wanted; what diverges is an outcome as well."""
     values, seed, differentiate = trial
     try:
-        if "init_scale" in values and not np.abs(training.weights(values, seed)).max() < LIMIT:
+        weights = training.weights(values, seed)
+        if not np.abs(arguments.real_array("w0", weights)).max(initial=0.0) < LIMIT:  # as seed or scales have it
             return Outcome(np.inf, refusal="The initial weights would leave the grid, magnitudes below 2048.")
-        run = training.run(values, seed)
+        run = training.run(values, seed, weights)
         make_all_steps(run, False)
         loss, w_bar = validation(training.model, training.valid)(run.w)
         require_finite(run, loss, w_bar)
@@ -97,8 +98,13 @@ def attempt(training: Training, trial: Trial) -> Outcome:
     with chaos.unheard():
         found = run.pullback(w_bar, wrt=_wanted(values), truncate=training.truncate)
     gradients = {name: np.asarray(_gradient(training, found, name, trial)) for name in values}
-    fine = all(np.isfinite(each).all() for each in gradients.values())
-    return Outcome(loss, gradients if fine else None, chaos.growth(run.stats.adjoint_norms))
+    return Outcome(loss, gradients if usable(gradients) else None, chaos.growth(run.stats.adjoint_norms))
+
+
+def usable(gradients: Values) -> bool:
+    """Whether gradients are finite, and their norm is, with which they are clipped."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(sum(np.sum(each**2) for each in gradients.values())))
 
 
 _OF_TRAIN = ("train", "lr", "decay", "steps", "batch_size", "seed", "batches", "l2", "v0", "example_weights")

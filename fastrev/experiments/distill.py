@@ -1,23 +1,22 @@
-"""Learn a training set of one image a class (Maclaurin et al. 2015, section 3.3)."""
+"""Learn a training set of one image a class (Maclaurin et al. 2015, section 3.3).
+
+`fastrev.tune` learns the pixels of the images, and with them the one learning rate and the one momentum decay that go
+with such images.  They are held against the mean image of each class, for which both are tuned as well.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine.types import FloatArray
-from fastrev.experiments import output, plots
-from fastrev.experiments.adam import Adam
-from fastrev.experiments.datasets import Dataset, Examples
-from fastrev.meta_gradient import meta_grad
-from fastrev.mlp import MLP
-from fastrev.training import train
-
-_DECAY = 0.9
-_JUDGED_SEEDS = 5  # networks that the images are judged by, of initial weights that they are never learned with
+import fastrev
+from fastrev.experiments import judging, output, plots
+from fastrev.experiments.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -26,57 +25,57 @@ class Settings:
 
     steps: int  # T
     meta_steps: int
-    lr: float
+    lr: float  # to begin with
+    decay: float
     meta_lr: float
+    runs: int  # a meta-step, each of other initial weights, so that the images teach any network
+    workers: int
     seed: int
 
 
-def run(settings: Settings, data: Dataset, folder: Path) -> None:
-    """Learn, report, and leave ``distill.png`` and ``distill.npz`` in the folder."""
-    model = MLP((data.inputs, data.classes))
-    images, labels = np.zeros((data.classes, data.inputs)), np.arange(data.classes)
-    _report("before", model, (images, labels), data, settings)
-    meta_curve = _learn(model, images, labels, data, settings)
-    _report("after", model, (images, labels), data, settings)
+def run(settings: Settings, data: Dataset, folder: Path) -> bool:
+    """Learn, report, and leave ``distill.png`` and ``distill.npz`` in the folder.  Returns False after Ctrl-C."""
+    model = fastrev.MLP((data.inputs, data.classes))
+    labels = np.arange(data.classes)
+    means, nearest = real_images(data)
+    judge = partial(judging.judge, model, data, settings.seed, steps=settings.steps)
 
-    pictures = images.reshape(-1, *data.shape)
-    arrays = {"images": pictures, "labels": labels, "meta_curve": meta_curve}
-    output.save(folder, "distill", arrays, lambda: plots.distilled(pictures, meta_curve))
+    print(judging.HEAD)
+    blank = np.zeros_like(means)
+    judged = {"blank images": judge("blank images", train=(blank, labels), lr=settings.lr, decay=settings.decay)}
+    arrays: dict[str, Any] = {"labels": labels, "means": means.reshape(-1, *data.shape)}
+    plans = {"class means": (means, ("lr", "decay")), "learned images": (blank, ("x", "lr", "decay"))}
+    results = {}
+    for name, (images, learn) in plans.items():
+        result = results[name] = fastrev.tune(
+            model, train=(images, labels), valid=data.train, steps=settings.steps, lr=settings.lr,
+            decay=settings.decay, learn=learn, meta_steps=settings.meta_steps, meta_lr=settings.meta_lr,
+            runs=settings.runs, workers=settings.workers, seed=settings.seed,
+        )  # fmt: skip
+        if "x" in learn:
+            arrays |= {"images": result.x.reshape(-1, *data.shape), "meta_curve": result.history.loss}
+        prefix = "" if "x" in learn else "means_"
+        arrays |= {f"{prefix}lr": result.lr, f"{prefix}decay": result.decay}
+        output.save_arrays(folder, "distill", arrays)  # safe, whatever comes after
+        note = f"lr {result.lr:.3g}, decay {result.decay:.3g}" if result.success else result.message
+        judged[name] = judge(name, train=(result.x, labels), lr=result.lr, decay=result.decay, note=note)
+        if not result.success:
+            break
+
+    arrays |= {"rows": list(judged), "losses": np.stack([each.losses for each in judged.values()])}
+    arrays |= {"accuracies": np.stack([each.accuracies for each in judged.values()])}  # (rows, seeds)
+    shown = {"learned": result.x} if "images" in arrays else {}
+    shown |= {"class mean": means, "nearest real": nearest}
+    output.save(folder, "distill", arrays, lambda: plots.distilled(shown, data.shape, results))
+    return result.success
 
 
-def _learn(
-    model: MLP, images: FloatArray, labels: npt.NDArray[np.int64], data: Dataset, settings: Settings
-) -> FloatArray:
-    """Change the images by meta-gradients.  Returns the loss on the real training images of every meta-step."""
-    rng = np.random.default_rng(settings.seed)
-    by_pixel = Adam(images, settings.meta_lr)
-    curve = np.empty(settings.meta_steps)
-    from tqdm import tqdm  # here, so that an import of fastrev stays light
-
-    with tqdm(total=settings.meta_steps, desc="learning", unit="meta-step") as bar:
-        for i in range(settings.meta_steps):
-            # other initial weights every time, so that the images teach any network
-            w0 = model.init(int(rng.integers(2**31)))
-            result = meta_grad(
-                model, w0, train=(images, labels), valid=data.train, lr=settings.lr, decay=_DECAY,
-                steps=settings.steps, wrt=("x",),
-            )  # fmt: skip
-            assert result.grad.x is not None
-            by_pixel.step(result.grad.x)
-            curve[i] = result.loss
-            bar.set_postfix_str(f"loss {result.loss:.3f}", refresh=False)
-            bar.update()
-    return curve
-
-
-def _report(when: str, model: MLP, examples: Examples, data: Dataset, settings: Settings) -> None:
-    """Judge networks trained on the images alone by real ones that were never learned from."""
-    losses, accuracies = [], []
-    for child in np.random.SeedSequence(settings.seed, spawn_key=(1,)).generate_state(_JUDGED_SEEDS):
-        w = train(model, model.init(int(child)), train=examples, lr=settings.lr, decay=_DECAY, steps=settings.steps).w
-        losses.append(model.loss_value(w, *data.valid))
-        accuracies.append(model.accuracy(w, *data.test))
-    print(
-        f"{when:>6} learning: validation loss {np.mean(losses):.4f}, test accuracy {np.mean(accuracies):.1%}",
-        flush=True,
-    )
+def real_images(data: Dataset) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The mean (K, D) of the training images of each class, and the images nearest to them."""
+    x, y = data.train
+    means, nearest = np.zeros((2, data.classes, data.inputs))
+    for each in np.unique(y):
+        images = x[y == each]
+        means[each] = images.mean(axis=0)
+        nearest[each] = images[np.square(images - means[each]).sum(axis=1).argmin()]
+    return means, nearest

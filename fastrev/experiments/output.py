@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from fastrev._engine.arguments import fault, reason
+from fastrev._engine.extras import require
 from fastrev.errors import ArgumentError
 
 
 def prepare(folder: Path) -> None:
-    """Create the folder if need be and write to it, so that a fault is known before the work, not after it."""
+    """Create the folder if need be, write to it and find matplotlib: a fault is known before the work, not after it."""
+    for module in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        require(module, "plot", "The picture")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=folder, prefix=".fastrev-") as file:
@@ -23,20 +26,24 @@ def prepare(folder: Path) -> None:
         raise _unwritable(folder, error, "Pass a folder of your own, which is created if need be.") from error
 
 
-def save(folder: Path, name: str, arrays: Mapping[str, Any], draw: Callable[[], Any]) -> None:
-    """Leave the arrays as ``.npz`` and the figure as ``.png`` in the folder, and print where they are."""
-    table, picture = f"{name}.npz", f"{name}.png"
+def save_arrays(folder: Path, name: str, arrays: Mapping[str, Any]) -> None:
+    """Leave the arrays as ``.npz`` in the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)  # it may be gone since
-        np.savez(folder / table, **arrays)
+        np.savez(folder / f"{name}.npz", **arrays)
     except OSError as error:
-        remedy = f"{table} and {picture} are not saved. Make room, or pass another folder, and run again."
+        remedy = f"{name}.npz and {name}.png are not saved. Make room, or pass another folder, and run again."
         raise _unwritable(folder, error, remedy) from error
+
+
+def save(folder: Path, name: str, arrays: Mapping[str, Any], draw: Callable[[], Any]) -> None:
+    """Leave the arrays as ``.npz`` and the figure as ``.png`` in the folder, and print where they are."""
+    save_arrays(folder, name, arrays)
     try:
-        draw().savefig(folder / picture, dpi=120)
+        draw().savefig(folder / f"{name}.png", dpi=120)
     except OSError as error:
-        raise _unwritable(folder, error, f"{table} is saved, {picture} is not.") from error
-    print(f"{picture} and {table} are in {folder}")
+        raise _unwritable(folder, error, f"{name}.npz is saved, {name}.png is not.") from error
+    print(f"{name}.png and {name}.npz are in {folder}")
 
 
 def _unwritable(folder: Path, error: OSError, remedy: str) -> ArgumentError:

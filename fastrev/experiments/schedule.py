@@ -1,23 +1,23 @@
-"""Learn a schedule of learning rates and momentum decays (Maclaurin et al. 2015, section 3.1)."""
+"""Learn a schedule of learning rates and momentum decays (Maclaurin et al. 2015, section 3.1).
+
+It is held against what it has to beat: not the rate that it began with, but the best constant rate and decay.  Both are
+learned by `fastrev.tune` from the same start, by as many meta-steps of as many runs; all that differs is how many
+numbers there are to learn, 2 or 2 T G.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fastrev._engine.types import FloatArray
-from fastrev.experiments import output, plots
-from fastrev.experiments.adam import Adam
+import fastrev
+from fastrev.experiments import judging, output, plots
 from fastrev.experiments.datasets import Dataset
-from fastrev.meta_gradient import meta_grad
-from fastrev.mlp import MLP
-from fastrev.training import train
-
-_JUDGED_SEEDS = 5  # runs that a schedule is judged by, of seeds that it is never learned with
-_CURVE_POINTS = 26
 
 
 @dataclass(frozen=True)
@@ -31,96 +31,50 @@ class Settings:
     lr: float  # of every step and group, to begin with
     decay: float
     meta_lr: float
+    runs: int  # a meta-step
+    workers: int
     seed: int
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rates and decays (T, G), each free to take any value in its range."""
+def run(settings: Settings, data: Dataset, folder: Path) -> bool:
+    """Learn, report, and leave ``schedule.png`` and ``schedule.npz`` in the folder.  Returns False after Ctrl-C."""
+    model = fastrev.MLP(settings.sizes, activation="tanh")
+    fixed: dict[str, Any] = {"train": data.train, "steps": settings.steps, "batch_size": settings.batch_size}
+    judge: Callable[..., judging.Judgement] = partial(judging.judge, model, data, settings.seed, **fixed)
 
-    log_lr: FloatArray
-    logit_decay: FloatArray
-
-    @property
-    def lr(self) -> FloatArray:
-        return np.exp(self.log_lr)
-
-    @property
-    def decay(self) -> FloatArray:
-        return 1 / (1 + np.exp(-self.logit_decay))
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A schedule's means over the judged seeds."""
-
-    loss: float  # of validation
-    accuracy: float  # on the test examples
-    curve: FloatArray  # validation loss after each of the `steps`
-    steps: npt.NDArray[np.int64]
-
-
-def run(settings: Settings, data: Dataset, folder: Path) -> None:
-    """Learn, report, and leave ``schedule.png`` and ``schedule.npz`` in the folder."""
-    model = MLP(settings.sizes, activation="tanh")
-    shape = settings.steps, len(model.groups)
-    schedule = Schedule(
-        np.full(shape, np.log(settings.lr)), np.full(shape, np.log(settings.decay) - np.log1p(-settings.decay))
-    )
-    before = _judge(model, schedule, data, settings)
-    _report("before", before)
-    meta_curve = _learn(model, schedule, data, settings)
-    after = _judge(model, schedule, data, settings)
-    _report("after", after)
-
-    groups = list(model.groups)
-    arrays = {
-        "lr": schedule.lr, "decay": schedule.decay, "groups": groups, "sizes": model.sizes,
-        "batch_size": settings.batch_size, "meta_curve": meta_curve, "curve_steps": before.steps,
-        "curve_before": before.curve, "curve_after": after.curve,
-    }  # fmt: skip
-    curves = before.steps, before.curve, after.curve, meta_curve
-    output.save(folder, "schedule", arrays, lambda: plots.schedule(groups, schedule.lr, schedule.decay, *curves))
-
-
-def _learn(model: MLP, schedule: Schedule, data: Dataset, settings: Settings) -> FloatArray:
-    """Change the schedule by meta-gradients.  Returns the validation loss of every meta-step."""
-    rng = np.random.default_rng(settings.seed)
-    by_lr, by_decay = Adam(schedule.log_lr, settings.meta_lr), Adam(schedule.logit_decay, settings.meta_lr)
-    curve = np.empty(settings.meta_steps)
-    from tqdm import tqdm  # here, so that an import of fastrev stays light
-
-    with tqdm(total=settings.meta_steps, desc="learning", unit="meta-step") as bar:
-        for i in range(settings.meta_steps):
-            lr, decay = schedule.lr, schedule.decay
-            # other weights and batches every time, so that the schedule suits all of them
-            start, order = rng.integers(2**31, size=2).tolist()
-            result = meta_grad(
-                model, model.init(start), train=data.train, valid=data.valid, lr=lr, decay=decay,
-                batch_size=settings.batch_size, seed=order, wrt=("lr", "decay"),
-            )  # fmt: skip
-            by_lr.step(result.grad.lr * lr)
-            by_decay.step(result.grad.decay * decay * (1 - decay))
-            curve[i] = result.loss
-            bar.set_postfix_str(f"validation loss {result.loss:.3f}", refresh=False)
-            bar.update()
-    return curve
-
-
-def _judge(model: MLP, schedule: Schedule, data: Dataset, settings: Settings) -> Judgement:
-    """Train with the schedule from seeds of its own."""
-    steps = np.unique(np.linspace(1, settings.steps, _CURVE_POINTS).astype(np.int64))
-    losses, accuracies = np.empty((2, _JUDGED_SEEDS, len(steps)))
-    for i, child in enumerate(np.random.SeedSequence(settings.seed, spawn_key=(1,)).generate_state(_JUDGED_SEEDS)):
-        made = train(
-            model, model.init(int(child)), train=data.train, lr=schedule.lr, decay=schedule.decay,
-            steps=settings.steps, batch_size=settings.batch_size, seed=int(child), curve=(*data.valid, steps),
+    print(judging.HEAD)
+    judged = {"as started": judge("as started", lr=settings.lr, decay=settings.decay)}
+    results = {}
+    for name, shape in {"best constant": (), "learned schedule": (settings.steps, len(model.groups))}.items():
+        result = results[name] = fastrev.tune(
+            model, **fixed, valid=data.valid, lr=np.full(shape, settings.lr), decay=np.full(shape, settings.decay),
+            learn=("lr", "decay"), meta_steps=settings.meta_steps, meta_lr=settings.meta_lr, runs=settings.runs,
+            workers=settings.workers, seed=settings.seed,
         )  # fmt: skip
-        assert made.curve is not None
-        losses[i] = made.curve.losses
-        accuracies[i] = model.accuracy(made.w, *data.test)
-    return Judgement(losses[:, -1].mean(), accuracies.mean(), losses.mean(axis=0), steps)
+        output.save_arrays(folder, "schedule", _learned(model, settings, results))  # safe, whatever comes after
+        note = "" if shape else f"lr {result.lr:.3g}, decay {result.decay:.3g}"
+        judged[name] = judge(name, lr=result.lr, decay=result.decay, note=note if result.success else result.message)
+        if not result.success:
+            break
+
+    arrays = _learned(model, settings, results) | {
+        "rows": list(judged),
+        "curve_steps": judged["as started"].steps,
+        "curves": np.stack([each.curves for each in judged.values()]),  # (rows, seeds, S)
+        "accuracies": np.stack([each.accuracies for each in judged.values()]),  # (rows, seeds)
+    }
+    start = {"lr": settings.lr, "decay": settings.decay}
+    output.save(folder, "schedule", arrays, lambda: plots.schedule(list(model.groups), start, judged, results))
+    return result.success
 
 
-def _report(when: str, judged: Judgement) -> None:
-    print(f"{when:>6} learning: validation loss {judged.loss:.4f}, test accuracy {judged.accuracy:.1%}", flush=True)
+def _learned(model: fastrev.MLP, settings: Settings, results: Mapping[str, fastrev.TuneResult]) -> dict[str, Any]:
+    """What there is to keep of both results."""
+    arrays: dict[str, Any] = {
+        "groups": list(model.groups), "sizes": model.sizes, "batch_size": settings.batch_size,
+        "start_lr": settings.lr, "start_decay": settings.decay,
+    }  # fmt: skip
+    for name, result in results.items():
+        prefix = "constant_" if name == "best constant" else ""
+        arrays |= {f"{prefix}lr": result.lr, f"{prefix}decay": result.decay, f"{prefix}meta_curve": result.history.loss}
+    return arrays
