@@ -29,6 +29,7 @@ _WINDOW = 20  # meta-steps whose norms the median is of
 _JUDGING_RUNS = 16  # of each candidate for the end, at least
 _SHARE = 20  # and one for so many that were differentiated: some 5 % more time for a loss that is known to some 5 %
 _DOUBLINGS = 40  # or halvings of the learning rates at the start, before it is given up
+_MISSES = 3  # halvings in a row that lower nothing before there are no more
 EXPLOSION = 1e6  # growth of derivatives on their way back beyond which a run is lost
 _STEPS, _CHOICE, _SEARCH = range(3)  # what seeds are for
 
@@ -85,7 +86,7 @@ class Descent:
         progress, plan = self.progress, self.plan
         if progress.nit >= plan.meta_steps:
             return f"All {plan.meta_steps} meta-steps were made."
-        if plan.patience is not None and progress.nit - progress.lowest_at > plan.patience:
+        if plan.patience is not None and progress.nit - progress.lowest_at >= plan.patience:
             return f"The moving average of the loss has not fallen for {plan.patience} meta-steps."
         return ""
 
@@ -98,7 +99,7 @@ class Descent:
         outcomes = self._try(progress.z, seeds, differentiate=True)
         before = np.array([each.loss for each in outcomes])
         if progress.nit == 0 and self.plan.brake is None:
-            progress.start_loss = float(before.mean())
+            progress.start_loss = mean_of_finite(before)
         if progress.nit == 0 and np.isinf(before).all():
             raise DivergenceError(f"No run of the first meta-step ended: {outcomes[0].refusal}", step=-1, group="")
         lost = sum(each.gradients is None or each.growth > EXPLOSION for each in outcomes)
@@ -133,9 +134,9 @@ class Descent:
 
     def _look_at(self, losses: FloatArray, norm: float, rate: float, accepted: bool) -> None:
         progress = self._now
-        mean = float(np.mean(losses[np.isfinite(losses)])) if np.isfinite(losses).any() else np.inf
+        mean = mean_of_finite(losses)
         self._record(mean, norm, rate, accepted)
-        if np.isfinite(losses).all():
+        if 2 * np.isfinite(losses).sum() > losses.size:
             first = np.isnan(progress.average)
             progress.average = mean if first else SMOOTHING * progress.average + (1 - SMOOTHING) * mean
             if progress.average < progress.lowest:
@@ -158,15 +159,21 @@ class Descent:
         """Double or halve all learning rates together, as long as that lowers the loss."""
         seeds = self._seeds(_SEARCH, 0, self.plan.runs)
         start = lowest = self._losses(self._now.z, seeds)
-        self._now.start_loss = float(start.mean())
+        self._now.start_loss = mean_of_finite(start)
         for factor in (2.0, 0.5):
+            z, misses = self._now.z, 0
             for _ in range(_DOUBLINGS):
-                z = self._times(factor)
+                z = self._times(factor, z)
                 losses = self._losses(z, seeds)
-                lost = bool(np.isinf(lowest).all()) and factor < 1
-                if not (lost or falls(lowest, losses)):
-                    break
-                self._now.z, lowest = z, losses
+                if falls(lowest, losses):
+                    self._now.z, lowest, misses = z, losses, 0
+                elif factor > 1:  # which goes on where nothing changes, at rates far too small
+                    if rises(lowest, losses) or np.isinf(losses).all():
+                        break
+                elif np.isfinite(lowest).any():  # where all are lost it goes on as well
+                    misses += 1  # beyond the edge of chaos losses go up and down
+                    if misses == _MISSES:
+                        break
             if lowest is not start:
                 break
 
@@ -177,10 +184,11 @@ class Descent:
         self._now.z, self._now.moments = z, self._now.moments.at_rest()
         return True
 
-    def _times(self, factor: float) -> FloatArray:
+    def _times(self, factor: float, z: FloatArray | None = None) -> FloatArray:
         """Other learning rates."""
         assert self.plan.brake is not None
-        return self.space.within(self._now.z + np.where(self.space.where(self.plan.brake), np.log(factor), 0.0))
+        z = self._now.z if z is None else z
+        return self.space.within(z + np.where(self.space.where(self.plan.brake), np.log(factor), 0.0))
 
     def evaluate(self, z: FloatArray) -> tuple[float, FloatArray | None, str]:
         """The mean loss at z of runs whose seeds are always the same, its gradient, and why there is none."""
@@ -215,9 +223,11 @@ class Descent:
         runs = max(_JUDGING_RUNS, plan.runs * progress.nit // _SHARE) if plan.random else 1
         seeds = self._seeds(_CHOICE, 0, runs)
         candidates = {z.tobytes(): z for z in (progress.z, progress.best, self._start)}
-        losses = {key: float(np.mean(self._losses(z, seeds))) for key, z in candidates.items()}
-        best = min(losses, key=lambda key: losses[key])
-        return candidates[best], losses[best], losses[self._start.tobytes()]
+        losses = {key: self._losses(z, seeds) for key, z in candidates.items()}
+        ranks = {key: (int(np.isinf(each).sum()), mean_of_finite(each)) for key, each in losses.items()}
+        best = min(ranks, key=lambda key: ranks[key])
+        (lost, loss), (start_lost, start_loss) = ranks[best], ranks[self._start.tobytes()]
+        return candidates[best], loss, start_loss if start_lost == lost else np.inf
 
     def _losses(self, z: FloatArray, seeds: list[int]) -> FloatArray:
         return np.array([each.loss for each in self._try(z, seeds)])
@@ -234,6 +244,12 @@ class Descent:
 
 def _nobody(trials: Sequence[Trial]) -> list[Outcome]:
     raise NotImplementedError
+
+
+def mean_of_finite(losses: FloatArray) -> float:
+    """Infinite where there are none."""
+    finite = losses[np.isfinite(losses)]
+    return float(np.mean(finite)) if finite.size else np.inf
 
 
 def falls(before: FloatArray, after: FloatArray) -> bool:

@@ -94,7 +94,8 @@ def check(
     brake: str | None = None,
 ) -> Settings:
     """Refuse what the loop cannot run by, before any work."""
-    if not isinstance(meta_lr, int | float | np.integer | np.floating) or not 0 < meta_lr < np.inf:
+    number = isinstance(meta_lr, int | float | np.integer | np.floating) and not isinstance(meta_lr, bool)
+    if not number or not 0 < meta_lr < np.inf:
         raise arguments.fault("meta_lr", "be a number above 0", repr(meta_lr), "0.05 moves an lr by 5 % a meta-step.")
     if patience is not None:
         arguments.whole("patience", patience, 1)
@@ -103,6 +104,8 @@ def check(
     arguments.whole("seed", seed, 0)
     if method != "adam":
         scipy_methods.check(method)
+        if patience is not None:
+            raise arguments.fault("patience", "be left out with a method of SciPy, which ends by itself", f"{patience}")
         if checkpoint is not None:
             raise arguments.fault(
                 "checkpoint", "be left out with a method of SciPy, which begins anew every time", repr(checkpoint)
