@@ -50,17 +50,17 @@ def problems(task: Task) -> dict[str, Problem]:
     schedule = start | {"lr": np.full((STEPS, len(task.model.groups)), start["lr"])}
     return {
         "a": Problem("(a) lr, decay: 2 numbers", 40, {
-            "fastrev.tune": tune(start, "lr", "decay"),
+            "fastrev.tune": tune(start, "lr", "decay", meta_lr=0.08),
             "Optuna": optuna(two, 16),
             "random search": random_search(two, 16),
         }),
         "b": Problem("(b) these, l2, initial scales: 7 numbers", 40, {
-            "fastrev.tune": tune(start, "lr", "decay", "l2", "init_scale"),
+            "fastrev.tune": tune(start, "lr", "decay", "l2", "init_scale", meta_lr=0.08),
             "Optuna": optuna(seven, 16),
             "random search": random_search(seven, 16),
         }),
         "c": Problem("(c) lr by step and group: 800 numbers", 100, {
-            "fastrev.tune": tune(schedule, "lr"),
+            "fastrev.tune": tune(schedule, "lr", meta_lr=0.05),
             "Optuna": optuna(whole_schedule(task), 8),
             "Optuna, 2 numbers": optuna(ramps(task, by_group=False), 16),
         }),

@@ -283,4 +283,5 @@ def _rows_of_colour(part: Any, name: str, table: FloatArray, groups: Sequence[st
     axis.set_yticks(np.arange(0, len(titles), every), titles[::every], fontsize="small")
     bar = part.colorbar(image, ax=axis, label=TITLES[name], format=ticker.FuncFormatter(_plainly))
     scaled(bar.ax, name, table)
-    bar.ax.set_ylim(table.min(), table.max())
+    if table.min() < table.max():  # else matplotlib makes room by itself
+        bar.ax.set_ylim(table.min(), table.max())
