@@ -10,7 +10,7 @@ from typing import Any
 
 import fastrev
 from bench.workloads import Workload, workload
-from fastrev._engine.workers import fan_out
+from fastrev._pool.workers import fan_out
 
 RUNS = range(16)
 Results = list[tuple[float, bytes]]

@@ -14,8 +14,8 @@ from bench.tuning_task import BATCH, STEPS, Numbers, Space, Task, Values
 
 CORES = 2
 Tell = Callable[[float], object]  # a trial's loss
-# As many meta-steps as fit into ten seconds.  Few numbers do better by 0.08 than by 0.05, the default: seven end at 0.0955
-# instead of 0.0966, the mean of eight seeds; 800 do worse, 1,602 at 0.0855 instead of 0.0808, of five
+# As many meta-steps as fit into ten seconds.  Few numbers do better at a rate of 0.08 than at 0.05, the default: seven
+# end at 0.0955 instead of 0.0966, the mean of eight seeds; many do worse, 1,602 at 0.0855 instead of 0.0808, of five
 META_STEPS, RUNS = 75, 8
 
 
@@ -60,7 +60,8 @@ def tune(start: Values, *learn: str, meta_lr: float) -> Contender:
 
         fastrev.tune(
             task.model, train=task.train, valid=task.valid, steps=STEPS, batch_size=BATCH, **(task.start | start),
-            learn=learn, workers=CORES, seed=race.seed, callback=callback, meta_steps=META_STEPS, meta_lr=meta_lr, runs=RUNS,
+            learn=learn, meta_steps=META_STEPS, meta_lr=meta_lr, runs=RUNS, workers=CORES, seed=race.seed,
+            callback=callback,
         )  # fmt: skip
 
     return contend

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, files
+from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
 from fastrev._engine.python_objective import theta_name
 from fastrev._engine.types import FloatArray
+from fastrev._files import files
 from fastrev._tuning import pictures
 from fastrev._tuning.loop import HISTORY
 from fastrev._tuning.trials import Training

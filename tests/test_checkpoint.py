@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fastrev
-from fastrev._engine import files
+from fastrev._files import files
 from fastrev._tuning import checkpoints
 from fastrev.errors import ArgumentError, DivergenceError
 from tests.test_minimizing import in_full, minimize, noisy

@@ -34,7 +34,7 @@ from hypothesis.extra.numpy import (
 )
 
 from fastrev import ArgumentError
-from fastrev._engine import archive, files
+from fastrev._files import archive, files
 from tests.test_house import run_python
 from tests.test_interrupts import PACKAGE, Injected, inject
 
@@ -399,7 +399,7 @@ def test_a_symbolic_link_is_followed(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # which is closed as soon as nobody has it
-@pytest.mark.parametrize(("kind", "within"), [("line", "_engine"), ("opcode", "_engine/replacing.py")])
+@pytest.mark.parametrize(("kind", "within"), [("line", "_files"), ("opcode", "_files/replacing.py")])
 def test_a_write_interrupted_anywhere(kind, within, tmp_path):
     """There is the old file or the new one, and no other."""
     path = tmp_path / "a"
@@ -481,7 +481,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 import resource, signal
 import numpy as np
 from fastrev import ArgumentError
-from fastrev._engine import files
+from fastrev._files import files
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for limit in [0, 1, 100, 4000, 5000, 8191, 8192, 8193, 80000]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
@@ -500,7 +500,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path):
     files.write(tmp_path / "a", *SMALL)
     script = f"""
 import os, signal
-from fastrev._engine import files
+from fastrev._files import files
 os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)
 files.write({str(tmp_path / "a")!r}, "k", {{}}, {{}})
 """

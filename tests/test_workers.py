@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 import fastrev
-from fastrev._engine import pooled, settings, shipping
-from fastrev._engine.workers import fan_out
+from fastrev._engine import pooled, settings
+from fastrev._pool import shipping
+from fastrev._pool.workers import fan_out
 from tests.cases import random_case
 from tests.test_house import PACKAGE, run_python
 from tests.test_threads import system_threads, until
@@ -453,7 +454,7 @@ def test_a_run_that_was_stopped_on_its_way_back_is_whole():
 def test_a_process_ends_at_once_with_runs_under_way():
     script = """
 import threading, fastrev
-from fastrev._engine.workers import fan_out
+from fastrev._pool.workers import fan_out
 from tests.test_workers import endless
 try:
     with fan_out(endless, (threading.Event(), []), 2) as each:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrev._engine import arguments, files
+from fastrev._engine import arguments
+from fastrev._files import files
 from fastrev._tuning.adam import Moments
 from fastrev._tuning.loop import HISTORY, Descent, Plan, Progress
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrev._engine import arguments
 from fastrev._engine.types import FloatArray
-from fastrev._engine.workers import fan_out
+from fastrev._pool.workers import fan_out
 from fastrev._tuning import checkpoints, scipy_methods
 from fastrev._tuning.loop import HISTORY, Descent, Plan
 from fastrev._tuning.space import Space, Values

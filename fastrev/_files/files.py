@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrev._engine import archive
 from fastrev._engine.arguments import as_array, fault, reason
-from fastrev._engine.replacing import StrPath, checked, replace
-from fastrev._engine.replacing import writable as writable
 from fastrev._engine.types import AnyArray
 from fastrev._engine.version import __version__
+from fastrev._files import archive
+from fastrev._files.replacing import StrPath, checked, replace
+from fastrev._files.replacing import writable as writable
 from fastrev.errors import ArgumentError
 
 _FORMAT = 1

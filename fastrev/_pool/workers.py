@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastrev._engine.arguments import fault
-from fastrev._engine.own_threads import Map, own_threads
 from fastrev._engine.pooled import in_a_pool
 from fastrev._engine.settings import cores
-from fastrev._engine.shipping import Done, Lender, Missing, Parcel, do
+from fastrev._pool.own_threads import Map, own_threads
+from fastrev._pool.shipping import Done, Lender, Missing, Parcel, do
 
 Shared = TypeVar("Shared")
 Item = TypeVar("Item")

@@ -1,0 +1,1 @@
+"""Files of plain data and arrays, whole or not there: for whatever the library keeps on disk."""

@@ -1,0 +1,1 @@
+"""Many runs on whatever maps: what `workers=` is."""
