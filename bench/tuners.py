@@ -58,11 +58,12 @@ def tune(start: Values, *learn: str, meta_lr: float) -> Contender:
             trained += 2 * RUNS  # each is differentiated, and made again for the step that came of it
             race.report(trained, task.start | start | state.values())
 
-        fastrev.tune(
+        result = fastrev.tune(
             task.model, train=task.train, valid=task.valid, steps=STEPS, batch_size=BATCH, **(task.start | start),
             learn=learn, meta_steps=META_STEPS, meta_lr=meta_lr, runs=RUNS, workers=CORES, seed=race.seed,
             callback=callback,
         )  # fmt: skip
+        race.report(result.nfev, task.start | start | result.learned)
 
     return contend
 

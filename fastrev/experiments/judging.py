@@ -22,9 +22,7 @@ HEAD = f"{'':{_WIDTH}}validation loss   test accuracy    (mean +- standard devia
 class Judgement:
     """Of each of the seeds."""
 
-    curves: npt.NDArray[
-        np.float64
-    ]  # (seeds, S): validation losses after each of the `steps`; infinite where it diverged
+    curves: npt.NDArray[np.float64]  # (seeds, S): validation losses after each of the `steps`; infinite if it diverged
     accuracies: npt.NDArray[np.float64]  # (seeds,): on the test examples
     steps: npt.NDArray[np.int64]  # (S,)
 
