@@ -8,7 +8,6 @@ import pytest
 pytest.importorskip("optuna", reason="it is raced against: pip install '.[bench]'")
 pytest.importorskip("sklearn", reason="its digits are what is learned: pip install '.[bench]'")
 
-import fastrev
 from bench.tuners import Race
 from bench.tuning import problems, race
 from bench.tuning_task import Task, load, ramps, seven_numbers, whole_schedule
@@ -25,8 +24,6 @@ def task() -> Task:
 
 @pytest.mark.parametrize(("key", "name"), ENTRIES.values(), ids=ENTRIES)
 def test_race(benchmark, task: Task, key: str, name: str) -> None:
-    if name == "fastrev.tune" and not hasattr(fastrev, "tune"):
-        pytest.skip("there is no fastrev.tune yet")
     benchmark.group = f"race of tuners ({key})"
     contend = problems(task)[key].contenders[name]
     curve = benchmark.pedantic(lambda: race(task, contend, SECONDS, seed=0), rounds=1)

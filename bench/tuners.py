@@ -51,12 +51,10 @@ def tune(start: Values, *learn: str, meta_lr: float) -> Contender:
     """`fastrev.tune` from these values."""
 
     def contend(race: Race) -> None:
-        task, trained = race.task, 0
+        task = race.task
 
         def callback(state: Any) -> None:
-            nonlocal trained
-            trained += 2 * RUNS  # each is differentiated, and made again for the step that came of it
-            race.report(trained, task.start | start | state.values())
+            race.report(state.nfev, task.start | start | state.values())
 
         result = fastrev.tune(
             task.model, train=task.train, valid=task.valid, steps=STEPS, batch_size=BATCH, **(task.start | start),
