@@ -205,6 +205,8 @@ class TuneResult:
     def save(self, path: Any) -> None:
         """Write it to a file that `fastrev.load` reads: an ``.npz`` without pickle, whose arrays NumPy reads alone.
 
+        ``numpy.load(path)["learned.lr"]`` is what was learned of `lr`, ``["history.loss"]`` the loss by meta-step.
+
         The training and validation data are not kept, but for what was learned, and for targets of inputs that were,
         or inputs of targets.  Neither are functions: of initial weights, or an Objective.
 

@@ -110,7 +110,7 @@ def test_arrays_come_back_to_the_bit(data, names, tmp_path):
     with zipfile.ZipFile(tmp_path / "a") as archived:
         assert archived.testzip() is None
         for member in archived.namelist():
-            assert re.fullmatch(r"[A-Za-z0-9_.-]{1,79}", member)
+            assert re.fullmatch(r"[A-Za-z0-9_.+-]{1,79}", member)
         assert len({each.lower() for each in archived.namelist()}) == len(names) + 1
 
 

@@ -70,7 +70,7 @@ def write(
     >>> read(path, "tune")
     Contents(kind='tune', about={'nit': 3, 'best': inf}, arrays={"theta['a/b']": array([0., 1., 2.])})
     >>> sorted(np.load(path))                           # as anybody reads them
-    ['fastrev', 'theta_a_b_.0']
+    ['fastrev', 'theta_a_b_+0']
     >>> folder.cleanup()
     """
     members = {each: _storable(real, arrays[real]) for each, real in _member_names(arrays).items()}
@@ -122,9 +122,9 @@ def _member_names(arrays: Mapping[str, AnyArray]) -> dict[str, str]:
     for i, real in enumerate(arrays):
         if not isinstance(real, str):
             raise fault("arrays", "have names that are str", repr(real))
-        safe = re.sub(r"[^A-Za-z0-9_-]+", "_", real)[:_LONGEST]
+        safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", real)[:_LONGEST]
         if safe != real or safe.lower() in taken:  # some file systems know no capitals
-            safe = f"{safe}.{i}"  # of which no other has the number, and none without a number has the dot
+            safe = f"{safe}+{i}"  # of which no other has the number, and none without a number has the plus
         taken.add(safe.lower())
         names[safe] = real
     return names
