@@ -113,12 +113,17 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first, by which it is drawn")
     parser.add_argument("--meta-steps", type=int, default=60)
     options = parser.parse_args()
-    above, short = 0, 0
+    above, short, refused = 0, 0, 0
     print("start -> end, best on the way (end/best - 1, two standard errors of that)")
     with ThreadPoolExecutor(2) as pool, fastrev.threads(per_run=1):
         for seed in range(options.first, options.first + options.problems):
             case = problem(seed)
-            start, way, end, result = solve(case, options.meta_steps, pool)
+            try:
+                start, way, end, result = solve(case, options.meta_steps, pool)
+            except fastrev.DivergenceError as error:
+                refused += 1
+                print(f"{seed:3d}  refused: {error}; {case.name}", flush=True)
+                continue
             best = min([start, *way, end], key=np.mean)
             excess, error = np.mean(end) / np.mean(best) - 1, 2 * np.std(end - best) / JUDGES**0.5 / np.mean(best)
             above += np.mean(end) > np.mean(start)
@@ -128,7 +133,7 @@ def main() -> None:
                 f"({excess:.1%} +- {error:.1%})  {result.refused} taken back, {result.diverged} lost; {case.name}",
                 flush=True,
             )
-    print(f"above the start: {above}; more than 2 % above the best: {short}; of {options.problems}")
+    print(f"above the start: {above}; more than 2 % above the best: {short}; refused: {refused}; of {options.problems}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from fastrev._tuning.checkpoints import digest, plan_fingerprint
 from fastrev._tuning.space import Space, Values
 from fastrev._tuning.trials import Outcome, Trial, usable
 from fastrev.errors import ArgumentError, DivergenceError
-from fastrev.tuning_results import MinimizeResult, history
+from fastrev.tuning_results import MinimizeResult
 
 Function = Callable[[dict[str, Any], int], tuple[float, Mapping[str, npt.ArrayLike]]]
 
@@ -56,6 +56,7 @@ def minimize(
     Returns
     -------
     MinimizeResult
+        With ``x`` by name, ``fun``, ``history``, ``message``.  After Ctrl-C too, with ``success`` False.
 
     Raises
     ------
@@ -89,18 +90,14 @@ def minimize(
     chosen = moves.as_mapping(transforms)
     for name in chosen:
         arguments.choice("transforms", name, start)
-    space = Space(
-        {name: moves.choose(name, chosen.get(name, "linear")) for name in start},
-        {name: value.shape for name, value in start.items()},
-    )
+    space = Space.of({name: moves.choose(name, chosen.get(name, "linear")) for name in start}, start)
     kept = {f"x0[{name!r}]": digest(value) for name, value in start.items()}
     kept |= {"fun": digest(fun), "loss": digest(loss), "transforms": repr(space.transforms)}
     kept |= plan_fingerprint(settings.plan)
     ending = outer.run(_attempt, (fun, loss), workers, space, space.free(start), settings, kept)
     return MinimizeResult(
         x={name: value[()] for name, value in ending.values.items()}, fun=ending.loss, start_fun=ending.start_loss,
-        nit=ending.nit, nfev=ending.nfev, refused=ending.refused, diverged=ending.diverged, success=ending.success,
-        message=ending.message, history=history(ending.history),
+        **vars(ending.account),
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def compile(dtype: npt.DTypeLike | None = None) -> None:
     Warns
     -----
     RuntimeWarning
-        If no folder takes the code.
+        If there is no folder that the code can be written to.
 
     Examples
     --------

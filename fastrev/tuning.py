@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
 from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
-from fastrev._engine.python_objective import PythonObjective, theta_name
+from fastrev._engine.python_objective import PythonObjective, is_theta, theta_name
 from fastrev._engine.validation import Validation, validation
 from fastrev._tuning import outer
 from fastrev._tuning.checkpoints import digest, plan_fingerprint
@@ -22,7 +21,7 @@ from fastrev._tuning.trials import Training, attempt
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.training import Examples, differentiable, values
-from fastrev.tuning_results import TuneResult, history
+from fastrev.tuning_results import TuneResult
 
 _ON_THE_GRID = -2047.0, 2047.0  # weights and velocities
 # without which no run can be made, whatever the transform
@@ -73,8 +72,8 @@ def tune(
     after each by all that is to be learned, clips each gradient to the running median of their norms, and moves by
     Adam, at a rate that falls to zero along half a cosine.  The step is tried on the seeds that made it, and where the
     mean loss rises by more than 2 % it is taken back and the rate halved.  Runs that diverge or explode are survived:
-    where they are most, the learning rates are halved instead.  In the end the start, the best by a moving average and
-    the last are compared on fresh seeds, and the best of them is returned.
+    where most runs do, learning rates are halved instead, unless the loss rises by it.  In the end the start, the best
+    by a moving average and the last are compared on the same fresh seeds, and the best of them is returned.
 
     Parameters
     ----------
@@ -90,19 +89,19 @@ def tune(
         Standard deviations of the initial weights of an MLP, of all or of each parameter group: see `MLP.init`.
     transforms : mapping of str to str or pair, optional
         In which coordinates something moves, where that is to be others than these; of `theta` for all, or a mapping
-        of its names.  "linear", "log", "logit" (between 0 and 1), "softmax", "nonnegative" (as it is, kept at 0), or a
-        pair of bounds, between which it moves in logit.  Whatever the coordinates, rates, scales, decays and weights
-        are kept where a run can be made.
+        of its names.  "linear", "log", "logit" (between 0 and 1), "softmax", "nonnegative" (as it is, at 0 or above),
+        or a pair of bounds, between which it moves in logit.  Whatever the coordinates, rates, scales, decays and
+        weights are kept where a run can be made.
 
         ==================== =================================================================
         learned              moves
         ==================== =================================================================
-        lr, l2, init_scale   in log; what is 0 stays 0
+        lr, l2, init_scale   in log: stays positive, and what is 0 stays 0
         decay                in logit between 2**-16 and 65535/65536, which the exact
                              arithmetic admits
         y                    in softmax for cross_entropy, classes smoothed by 1 %; kept in
                              [0, 1] for logistic; as it is for squared_error
-        example_weights      as they are, kept at 0
+        example_weights      as they are, at 0 or above
         w0, v0               as they are, kept on the grid
         x, theta             as they are
         ==================== =================================================================
@@ -112,7 +111,7 @@ def tune(
     meta_steps : int
         Meta-steps; of SciPy's methods, iterations.
     meta_lr : float
-        Adam's rate in the coordinates above: 0.05 moves a learning rate by 5 % a meta-step.
+        Adam's rate in the coordinates above: 0.05 moves a learning rate by about 5 % a meta-step.
     runs : int
         Trainings a meta-step.  Where nothing of a run is drawn (`w0` given, and no `batch_size`), one is made.
     workers : int, map-like callable, or object with a method ``map``
@@ -120,7 +119,7 @@ def tune(
         `concurrent.futures.Executor` or a Dask client's ``client.get_executor()``.  The result has the same bits with
         each.
     seed : int
-        Of everything that is drawn.
+        Seeds all that is drawn: initial weights and batches.
     patience : int, optional
         End when the moving average of the loss has not fallen for so many meta-steps.
     callback : function, optional
@@ -143,12 +142,23 @@ def tune(
     ArgumentError
         Before anything is computed, if an argument is at fault.
     DivergenceError
-        If no run of the first meta-step ends, and learning rates cannot be lowered since they are not learned.
+        If no run of the first meta-step ends, at any learning rate if these are learned in log.
+    ReversalError
+        If a run does not come back to its start, as where the functions of an Objective are not reproducible.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the checkpoint cannot be written, for want of room.  The loop goes on.
 
     Notes
     -----
     Without averaged runs, clipping and the trial of each step, loops of this kind fall over the edge of chaos: learning
-    rates grow until meta-gradients are noise of norm 1e10.
+    rates grow until meta-gradients are noise (`python -m bench.tuning_digits --without trial`).
+
+    Beside ``2 * meta_steps * runs`` trainings, half of them differentiated, it takes some ``5 * runs`` to find a rate
+    to begin with, where `lr` is learned, and in the end up to three times the larger of 16 and
+    ``meta_steps * runs / 20``.
 
     Examples
     --------
@@ -170,24 +180,24 @@ def tune(
             "init_scale": init_scale,
         }.items()
     }  # fmt: skip
+    if truncate is not None:
+        truncate = arguments.whole("truncate", truncate, 1)
     training = Training(model, w0 if callable(w0) else _own("w0", w0), given, valid, truncate)
     _check_weights(training)
     runs = arguments.whole("runs", runs, 1)
+    start = _start(training, learn)
+    space = Space.of(_transforms(training, start, transforms), start)
     settings = outer.check(
         meta_steps=meta_steps, meta_lr=meta_lr, runs=runs if training.random else 1, random=training.random, seed=seed,
-        patience=patience, method=method, callback=callback, progress=progress, checkpoint=checkpoint, brake="lr",
+        patience=patience, method=method, callback=callback, progress=progress, checkpoint=checkpoint,
+        brake="lr" if isinstance(space.transforms.get("lr"), Log) else None,
     )  # fmt: skip
-    start = _start(training, learn)
-    space = Space(_transforms(training, start, transforms), {name: value.shape for name, value in start.items()})
-    if not isinstance(space.transforms.get("lr"), Log):
-        settings = replace(settings, plan=replace(settings.plan, brake=None))
     free = space.free(start)
     fingerprint = {} if checkpoint is None else _fingerprint(training, space) | plan_fingerprint(settings.plan)
     ending = outer.run(attempt, training, workers, space, free, settings, fingerprint)
     return TuneResult(
         learned={name: value[()] for name, value in ending.values.items()}, training=training, loss=ending.loss,
-        start_loss=ending.start_loss, nit=ending.nit, nfev=ending.nfev, refused=ending.refused,
-        diverged=ending.diverged, success=ending.success, message=ending.message, history=history(ending.history),
+        start_loss=ending.start_loss, **vars(ending.account),
     )  # fmt: skip
 
 
@@ -237,7 +247,7 @@ def _start(training: Training, learn: Any) -> Values:
     run = training.run({}, 0)
     found = values(run)
     network = isinstance(training.model, MLP)
-    thetas = [name for name in found if name.startswith("theta[")]
+    thetas = [name for name in found if is_theta(name)]
     own = ("l2", "x", "y", "example_weights") if network else ("theta",) if thetas else ()
     names = ["lr", "decay", "v0", *own]
     names += ["w0"] if training.w0 is not None and not callable(training.w0) else ["init_scale"] if network else []
@@ -246,8 +256,6 @@ def _start(training: Training, learn: Any) -> Values:
     if not chosen:
         raise arguments.fault("learn", "name something", "nothing", f"Pass names among {', '.join(names)}.")
     differentiable(run, tuple({"init_scale": "w0"}.get(name, name) for name in chosen))
-    if training.truncate is not None:
-        arguments.whole("truncate", training.truncate, 1)
     validation(training.model, training.valid)
     start: Values = {}
     for name in chosen:
@@ -265,7 +273,7 @@ def _start(training: Training, learn: Any) -> Values:
 def _transforms(training: Training, start: Values, given: Mapping[str, Any] | None) -> dict[str, Transform]:
     """How each moves."""
     chosen = as_mapping(given)
-    mine = [name for name in start if name.startswith("theta[")]
+    mine = [name for name in start if is_theta(name)]
     theta = chosen.pop("theta", {}) if mine else {}
     if isinstance(theta, Mapping):
         chosen |= {theta_name(name): each for name, each in theta.items()}

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
-from fastrev._engine.python_objective import theta_name
-from fastrev._engine.types import FloatArray
+from fastrev._engine.python_objective import is_theta, theta_key, theta_name
 from fastrev._files import files
 from fastrev._tuning import pictures
-from fastrev._tuning.loop import HISTORY
+from fastrev._tuning.account import Account
+from fastrev._tuning.account import History as History
 from fastrev._tuning.trials import Training
 from fastrev.errors import ArgumentError
 from fastrev.mlp import MLP
@@ -25,34 +24,8 @@ from fastrev.training import Run, make_all_steps
 _KIND = "tune result"
 
 
-class History(NamedTuple):
-    """The outer loop, meta-step by meta-step.
-
-    Attributes
-    ----------
-    loss : (n,) float64 ndarray
-        Mean loss of the meta-step's runs, before its step; infinite where none ended.
-    gradient_norm : (n,) float64 ndarray
-        Median norm of their gradients, in the coordinates that were moved in; NaN where there were none of use.
-    rate : (n,) float64 ndarray
-        Adam's rate.
-    accepted : (n,) bool ndarray
-        Whether the step was taken.
-    """
-
-    loss: FloatArray
-    gradient_norm: FloatArray
-    rate: FloatArray
-    accepted: npt.NDArray[np.bool_]
-
-
-def history(arrays: Mapping[str, Any]) -> History:
-    """That of these arrays."""
-    return History(arrays["loss"], arrays["gradient_norm"], arrays["rate"], np.asarray(arrays["accepted"], bool))
-
-
-@dataclass(frozen=True, repr=False, eq=False)  # arrays have no one truth
-class MinimizeResult:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class MinimizeResult(Account):
     """What `minimize` returns.
 
     Attributes
@@ -60,28 +33,23 @@ class MinimizeResult:
     x : dict of str to float or float64 ndarray
         The best values found.
     fun, start_fun : float
-        The mean loss there and where it began, of runs of fresh seeds.
+        The mean loss there and where it began, of the same runs of fresh seeds, of those that ended; `start_fun` is
+        infinite where more of them diverged.  After Ctrl-C: the lowest moving average, and the mean of the first runs.
     nit, nfev : int
-        Meta-steps, and runs made.
+        Meta-steps, and runs made, with and without derivatives.
     refused, diverged : int
         Steps that were taken back, and runs that were refused, exploded or had no finite gradient.
     success : bool
         False after Ctrl-C, or where a method of SciPy says so.
     message : str
-        Why it ended.
+        Why it ended, and how many of the final runs diverged if any did.
     history : History
+        Every meta-step.
     """
 
     x: dict[str, Any]
     fun: float
     start_fun: float
-    nit: int
-    nfev: int
-    refused: int
-    diverged: int
-    success: bool
-    message: str
-    history: History
 
     def plot(self) -> Any:
         """Draw what happened and what was found: as `TuneResult.plot` does, but for where it began.
@@ -101,8 +69,8 @@ class MinimizeResult:
         return _table("MinimizeResult", self.x, self.fun, self.start_fun, self)
 
 
-@dataclass(frozen=True, repr=False, eq=False)
-class TuneResult:
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class TuneResult(Account):
     """What `tune` returns.
 
     Attributes
@@ -114,29 +82,35 @@ class TuneResult:
     learned : dict of str to float or ndarray
         All that was learned, by name.
     loss, start_loss : float
-        Mean validation loss at the end and at the start, of runs of fresh seeds.  `fun` is another name of `loss`.
+        Mean validation loss at the end and at the start, of the same runs of fresh seeds, of those that ended;
+        `start_loss` is infinite where more of them diverged.  After Ctrl-C: the lowest moving average, and the mean of
+        the first runs.  `fun` is another name of `loss`.
     nit, nfev : int
-        Meta-steps, and runs made.
+        Meta-steps, and runs made, with and without derivatives.
     refused, diverged : int
         Steps that were taken back, and runs that were refused, exploded or had no finite gradient.
     success : bool
         False after Ctrl-C, or where a method of SciPy says so.
     message : str
-        Why it ended.
+        Why it ended, and how many of the final runs diverged if any did.
     history : History
+        Every meta-step.
     """
 
     learned: dict[str, Any]
-    training: Training = field(repr=False)
+    training: Training
     loss: float
     start_loss: float
-    nit: int
-    nfev: int
-    refused: int
-    diverged: int
-    success: bool
-    message: str
-    history: History
+
+    lr = property(lambda self: self._value("lr"))
+    decay = property(lambda self: self._value("decay"))
+    l2 = property(lambda self: self._value("l2"))
+    init_scale = property(lambda self: self._value("init_scale"))
+    w0 = property(lambda self: self._value("w0"))
+    v0 = property(lambda self: self._value("v0"))
+    x = property(lambda self: self._value("x"))
+    y = property(lambda self: self._value("y"))
+    example_weights = property(lambda self: self._value("example_weights"))
 
     @property
     def fun(self) -> float:
@@ -144,18 +118,7 @@ class TuneResult:
 
     @property
     def theta(self) -> dict[str, Any]:
-        return {
-            ast.literal_eval(name.removeprefix("theta[")[:-1]): value for name, value in self.learned.items()
-            if name.startswith("theta[")
-        }  # fmt: skip
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _NAMES:
-            return self._value(name)
-        raise AttributeError(f"TuneResult has no attribute {name!r}.")
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_NAMES})
+        return {theta_key(name): value for name, value in self.learned.items() if is_theta(name)}
 
     def _value(self, name: str) -> Any:
         if name in self.learned:
@@ -181,6 +144,13 @@ class TuneResult:
         -------
         Run
             Its ``w`` are the final weights: ``model.predict(run.w, X)``.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is at fault, or the result is a loaded one that cannot train by itself.
+        DivergenceError, TrainingInterrupt
+            As `train`.
         """
         if (X is None) != (Y is None):
             raise arguments.fault("X" if X is None else "Y", "be given together with the other", "None")
@@ -214,6 +184,11 @@ class TuneResult:
         ----------
         path : str or path-like
             Taken as it is; no suffix is added.
+
+        Raises
+        ------
+        ArgumentError
+            If the file cannot be written.  One that was there stays.
         """
         given, model = self.training.arguments, self.training.model
         network = {"sizes": list(model.sizes), "activation": model.activation, "loss": model.loss,
@@ -237,7 +212,7 @@ class TuneResult:
             }
             if given["example_weights"] is not None and "example_weights" not in self.learned:
                 arrays["given.example_weights"] = np.asarray(given["example_weights"])
-        arrays |= {f"history.{name}": each for name, each in zip(HISTORY, self.history, strict=True)}
+        arrays |= {f"history.{name}": each for name, each in zip(History._fields, self.history, strict=True)}
         files.write(path, _KIND, about, arrays)
 
     def plot(self) -> Any:
@@ -292,9 +267,6 @@ class TuneResult:
         return _table("TuneResult", self.learned, self.loss, self.start_loss, self)
 
 
-_NAMES = ("lr", "decay", "l2", "init_scale", "w0", "v0", "x", "y", "example_weights")
-
-
 def load(path: Any) -> TuneResult:
     """Read what `TuneResult.save` wrote.
 
@@ -311,6 +283,22 @@ def load(path: Any) -> TuneResult:
     ------
     ArgumentError
         If the file is damaged, or is none of these.
+
+    Examples
+    --------
+    >>> import os, tempfile, numpy as np, fastrev
+    >>> X, Y = np.random.default_rng(0).standard_normal((60, 3)), np.arange(60) % 2
+    >>> result = fastrev.tune(
+    ...     fastrev.MLP((3, 2)), train=(X, Y), valid=(X, Y), lr=np.full(5, 0.1), decay=0.9, learn=("lr",), meta_steps=2,
+    ...     runs=2, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "rates.npz")
+    ...     result.save(path)
+    ...     with np.load(path) as arrays:               # as anybody reads it
+    ...         rates = arrays["learned.lr"]
+    ...     again = fastrev.load(path)
+    >>> np.array_equal(rates, result.lr), np.array_equal(again.train(X, Y).w, result.train().w)
+    (True, True)
     """
     _, about, arrays = files.read(path, _KIND)
     parts: dict[str, dict[str, Any]] = {"learned": {}, "given": {}, "history": {}}
@@ -324,7 +312,7 @@ def load(path: Any) -> TuneResult:
     x, y = (given.pop(name, learned.get(name)) for name in ("x", "y"))
     none["train"] = None if x is None else (x, y)
     training = Training(model, w0, {**none, **about["settings"], **given, "seed": 0}, None)
-    return TuneResult(learned=learned, training=training, history=history(parts["history"]), **about["result"])
+    return TuneResult(learned=learned, training=training, history=History(**parts["history"]), **about["result"])
 
 
 def _not_kept(seed: int) -> Any:
@@ -338,9 +326,14 @@ def _table(kind: str, values: Mapping[str, Any], loss: float, start: float, resu
     rows = [f"{name:>16}: {_brief(value)}" for name, value in values.items()]
     head = f"{kind}: {result.message}"
     counts = (
-        f"{result.nit} meta-steps, {result.nfev} runs; {result.refused} steps taken back, {result.diverged} runs lost"
+        f"{_count(result.nit, 'meta-step')}, {_count(result.nfev, 'run')}; "
+        f"{_count(result.refused, 'step')} taken back, {_count(result.diverged, 'run')} lost"
     )
     return "\n".join([head, f"{'loss':>16}: {loss:.6g}, from {start:.6g}", *rows, f"{'':>16}  {counts}"])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
 
 
 def _brief(value: Any) -> str:

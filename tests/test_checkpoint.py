@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import pickle
@@ -410,3 +411,18 @@ def test_results_are_no_checkpoints(tmp_path):
     tune(meta_steps=1).save(path)
     with pytest.raises(ArgumentError, match="it is a file of kind 'tune result', not 'tuning checkpoint'"):
         tune(checkpoint=path)
+
+
+def test_a_full_disk_costs_the_checkpoint_and_nothing_else(tmp_path, monkeypatch):
+    """What was learned is worth more than the file."""
+    expected = tune()
+
+    def fail(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.warns(RuntimeWarning, match=r"not written, and the loop goes on.*No space left") as warned:
+        result = tune(checkpoint=tmp_path / "state")
+    assert len(warned) == 1
+    assert all_of(result) == all_of(expected)
+    assert not list(tmp_path.iterdir())

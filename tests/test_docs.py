@@ -26,5 +26,11 @@ def test_scripts_of_the_pages_run(block, capsys):
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_what_cannot_run_here_is_python_all_the_same(page):
+    for block in re.findall(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        compile(block, page.name, "exec")
+
+
 def test_there_are_some():
     assert BLOCKS

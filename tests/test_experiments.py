@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import math
+import os
 import re
 import signal
 import struct
@@ -567,8 +569,15 @@ def test_no_folder_is_left_where_another_argument_is_at_fault(tmp_path):
         ("png", "{0}.npz is saved, {0}.png is not."),
     ],
 )
-def test_a_full_disk_ends_in_one_line(command, full, outcome, tmp_path, capsys):
-    (tmp_path / f"{command}.{full}").symlink_to("/dev/full")
+def test_a_full_disk_ends_in_one_line(command, full, outcome, tmp_path, capsys, monkeypatch):
+    if full == "npz":
+
+        def fail(descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        (tmp_path / f"{command}.{full}").symlink_to("/dev/full")
     assert main([command, "--meta-steps", "1", "--steps", "2", "--runs", "1", "--out", str(tmp_path)]) == 2
     printed = capsys.readouterr()
     expected = f"must be a folder that can be written to, not {str(tmp_path)!r}: No space left on device. "

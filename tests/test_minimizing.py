@@ -345,6 +345,33 @@ def test_where_most_runs_explode_learning_rates_are_halved_instead():
     assert descent.progress.diverged == 5
 
 
+def test_runs_that_explode_have_no_say():
+    """However few they are: their gradients are noise."""
+    space = Space({"x": Linear()}, {"x": ()})
+    ends = []
+    for noise in (0.0, -1e300):
+        descent = Descent(space, np.array([3.0]), Plan(9, 0.1, 4, 0))
+        descent.each = lambda trials, noise=noise: [
+            Outcome(1.0, {"x": np.array(noise if i == 0 else 1.0)}, 1e7 if i == 0 else 1.0) for i in range(len(trials))
+        ]
+        descent.step()
+        ends.append(descent.progress.z[0])
+        assert descent.progress.diverged == 1
+    assert ends[0] == ends[1] < 3
+
+
+def test_what_the_search_along_the_rates_has_found_is_not_lost():
+    """Where no derivative is of use and halving the rates would raise the loss again."""
+    space = Space({"lr": Log()}, {"lr": ()})
+    descent = Descent(space, space.free({"lr": np.array(0.1)}), Plan(3, 0.1, 2, 0, brake="lr"))
+    descent.each = lambda trials: [Outcome(abs(np.log(trial.values["lr"] / 0.8)) + 1.0, None) for trial in trials]
+    while not descent.done:
+        descent.step()
+    chosen = descent.chosen()
+    assert space.values(chosen.z)["lr"] == pytest.approx(0.8)
+    assert (chosen.loss, chosen.start_loss) == pytest.approx((1.0, 1 + np.log(8)))
+
+
 def test_gradients_of_any_size():
     """Of which Adam takes the sign."""
     for size in (1e-5, 1e9, 1e100, 1e150):

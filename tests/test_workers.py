@@ -61,6 +61,7 @@ def dask():
 POOLS = {
     "1": lambda: nullcontext(1), "2": lambda: nullcontext(2), "map": lambda: nullcontext(map),
     "threads": lambda: ThreadPoolExecutor(2), "spawn": lambda: processes("spawn"),
+    "pool": lambda: multiprocessing.get_context("spawn").Pool(2),
     "forkserver": lambda: processes("forkserver"), "loky": loky, "dask": dask,
 }  # fmt: skip
 
@@ -424,6 +425,23 @@ def test_nor_in_a_pool_of_threads_of_somebody_else():
         assert until(lambda: bool(shared[1]))
     assert set(shared[1]) == {pooled.Stopped}
     assert len(shared[1]) <= 2  # one may have begun after the failure; what had not by the end does not begin
+
+
+def test_nor_does_it_end_the_threads_of_somebody_else():
+    """An exception that is no Exception would end those of `multiprocessing`, and joining them would never end."""
+    shared = threading.Event(), []
+    pool = ThreadPool(2)
+
+    def first_to_fail(function, items):
+        results = [pool.apply_async(function, (item,)) for item in items]
+        return [results[1].get()]
+
+    with pytest.raises(ZeroDivisionError), fan_out(endless, shared, first_to_fail) as each:
+        each(["run", "fail"])
+    assert until(lambda: bool(shared[1]))
+    assert pool.map(abs, [-1, -2, -3]) == [1, 2, 3]
+    pool.close()
+    pool.join()
 
 
 def both_ways(shared, item):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastrev._engine import moves
 from fastrev._engine.problem import Problem
-from fastrev._engine.python_objective import theta_name
+from fastrev._engine.python_objective import is_theta, theta_name
 from fastrev._engine.stored import functions_of
 from fastrev._engine.types import FloatArray
 
@@ -139,7 +139,7 @@ class _Cross(_Term):
         self._moved: dict[float, Any] = {}  # the functions of a step, at every length so far
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:
-        sums = self._functions.new_sums(("theta" if self._name.startswith("theta[") else self._name,))
+        sums = self._functions.new_sums(("theta" if is_theta(self._name) else self._name,))
         self._functions.pull(w.copy(), self._u.copy(), t, np.empty_like(w), sums)
         found = self._functions.gradients(sums)
         found |= {theta_name(name): each for name, each in found.get("theta", {}).items()}

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
 from fastrev._engine.problem import Problem
+from fastrev._engine.python_objective import is_theta
 from fastrev._engine.types import FloatArray
 
 
@@ -15,7 +16,7 @@ def names_of(problem: Problem, wrt: Iterable[str]) -> list[str]:
     """The names of `Problem.values` that those of the arguments stand for."""
     found = []
     for name in wrt:
-        found += [each for each in problem.trained.values() if each.startswith("theta[")] if name == "theta" else [name]
+        found += [each for each in problem.trained.values() if is_theta(each)] if name == "theta" else [name]
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
 from collections.abc import Callable, Mapping
@@ -175,6 +176,16 @@ class PythonObjective:
                 raise _fault(f"{what}[{name!r}]", t, f"shape {shape}, that of theta[{name!r}]", f"shape {array.shape}")
             found[name] = array.astype(np.float64)
         return found
+
+
+def is_theta(name: str) -> bool:
+    """Whether this is what `theta_name` makes."""
+    return name.startswith("theta[")
+
+
+def theta_key(name: str) -> str:
+    """The name in `theta` that `theta_name` was made of."""
+    return str(ast.literal_eval(name.removeprefix("theta[").removesuffix("]")))
 
 
 def theta_name(name: str) -> str:

@@ -16,7 +16,7 @@ from fastrev.errors import ArgumentError
 StrPath = str | os.PathLike[str]
 
 
-def replace(path: StrPath, fill: Callable[[BinaryIO], None], name: str = "path") -> None:
+def replace(path: StrPath, fill: Callable[[BinaryIO], object], name: str = "path") -> None:
     """Write a file by `fill`, on disk before it takes the place of the old one.
 
     It is written beside the old one under a name of its own, so that writers at the same time do not meet: the last

@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import Any
 
 from fastrev._engine.arguments import fault
-from fastrev._engine.pooled import at_work
+from fastrev._engine.pooled import Stopped, at_work
 from fastrev.errors import ArgumentError
 
 _KEPT = 3  # things shared that a process keeps for calls to come
@@ -114,8 +114,13 @@ def do(function: Callable[[Any, Any], Any], parcel: Parcel) -> Done | Missing:
         _received[parcel.token] = shared
         for token in list(_received)[:-_KEPT]:
             _received.pop(token, None)
-    with at_work(stop):
-        return Done(parcel.number, function(shared, parcel.item))
+    try:
+        with at_work(stop):
+            return Done(parcel.number, function(shared, parcel.item))
+    except Stopped:
+        if not stop.is_set():
+            raise  # it was another pool's, whose task this one is within
+        return Missing(parcel.number, _this_process())  # nobody reads it; an exception could end somebody's thread
 
 
 def _this_process() -> str:

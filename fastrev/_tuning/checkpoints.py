@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
@@ -15,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from fastrev._engine import arguments
+from fastrev._engine.version import __version__
 from fastrev._files import files
+from fastrev._tuning.account import History
 from fastrev._tuning.adam import Moments
-from fastrev._tuning.loop import HISTORY, Descent, Plan, Progress
+from fastrev._tuning.loop import Descent, Plan, Progress
+from fastrev.errors import ArgumentError
 
 _KIND = "tuning checkpoint"
 _REST = 1.0  # seconds between two writings, which a disk may take 10 ms for
@@ -37,7 +41,7 @@ def digest(value: Any) -> str:
     if value is None or isinstance(value, str | int | float | bool):
         return repr(value)
     if isinstance(value, partial):
-        return digest(value.func)
+        return " ".join(map(digest, (value.func, *value.args, *sorted(value.keywords), *value.keywords.values())))
     if callable(value):
         function = inspect.unwrap(value)
         code = getattr(function, "__code__", None)
@@ -68,8 +72,9 @@ class Keeper:
     """Writes now and then, and restores."""
 
     def __init__(self, path: Any, fingerprint: Mapping[str, str]) -> None:
-        self._path, self._fingerprint = path, dict(fingerprint)
+        self._path, self._fingerprint = path, {**fingerprint, "fastrev": __version__}
         self._written_at, self._nit = -np.inf, -1
+        self._warned = False
 
     def restore(self, descent: Descent) -> None:
         """Go on from the file, if there is one."""
@@ -90,7 +95,7 @@ class Keeper:
         for name in _ARRAYS:
             setattr(progress, name, arrays[name])
         progress.moments = Moments(arrays["mean"], arrays["square"], about["moments"])
-        progress.history = {name: arrays[f"history.{name}"].tolist() for name in HISTORY}
+        progress.history = {name: arrays[f"history.{name}"].tolist() for name in History._fields}
         self._nit = progress.nit
 
     def keep(self, descent: Descent, *, last: bool = False) -> None:
@@ -108,7 +113,13 @@ class Keeper:
             **{name: getattr(progress, name) for name in _ARRAYS},
             "mean": progress.moments.mean,
             "square": progress.moments.square,
-            **{f"history.{name}": np.array(progress.history[name]) for name in HISTORY},
+            **{f"history.{name}": np.array(progress.history[name]) for name in History._fields},
         }
-        files.write(self._path, _KIND, about, arrays, "checkpoint")
+        try:
+            files.write(self._path, _KIND, about, arrays, "checkpoint")
+        except ArgumentError as error:  # what was learned is worth more than the file
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"The checkpoint is not written, and the loop goes on: {error}", RuntimeWarning, 2)
+            return
         self._written_at, self._nit = time.monotonic(), progress.nit

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from fastrev._engine.types import FloatArray
+from fastrev._engine.walk import norm
+from fastrev._tuning.account import History
 from fastrev._tuning.adam import Moments
-from fastrev._tuning.space import Space
+from fastrev._tuning.space import Space, Values
 from fastrev._tuning.trials import Outcome, Trial
 from fastrev.errors import DivergenceError
 
 Each = Callable[[Sequence[Trial]], list[Outcome]]
 
-HISTORY = ("loss", "gradient_norm", "rate", "accepted")
 RISE = 0.02  # of the loss that a step may bring on its seeds
 RECOVERY = 1.15  # of the rate, with every step that is taken
 SMOOTHING = 0.85  # of the moving average that the best is chosen by
@@ -30,7 +32,9 @@ _JUDGING_RUNS = 16  # of each candidate for the end, at least
 _SHARE = 20  # and one for so many that were differentiated: some 5 % more time for a loss that is known to some 5 %
 _DOUBLINGS = 40  # or halvings of the learning rates at the start, before it is given up
 _MISSES = 3  # halvings in a row that lower nothing before there are no more
-EXPLOSION = 1e6  # growth of derivatives on their way back beyond which a run is lost
+# Growth of derivatives on their way back beyond which a run is lost.  From 1e3 on (`fastrev._engine.chaos`) they say
+# nothing of their run, but clipped and averaged they still point down on the whole
+EXPLOSION = 1e6
 _STEPS, _CHOICE, _SEARCH = range(3)  # what seeds are for
 
 
@@ -63,11 +67,21 @@ class Progress:
     nfev: int = 0  # runs made
     refused: int = 0  # steps taken back
     diverged: int = 0  # runs that were refused or exploded
-    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in HISTORY})
+    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in History._fields})
 
     def copy(self) -> Progress:
         """Another, which shares nothing that changes."""
         return replace(self, history={name: list(each) for name, each in self.history.items()})
+
+
+class Choice(NamedTuple):
+    """What the loop ends at."""
+
+    z: FloatArray
+    loss: float  # mean of its final runs that ended
+    start_loss: float  # the same of the start, infinite if more of its runs were lost
+    lost: int = 0  # of the final runs
+    runs: int = 0
 
 
 class Descent:
@@ -102,25 +116,25 @@ class Descent:
             progress.start_loss = mean_of_finite(before)
         if progress.nit == 0 and np.isinf(before).all():
             raise DivergenceError(f"No run of the first meta-step ended: {outcomes[0].refusal}", step=-1, group="")
-        lost = sum(each.gradients is None or each.growth > EXPLOSION for each in outcomes)
-        progress.diverged += lost
-        norm, rate, accepted = np.nan, 0.0, False
-        if 2 * lost > len(outcomes):
+        useful = [each.gradients for each in outcomes if each.gradients is not None and each.growth <= EXPLOSION]
+        progress.diverged += len(outcomes) - len(useful)
+        length, rate, accepted = np.nan, 0.0, False
+        if 2 * len(useful) < len(outcomes):
             accepted = self._brake(seeds, before)
         if not accepted:
-            norm, rate, accepted = self._descend(outcomes, seeds, before)
-        self._look_at(before, norm, rate, accepted)
+            length, rate, accepted = self._descend(useful, seeds, before)
+        self._look_at(before, length, rate, accepted)
         self.progress = progress
 
-    def _descend(self, outcomes: list[Outcome], seeds: list[int], before: FloatArray) -> tuple[float, float, bool]:
+    def _descend(self, gradients: list[Values], seeds: list[int], before: FloatArray) -> tuple[float, float, bool]:
         """A step by Adam, if it does not raise the loss.  Returns the gradients' norm, the rate, and whether."""
         progress, plan = self._now, self.plan
         values = self.space.values(progress.z)
-        pulled = [self.space.pull(values, each.gradients) for each in outcomes if each.gradients is not None]
+        pulled = [self.space.pull(values, each) for each in gradients]
         if not pulled:
             progress.z, progress.scale, progress.refused = progress.best, 0.5 * progress.scale, progress.refused + 1
             return np.nan, 0.0, False
-        norm, gradient = self._mean(pulled)
+        length, gradient = self._mean(pulled)
         moments = progress.moments.after(gradient)
         rate = plan.meta_lr * progress.scale * (0.5 + 0.5 * np.cos(np.pi * progress.nit / plan.meta_steps))
         z = self.space.within(progress.z + rate * moments.direction)
@@ -130,29 +144,30 @@ class Descent:
         else:
             progress.moments, progress.scale = moments.at_rest(), 0.5 * progress.scale
             progress.refused += 1
-        return norm, rate, accepted
+        return length, rate, accepted
 
-    def _look_at(self, losses: FloatArray, norm: float, rate: float, accepted: bool) -> None:
+    def _look_at(self, losses: FloatArray, length: float, rate: float, accepted: bool) -> None:
         progress = self._now
         mean = mean_of_finite(losses)
-        self._record(mean, norm, rate, accepted)
+        self._record(mean, length, rate, accepted)
         if 2 * np.isfinite(losses).sum() > losses.size:
             first = np.isnan(progress.average)
             progress.average = mean if first else SMOOTHING * progress.average + (1 - SMOOTHING) * mean
-            if progress.average < progress.lowest:
+            if progress.average < progress.lowest:  # a step after these losses: it was held against them
                 progress.lowest, progress.lowest_at, progress.best = progress.average, progress.nit, progress.z
 
     def _record(self, *record: float) -> None:
-        for name, value in zip(HISTORY, record, strict=True):
+        for name, value in zip(History._fields, record, strict=True):
             self._now.history[name].append(float(value))
         self._now.nit += 1
 
     def _mean(self, pulled: list[FloatArray]) -> tuple[float, FloatArray]:
-        norms = [float(np.sqrt(np.sum(each**2))) for each in pulled]
-        median = float(np.median(norms))
+        lengths = [norm(each) for each in pulled]
+        median = float(np.median(lengths))
         earlier = [each for each in self._now.history["gradient_norm"][-_WINDOW:] if np.isfinite(each)]
         bound = min(median, float(np.median(earlier))) if earlier else median
-        clipped = [each * min(1.0, bound / norm) if norm else each for each, norm in zip(pulled, norms, strict=True)]
+        shares = [min(1.0, bound / length) if length else 1.0 for length in lengths]
+        clipped = [share * each for share, each in zip(shares, pulled, strict=True)]
         return median, np.asarray(np.sum(clipped, axis=0) / self.plan.runs)
 
     def _search_along_the_rates(self) -> None:
@@ -176,6 +191,7 @@ class Descent:
                         break
             if lowest is not start:
                 break
+        self._now.best = self._now.z
 
     def _brake(self, seeds: list[int], before: FloatArray) -> bool:
         """Halve all learning rates, unless the loss rises by it."""
@@ -203,22 +219,22 @@ class Descent:
             self._now.start_loss = loss
         return loss, np.mean([self.space.pull(values, each) for each in gradients], axis=0), ""
 
-    def move_to(self, z: FloatArray, loss: float, norm: float, *, count: bool = True) -> None:
+    def move_to(self, z: FloatArray, loss: float, length: float, *, count: bool = True) -> None:
         """Take what another method has found, as a meta-step or as its last word."""
         progress = self._now
         progress.z = progress.best = z
         self.progress = progress
         if count:
-            self._record(loss, norm, 1.0, True)
+            self._record(loss, length, 1.0, True)
             progress.average, progress.lowest, progress.lowest_at = loss, loss, progress.nit
 
-    def so_far(self) -> tuple[FloatArray, float, float]:
+    def so_far(self) -> Choice:
         """The best by the moving average, that average, and the first loss: what is known without further runs."""
         progress = self.progress
-        return progress.best, progress.lowest, progress.start_loss
+        return Choice(progress.best, progress.lowest, progress.start_loss)
 
-    def chosen(self) -> tuple[FloatArray, float, float]:
-        """The best of last, best and start by the mean loss on fresh seeds; that loss, and the start's."""
+    def chosen(self) -> Choice:
+        """The best of last, best and start by the mean loss on fresh seeds."""
         progress, plan = self._now, self.plan
         runs = max(_JUDGING_RUNS, plan.runs * progress.nit // _SHARE) if plan.random else 1
         seeds = self._seeds(_CHOICE, 0, runs)
@@ -227,7 +243,7 @@ class Descent:
         ranks = {key: (int(np.isinf(each).sum()), mean_of_finite(each)) for key, each in losses.items()}
         best = min(ranks, key=lambda key: ranks[key])
         (lost, loss), (start_lost, start_loss) = ranks[best], ranks[self._start.tobytes()]
-        return candidates[best], loss, start_loss if start_lost == lost else np.inf
+        return Choice(candidates[best], loss, start_loss if start_lost == lost else np.inf, lost, runs)
 
     def _losses(self, z: FloatArray, seeds: list[int]) -> FloatArray:
         return np.array([each.loss for each in self._try(z, seeds)])

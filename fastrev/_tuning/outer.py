@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrev._engine import arguments
+from fastrev._engine.progress import progress_bar
 from fastrev._engine.types import FloatArray
 from fastrev._pool.workers import fan_out
 from fastrev._tuning import checkpoints, scipy_methods
-from fastrev._tuning.loop import HISTORY, Descent, Plan
+from fastrev._tuning.account import Account, History
+from fastrev._tuning.loop import Choice, Descent, Plan
 from fastrev._tuning.space import Space, Values
 from fastrev._tuning.trials import Outcome, Trial
 
@@ -30,18 +31,12 @@ class Settings:
 
 
 class Ending(NamedTuple):
-    """Where the loop ended."""
+    """Where the loop ended, and how it went."""
 
     values: Values
     loss: float
     start_loss: float
-    nit: int
-    nfev: int
-    refused: int
-    diverged: int
-    success: bool
-    message: str
-    history: dict[str, FloatArray]
+    account: Account
 
 
 class Standing:
@@ -97,8 +92,7 @@ def check(
     number = isinstance(meta_lr, int | float | np.integer | np.floating) and not isinstance(meta_lr, bool)
     if not number or not 0 < meta_lr < np.inf:
         raise arguments.fault("meta_lr", "be a number above 0", repr(meta_lr), "0.05 moves an lr by 5 % a meta-step.")
-    if patience is not None:
-        arguments.whole("patience", patience, 1)
+    patience = None if patience is None else arguments.whole("patience", patience, 1)
     if callback is not None and not callable(callback):
         raise arguments.fault("callback", "be a function of the state", f"a {type(callback).__name__}")
     arguments.whole("seed", seed, 0)
@@ -146,11 +140,12 @@ def run(
 
 def _descend(descent: Descent, keeper: checkpoints.Keeper, settings: Settings) -> tuple[bool, str]:
     """All meta-steps, watched.  Returns whether they failed, and why they ended."""
-    with _bar(settings, descent) as show:
+    total, done = settings.plan.meta_steps, descent.progress.nit
+    with progress_bar(settings.progress, total, "tuning", "meta-step", done) as tick:
 
         def watch() -> None:
             keeper.keep(descent)
-            show()
+            tick(1, f"loss {descent.progress.average:.4g}")
             if settings.callback is not None:
                 try:
                     settings.callback(Standing(descent))
@@ -172,29 +167,13 @@ class _EndedError(Exception):
     """By the callback; a StopIteration would mean something to SciPy."""
 
 
-@contextmanager
-def _bar(settings: Settings, descent: Descent) -> Iterator[Callable[[], object]]:
-    """A progress bar with the loss."""
-    if not settings.progress:
-        yield lambda: None
-        return
-    from tqdm import tqdm  # here, so that an import of fastrev stays light
-
+def _ending(descent: Descent, chosen: Choice, success: bool, message: str) -> Ending:
     progress = descent.progress
-    with tqdm(total=settings.plan.meta_steps, initial=progress.nit, desc="tuning", unit="meta-step") as bar:
-
-        def show() -> None:
-            bar.set_postfix_str(f"loss {descent.progress.average:.4g}", refresh=False)
-            bar.update()
-
-        yield show
-
-
-def _ending(descent: Descent, chosen: tuple[FloatArray, float, float], success: bool, message: str) -> Ending:
-    progress = descent.progress
-    history = {name: np.array(progress.history[name]) for name in HISTORY}
-    z, loss, start_loss = chosen
-    return Ending(
-        descent.space.values(z), loss, start_loss, progress.nit, progress.nfev, progress.refused, progress.diverged,
-        success, message, history,
+    loss, gradient_norm, rate, accepted = (np.array(progress.history[name]) for name in History._fields)
+    history = History(loss, gradient_norm, rate, accepted.astype(np.bool_))
+    lost = f" {chosen.lost} of {chosen.runs} final runs diverged." if chosen.lost else ""
+    account = Account(
+        nit=progress.nit, nfev=progress.nfev, refused=progress.refused, diverged=progress.diverged, success=success,
+        message=message + lost, history=history,
     )  # fmt: skip
+    return Ending(descent.space.values(chosen.z), chosen.loss, chosen.start_loss, account)

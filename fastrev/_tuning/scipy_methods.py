@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrev._engine import arguments
 from fastrev._engine.types import FloatArray
+from fastrev._engine.walk import norm
 from fastrev._tuning.loop import Descent
 from fastrev.errors import DivergenceError
 
@@ -54,7 +55,7 @@ def descend(descent: Descent, method: str, watch: Callable[[], None]) -> tuple[b
         return loss, gradient[free]
 
     def after(point: FloatArray, state: object = None) -> None:
-        descent.move_to(best["z"], best["loss"], float(np.sqrt(np.sum(best["gradient"] ** 2))))
+        descent.move_to(best["z"], best["loss"], norm(best["gradient"]))
         watch()
         if descent.progress.nit >= plan.meta_steps:
             raise _EnoughError
@@ -69,7 +70,7 @@ def descend(descent: Descent, method: str, watch: Callable[[], None]) -> tuple[b
         )  # fmt: skip
     except _EnoughError:
         return False, f"SciPy's {method} made all {plan.meta_steps} iterations."
-    descent.move_to(best["z"], best["loss"], float(np.sqrt(np.sum(best["gradient"] ** 2))), count=False)
+    descent.move_to(best["z"], best["loss"], norm(best["gradient"]), count=False)
     return not found.success, f"SciPy's {method}: {found.message}"
 
 
@@ -79,6 +80,6 @@ class _EnoughError(Exception):
 
 def _wall(away: FloatArray, loss: float, gradient: FloatArray) -> tuple[float, FloatArray]:
     """What a line search meets where runs diverge: it rises towards there, so that the next try is nearer."""
-    length = float(np.sqrt(np.sum(away**2))) or 1.0
+    length = norm(away) or 1.0
     height = 10 * abs(loss) + 10 * abs(float(gradient @ away)) + 1.0
     return loss + height, 2 * height * away / length**2

@@ -20,6 +20,11 @@ class Space:
     transforms: Mapping[str, Transform]
     shapes: Mapping[str, tuple[int, ...]]
 
+    @classmethod
+    def of(cls, transforms: Mapping[str, Transform], values: Values) -> Space:
+        """That of values which move so."""
+        return cls(transforms, {name: value.shape for name, value in values.items()})
+
     def free(self, values: Values) -> FloatArray:
         """The vector of these values."""
         parts = [np.ravel(each.free(name, values[name])) for name, each in self.transforms.items()]

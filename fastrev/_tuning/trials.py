@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrev._engine import arguments, chaos
-from fastrev._engine.python_objective import PythonObjective, theta_name
+from fastrev._engine.python_objective import PythonObjective, is_theta, theta_key
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import require_finite, validation
 from fastrev._tuning.space import Values
@@ -66,7 +66,7 @@ class Training:
     def seeded(self, values: Mapping[str, Any], seed: int) -> Any:
         """The model, with these hyperparameters of its own and for this seed."""
         model = self.model.with_seed(seed) if callable(getattr(self.model, "with_seed", None)) else self.model
-        theta = {name: value for name, value in values.items() if name.startswith("theta[")}
+        theta = {name: value for name, value in values.items() if is_theta(name)}
         for name, value in theta.items():
             model = PythonObjective(model).with_value(name, value).objective
         return model
@@ -112,7 +112,7 @@ _OF_TRAIN = ("train", "lr", "decay", "steps", "batch_size", "seed", "batches", "
 
 def _wanted(values: Values) -> tuple[str, ...]:
     names = {"init_scale": "w0"}
-    return tuple(dict.fromkeys("theta" if each.startswith("theta[") else names.get(each, each) for each in values))
+    return tuple(dict.fromkeys("theta" if is_theta(each) else names.get(each, each) for each in values))
 
 
 def _gradient(training: Training, found: Any, name: str, trial: Trial) -> Any:
@@ -120,6 +120,6 @@ def _gradient(training: Training, found: Any, name: str, trial: Trial) -> Any:
         noise: FloatArray = training.model.init(trial.seed, scale=1.0)
         by_group = training.model.group_sums(noise * found.w0)
         return by_group if trial.values[name].ndim else by_group.sum()
-    if name.startswith("theta["):
-        return next(each for key, each in found.theta.items() if theta_name(key) == name)
+    if is_theta(name):
+        return found.theta[theta_key(name)]
     return getattr(found, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -11,6 +12,7 @@ import numpy as np
 
 from fastrev._engine.arguments import fault, reason
 from fastrev._engine.extras import require
+from fastrev._files.replacing import replace
 from fastrev.errors import ArgumentError
 
 
@@ -30,8 +32,10 @@ def save_arrays(folder: Path, name: str, arrays: Mapping[str, Any]) -> None:
     """Leave the arrays as ``.npz`` in the folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)  # it may be gone since
-        np.savez(folder / f"{name}.npz", **arrays)
-    except OSError as error:
+        packed = io.BytesIO()
+        np.savez(packed, **arrays)
+        replace(folder / f"{name}.npz", lambda file: file.write(packed.getvalue()), "--out")  # or the old one stays
+    except (OSError, ArgumentError) as error:
         remedy = f"{name}.npz and {name}.png are not saved. Make room, or pass another folder, and run again."
         raise _unwritable(folder, error, remedy) from error
 
@@ -46,5 +50,6 @@ def save(folder: Path, name: str, arrays: Mapping[str, Any], draw: Callable[[], 
     print(f"{name}.png and {name}.npz are in {folder}")
 
 
-def _unwritable(folder: Path, error: OSError, remedy: str) -> ArgumentError:
+def _unwritable(folder: Path, error: Exception, remedy: str) -> ArgumentError:
+    error = error.__cause__ if isinstance(error.__cause__, OSError) else error
     return fault("--out", "be a folder that can be written to", f"{str(folder)!r}: {reason(error)}", remedy)
