@@ -571,7 +571,7 @@ def test_attributes(result):
     assert np.array_equal(result.y, Y[:40])
     assert np.array_equal(result.example_weights, np.linspace(0.5, 2, 40))
     assert not hasattr(result, "momentum")
-    with pytest.raises(AttributeError, match="TuneResult has no attribute 'momentum'"):
+    with pytest.raises(AttributeError, match="'TuneResult' object has no attribute 'momentum'"):
         _ = result.momentum
     assert {"lr", "decay", "example_weights", "train", "loss"} <= set(dir(result))
     with pytest.raises(AttributeError):
