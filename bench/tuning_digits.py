@@ -23,13 +23,14 @@ from fastrev._tuning import loop
 LEARN = ("lr", "decay", "l2", "init_scale")
 RATES = {"1,605": 0.05, "7": 0.08}  # Adam's, by how many numbers are learned
 # what takes a part away: attributes and what they become
+TRIAL = (loop, "rises", lambda before, after: False)
+CLIPPING = (loop.Descent, "_mean", lambda self, pulled: (1.0, np.mean(pulled, axis=0)))
+SEARCH = (loop.Descent, "_search_along_the_rates", lambda self: None)
 WITHOUT: dict[str, list[tuple[Any, str, Any]]] = {
-    "nothing": [],
-    "trial": [(loop, "rises", lambda before, after: False)],
-    "clipping": [(loop.Descent, "_mean", lambda self, pulled: (1.0, np.mean(pulled, axis=0)))],
-    "search": [(loop.Descent, "_search_along_the_rates", lambda self: None)],
-    "averaging": [],
-}
+    "nothing": [], "trial": [TRIAL], "clipping": [CLIPPING], "search": [SEARCH], "averaging": [],
+    "all of these": [TRIAL, CLIPPING, SEARCH],
+}  # fmt: skip
+ONE_RUN = ("averaging", "all of these")  # a meta-step, of which there are eight times as many
 
 
 def solve(task: Task, numbers: str, seed: int, meta_steps: int, runs: int) -> tuple[list[float], float]:
@@ -64,7 +65,7 @@ def main() -> None:
     fastrev.compile(np.float64)
     for part in WITHOUT if options.without is None else [options.without]:
         for numbers in RATES:
-            runs, found = 1 if part == "averaging" else 8, []
+            runs, found = 1 if part in ONE_RUN else 8, []
             steps = options.meta_steps * (8 // runs)
             with ExitStack() as stack:
                 for owner, name, value in WITHOUT[part]:

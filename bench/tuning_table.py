@@ -44,7 +44,6 @@ def _bars(curves: Curves) -> list[str]:
         own = losses_at(curves.get(key, {}).get(OWN, {}), 10)
         if own and all(rivals) and rivals:
             share = np.mean(own) / min(np.mean(each) for each in rivals) - 1
-            found.append(
-                f"({key}) after 10 s: {abs(share):.0%} {'below' if share < 0 else 'above'} Optuna after {moment} s."
-            )
+            beside = f"{abs(share):.0%} {'below' if share < 0 else 'above'}" if abs(share) >= 0.005 else "level with"
+            found.append(f"({key}) after 10 s: {beside} Optuna after {moment} s.")
     return ["", " ".join(found)] if found else []

@@ -91,9 +91,10 @@ def minimize(
     for name in chosen:
         arguments.choice("transforms", name, start)
     space = Space.of({name: moves.choose(name, chosen.get(name, "linear")) for name in start}, start)
-    kept = {f"x0[{name!r}]": digest(value) for name, value in start.items()}
-    kept |= {"fun": digest(fun), "loss": digest(loss), "transforms": repr(space.transforms)}
-    kept |= plan_fingerprint(settings.plan)
+    kept: dict[str, str] = {}
+    if checkpoint is not None:
+        kept = {f"x0[{name!r}]": digest(value) for name, value in start.items()} | plan_fingerprint(settings.plan)
+        kept |= {"fun": digest(fun), "loss": digest(loss), "transforms": repr(space.transforms)}
     ending = outer.run(_attempt, (fun, loss), workers, space, space.free(start), settings, kept)
     return MinimizeResult(
         x={name: value[()] for name, value in ending.values.items()}, fun=ending.loss, start_fun=ending.start_loss,

@@ -230,6 +230,7 @@ def _check_weights(training: Training) -> None:
     """Refuse initial weights that cannot be made."""
     scale = training.arguments["init_scale"]
     if not isinstance(training.model, MLP):
+        PythonObjective(training.model)  # is refused here, if it is none
         if scale is not None:
             raise arguments.fault("init_scale", "be left out where the model is a fastrev.Objective", repr(scale))
         if training.w0 is None:
@@ -252,6 +253,8 @@ def _start(training: Training, learn: Any) -> Values:
     names = ["lr", "decay", "v0", *own]
     names += ["w0"] if training.w0 is not None and not callable(training.w0) else ["init_scale"] if network else []
     in_order = sorted(learn, key=str) if isinstance(learn, set | frozenset) else learn  # the same in every process
+    if isinstance(in_order, tuple | list) and "w0" in in_order and "w0" not in names:
+        raise arguments.fault("learn", "hold 'w0' only where w0 is an array", "'w0'", "Pass w0=model.init(seed=0).")
     chosen = arguments.distinct_choices("learn", in_order, names)
     if not chosen:
         raise arguments.fault("learn", "name something", "nothing", f"Pass names among {', '.join(names)}.")

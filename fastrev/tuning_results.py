@@ -130,13 +130,23 @@ class TuneResult(Account):
             return None if given["train"] is None else given["train"][name == "y"]
         return given[name]
 
-    def train(self, X: npt.ArrayLike | None = None, Y: npt.ArrayLike | None = None, *, seed: int = 0) -> Run:
+    def train(
+        self,
+        X: npt.ArrayLike | None = None,
+        Y: npt.ArrayLike | None = None,
+        *,
+        example_weights: npt.ArrayLike | None = None,
+        seed: int = 0,
+    ) -> Run:
         """Train with what was learned.
 
         Parameters
         ----------
         X, Y : array_like, optional
-            Training examples; default those of `tune`, as learned.  Example weights are those of `tune`'s examples.
+            Training examples, in place of those of `tune`, and of what was learned of these.
+        example_weights : (N,) array_like, optional
+            Those of `X` and `Y`; must be given with these where `tune` had or learned any: ``result.example_weights``
+            for the same examples, ones for others.
         seed : int
             Of initial weights and batches.
 
@@ -152,25 +162,37 @@ class TuneResult(Account):
         DivergenceError, TrainingInterrupt
             As `train`.
         """
-        if (X is None) != (Y is None):
-            raise arguments.fault("X" if X is None else "Y", "be given together with the other", "None")
-        training, values = self.training, dict(self.learned)
-        if X is not None:
-            if not isinstance(training.model, MLP):
-                raise arguments.fault("X", "be left out where the model is a fastrev.Objective", "given")
-            given = {**training.arguments, "train": (X, Y), "example_weights": None}
-            training = Training(training.model, training.w0, given, training.valid)
-            values = {name: value for name, value in values.items() if name not in ("x", "y", "example_weights")}
-        elif training.model is None:
-            raise arguments.fault(
-                "X", "not be left to a loaded result, whose model was a fastrev.Objective, which is not kept", "None",
-                "Call fastrev.train(model, w0, lr=result.lr, decay=result.decay, ...).",
-            )  # fmt: skip
-        elif isinstance(training.model, MLP) and training.arguments["train"] is None:
-            raise arguments.fault("X", "be given: a loaded result has no training data", "None")
-        run: Run = training.run(values, arguments.whole("seed", seed, 0))
+        seed = arguments.whole("seed", seed, 0)
+        if X is None and Y is None and example_weights is None:
+            training, values = self.training, dict(self.learned)
+            if training.model is None:
+                raise ArgumentError(
+                    "A loaded result of a fastrev.Objective cannot train, since its model is not in the file. Call "
+                    "fastrev.train(model, w0, lr=result.lr, decay=result.decay, ...)."
+                )
+            if isinstance(training.model, MLP) and training.arguments["train"] is None:
+                raise ArgumentError("Arguments 'X' and 'Y' must be given: a loaded result has no training data.")
+        else:
+            training, values = self._with(X, Y, example_weights)
+        run: Run = training.run(values, seed)
         make_all_steps(run, False)
         return run
+
+    def _with(self, X: Any, Y: Any, example_weights: Any) -> tuple[Training, dict[str, Any]]:
+        """A training on other examples, and what was learned but for the examples."""
+        training = self.training
+        if not isinstance(training.model, MLP):
+            raise ArgumentError("Arguments 'X' and 'Y' must be left out where the model is a fastrev.Objective.")
+        if X is None or Y is None:
+            raise ArgumentError("Arguments 'X' and 'Y' must be given together: pass train(X, Y).")
+        if example_weights is None and self.example_weights is not None:
+            raise ArgumentError(
+                "Argument 'example_weights' must be given with X and Y, since tune had weights for its examples. Pass "
+                "result.example_weights if these are the same, numpy.ones(len(X)) if not."
+            )
+        given = {**training.arguments, "train": (X, Y), "example_weights": example_weights}
+        kept = {name: value for name, value in self.learned.items() if name not in ("x", "y", "example_weights")}
+        return Training(training.model, training.w0, given, training.valid), kept
 
     def save(self, path: Any) -> None:
         """Write it to a file that `fastrev.load` reads: an ``.npz`` without pickle, whose arrays NumPy reads alone.
@@ -201,7 +223,7 @@ class TuneResult(Account):
             "drawn": callable(self.training.w0),
         }
         arrays = {f"learned.{name}": np.asarray(value) for name, value in self.learned.items()}
-        for name in ("lr", "decay", "l2", "v0", "init_scale", "batches"):
+        for name in ("lr", "decay", "l2", "v0", "init_scale", "batches", "example_weights"):
             if given[name] is not None:
                 arrays[f"given.{name}"] = np.asarray(given[name])
         if self.training.w0 is not None and not callable(self.training.w0):
@@ -210,8 +232,6 @@ class TuneResult(Account):
             arrays |= {
                 f"given.{name}": np.asarray(self._value(name)) for name in ("x", "y") if name not in self.learned
             }
-            if given["example_weights"] is not None and "example_weights" not in self.learned:
-                arrays["given.example_weights"] = np.asarray(given["example_weights"])
         arrays |= {f"history.{name}": each for name, each in zip(History._fields, self.history, strict=True)}
         files.write(path, _KIND, about, arrays)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import pickle
 import signal
@@ -731,3 +732,65 @@ def test_results_are_copied_and_pickled():
     for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result), copy.copy(result)):
         assert in_full(other) == in_full(result)
         assert repr(other) == repr(result)
+
+
+def test_a_checkpoint_knows_the_arguments_of_a_partial(tmp_path):
+    def fun(values, seed, a=0.0, b=0.0):
+        away = values["x"] - a + b
+        return away @ away, {"x": 2 * away}
+
+    settings = {"meta_steps": 3, "checkpoint": tmp_path / "state"}
+    minimize(functools.partial(fun, a=1, b=5), **settings)
+    minimize(functools.partial(fun, b=5, a=1), **settings)
+    with pytest.raises(ArgumentError, match="differs in 'fun'"):
+        minimize(functools.partial(fun, b=1, a=5), **settings)
+
+
+class Unlike:
+    """Neither array nor number."""
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("not today")
+
+
+@pytest.mark.parametrize("extra", [[[1], [2, 3]], (np.zeros((3, 2)), np.zeros(3), np.zeros(4)), Unlike()], ids=repr)
+@pytest.mark.parametrize("keeps", [False, True])
+def test_functions_of_anything(extra, keeps, tmp_path):
+    def fun(given, values, seed):
+        return quadratic(values, seed)
+
+    checkpoint = tmp_path / "state" if keeps else None
+    assert minimize(functools.partial(fun, extra), meta_steps=2, checkpoint=checkpoint).nit == 2
+
+
+def test_ctrl_c_in_the_first_meta_step_keeps_what_the_search_has_found():
+    space = Space({"lr": Log()}, {"lr": ()})
+    descent = Descent(space, space.free({"lr": np.array(0.1)}), Plan(3, 0.1, 2, 0, brake="lr"))
+
+    def each(trials):
+        if trials[0].differentiate:
+            raise KeyboardInterrupt
+        return [Outcome(abs(np.log(trial.values["lr"] / 0.8)) + 1.0) for trial in trials]
+
+    descent.each = each
+    with pytest.raises(KeyboardInterrupt):
+        descent.step()
+    found = descent.so_far()
+    assert space.values(found.z)["lr"] == pytest.approx(0.8)
+    assert (found.loss, found.start_loss) == pytest.approx((1.0, 1 + np.log(8)))
+
+
+@pytest.mark.parametrize("method", ["L-BFGS-B", "BFGS", "CG", "TNC", "SLSQP", "trust-constr"])
+def test_ctrl_c_within_an_iteration_of_scipy_keeps_the_best_point(method):
+    seen = []
+
+    def fun(values, seed):
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        loss, gradients = quadratic(values, seed)
+        seen.append(loss)
+        return loss, gradients
+
+    result = minimize(fun, runs=1, method=method)
+    assert not result.success
+    assert result.fun == min(seen)

@@ -89,10 +89,10 @@ def test_the_loss_is_that_of_the_history(schedule):
     result = replace(schedule, history=schedule.history._replace(accepted=accepted, loss=loss))
     figure = drawn(result.plot())
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert np.array_equal(lines["runs of the meta-step"].get_ydata(), loss)
+    assert np.array_equal(lines["mean of the meta-step's runs"].get_ydata(), loss)
     assert lines["taken back (1)"].get_xydata().tolist() == [[1, loss[1]]]
     assert lines["no run ended (1)"].get_xdata().tolist() == [3]
-    ends = [line.get_xydata().tolist() for label, line in lines.items() if label.startswith(("start: ", "end: "))]
+    ends = [line.get_xydata().tolist() for label, line in lines.items() if label.startswith(("start, ", "end, "))]
     assert ends == [[[0, result.start_loss]], [[4, result.loss]]]
     assert no_legend_hides_data(figure)
 

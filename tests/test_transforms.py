@@ -14,6 +14,7 @@ from fastrev._engine.hyperparameters import by_step_and_group as table
 from fastrev._tuning.adam import Moments
 from fastrev._tuning.space import Space
 from fastrev._tuning.transforms import Linear, Log, Logit, Softmax, as_mapping, choose
+from fastrev.errors import ArgumentError
 
 DECAY = Logit(SMALLEST_DECAY, LARGEST_DECAY)
 # a transform, and the numbers that hypothesis may draw for it
@@ -377,3 +378,14 @@ def test_a_refused_step_leaves_no_momentum():
     assert (rested.mean == 0).all()
     assert np.array_equal(rested.square, moments.square)
     assert rested.steps == moments.steps
+
+
+def test_bounds_so_wide_that_the_start_would_move_are_refused():
+    """A z of 30 is as far as it goes."""
+    for value, fine in ((1e-12, True), (1e-14, False)):
+        if fine:
+            transform = Logit(0.0, 1.0)
+            assert transform.value(transform.free("lr", np.array(value))) == pytest.approx(value, rel=1e-12)
+        else:
+            with pytest.raises(ArgumentError, match=r"transforms\['lr'\].*range of which lr is more than 1e-13.*'log'"):
+                Logit(0.0, 1.0).free("lr", np.array(value))

@@ -591,19 +591,20 @@ def test_it_trains_with_what_was_learned(result):
     assert np.array_equal(run.w, expected.w)
     run.rewind()
     assert run.stats.exact
-    other = result.train(X, Y, seed=3)  # whose weights nobody knows
+    other = result.train(X, Y, example_weights=np.ones(len(X)), seed=3)
     expected = fastrev.train(
-        MODEL, MODEL.init(3), train=(X, Y), lr=result.lr, decay=0.9, l2=result.l2, steps=T, batch_size=8, seed=3
-    )
+        MODEL, MODEL.init(3), train=(X, Y), lr=result.lr, decay=0.9, l2=result.l2, steps=T, batch_size=8, seed=3,
+        example_weights=np.ones(len(X)),
+    )  # fmt: skip
     assert np.array_equal(other.w, expected.w)
-    with pytest.raises(ArgumentError, match="'Y' must be given together with the other, not None"):
+    with pytest.raises(ArgumentError, match=r"'X' and 'Y' must be given together: pass train\(X, Y\)"):
         result.train(X)
-    with pytest.raises(ArgumentError, match="'X' must be given together"):
+    with pytest.raises(ArgumentError, match="'X' and 'Y' must be given together"):
         result.train(Y=Y)
     with pytest.raises(ArgumentError, match=r"'seed' must be a whole number, not 1\.5"):
         result.train(seed=1.5)
     with pytest.raises(ArgumentError, match=r"'train\[0\]' must have shape"):
-        result.train(X[:, :2], Y)
+        result.train(X[:, :2], Y, example_weights=np.ones(len(X)))
 
 
 def test_it_trains_with_learned_data():
@@ -650,7 +651,7 @@ def test_saved_and_loaded_it_trains_to_the_same_bits(kind, tmp_path):
         assert np.shape(getattr(loaded, name)) == np.shape(getattr(made, name))
     assert np.array_equal(loaded.train(X, Y, seed=4).w, made.train(X, Y, seed=4).w)
     assert np.array_equal(loaded.train(*DATA["train"], seed=4).w, made.train(seed=4).w)
-    with pytest.raises(ArgumentError, match="'X' must be given: a loaded result has no training data, not None"):
+    with pytest.raises(ArgumentError, match="'X' and 'Y' must be given: a loaded result has no training data"):
         loaded.train()
     arrays = np.load(path, allow_pickle=False)
     assert all(arrays[name].dtype != object for name in arrays)
@@ -683,9 +684,9 @@ def test_what_a_file_does_not_hold_is_said(tmp_path):
     assert loaded.theta.keys() == made.theta.keys()
     assert all(np.array_equal(loaded.theta[name], made.theta[name]) for name in made.theta)
     assert np.array_equal(loaded.w0, W0)
-    with pytest.raises(ArgumentError, match=r"model was a fastrev\.Objective, which is not kept"):
+    with pytest.raises(ArgumentError, match=r"result of a fastrev\.Objective cannot train"):
         loaded.train()
-    with pytest.raises(ArgumentError, match=r"'X' must be left out where the model is a fastrev\.Objective"):
+    with pytest.raises(ArgumentError, match=r"'X' and 'Y' must be left out where the model is a fastrev\.Objective"):
         made.train(X, Y)
     assert valid(made.train().w)[0] == made.loss
     with pytest.raises(ArgumentError, match="'path' must be a file that fastrev wrote"):
@@ -748,7 +749,7 @@ BAD = [
     ({"learn": ("momentum",)}, "'learn' must hold names among 'lr', 'decay', "),
     ({"learn": ("theta",)}, "'learn' must hold names among"),
     ({"learn": ("lr", "lr")}, "'learn' must name each thing once"),
-    ({"learn": ("w0",)}, "'init_scale', not 'w0'"),
+    ({"learn": ("w0",)}, "'learn' must hold 'w0' only where w0 is an array"),
     ({"learn": ("init_scale",), "w0": MODEL.init(0)}, "'w0', not 'init_scale'"),
     ({"learn": None}, "'learn' must be a sequence of names, not None"),
     ({"learn": (3,)}, "not 3"),
@@ -809,8 +810,8 @@ BAD = [
     ({"transforms": {"lr": (0.5, 1)}}, "'lr' must be above 0.5 and below 1 to be learned, not 0.3"),
     ({"transforms": {"lr": "softmax"}}, "'lr' must have rows that are not negative and sum to 1"),
     ({"transforms": "log"}, "'transforms' must map names to transforms, not 'log'"),
-    ({"model": "mlp"}, "Argument '"),
-    ({"model": fastrev.MLP}, "Argument '"),
+    ({"model": "mlp"}, "Argument 'model'"),
+    ({"model": fastrev.MLP}, "Argument 'model'"),
 ]  # fmt: skip
 
 
@@ -862,3 +863,18 @@ def test_digits_like_in_ten_meta_steps():
     arguments = {name: value for name, value in case.arguments.items() if name != "wrt"} | {"l2": 1e-4}
     result = fastrev.tune(case.model, learn=("lr", "decay", "l2"), meta_steps=10, progress=False, **arguments)
     assert result.loss < 0.9 * result.start_loss
+
+
+def test_example_weights_go_with_their_examples(tmp_path):
+    """They are never dropped without a word."""
+    X, Y = DATA["train"]
+    weights = np.linspace(0.0, 2.0, len(X))
+    result = tune(example_weights=weights, learn=("example_weights",), meta_steps=2)
+    result.save(tmp_path / "result")
+    loaded = fastrev.load(tmp_path / "result")
+    assert np.array_equal(loaded.training.arguments["example_weights"], weights)
+    for each in (result, loaded):
+        with pytest.raises(ArgumentError, match=r"'example_weights' must be given with X and Y"):
+            each.train(X, Y)
+        assert np.array_equal(each.train(X, Y, example_weights=each.example_weights).w, result.train().w)
+    assert not np.array_equal(result.train(X, Y, example_weights=np.ones(len(X))).w, result.train().w)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Any
@@ -27,10 +27,22 @@ def own_threads(count: int) -> Iterator[Map]:
     pool = ThreadPoolExecutor(count, "fastrev", initializer=_keep_to_one_of, initargs=(shares,))
 
     def spread(task: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        futures = [pool.submit(task, item) for item in items]
-        wait(futures, return_when=FIRST_EXCEPTION)
-        # either all are done, or one has failed, which is at once the error of all
-        return [future.result() for future in futures if future.done()]
+        """The results in any order, or the first error as soon as it comes."""
+        answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()  # whole after Ctrl-C, as no lock is left
+
+        def answer(item: Any) -> None:
+            try:
+                answers.put((task(item), None))
+            except BaseException as error:
+                answers.put((None, error))
+
+        results = []
+        for _ in [pool.submit(answer, item) for item in items]:
+            result, error = answers.get()
+            if error is not None:
+                raise error
+            results.append(result)
+        return results
 
     try:
         yield spread

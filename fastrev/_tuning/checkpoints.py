@@ -7,6 +7,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -41,19 +42,21 @@ def digest(value: Any) -> str:
     if value is None or isinstance(value, str | int | float | bool):
         return repr(value)
     if isinstance(value, partial):
-        return " ".join(map(digest, (value.func, *value.args, *sorted(value.keywords), *value.keywords.values())))
+        given = sorted((name, digest(each)) for name, each in value.keywords.items())
+        return repr((digest(value.func), [digest(each) for each in value.args], given))
     if callable(value):
         function = inspect.unwrap(value)
         code = getattr(function, "__code__", None)
         name = str(getattr(function, "__qualname__", type(value).__name__))
         return f"{name} {hashlib.sha256(_text(code).encode()).hexdigest()}" if isinstance(code, CodeType) else name
-    if isinstance(value, tuple | list) and len(value) == 2:  # inputs and targets
-        return ", ".join(map(digest, value))
-    array = np.asarray(value)
-    if array.dtype == object:
-        return str(type(value).__name__)
-    array = np.ascontiguousarray(array)
-    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+    if isinstance(value, tuple | list | np.ndarray) or hasattr(value, "__array__"):
+        with suppress(Exception):  # of what is no array, or will not be one
+            array = np.ascontiguousarray(value)
+            if array.dtype != object:
+                return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).hexdigest()
+    if isinstance(value, tuple | list):  # inputs and targets
+        return repr([digest(each) for each in value])
+    return type(value).__name__
 
 
 def _text(part: object) -> str:
@@ -118,6 +121,7 @@ class Keeper:
         try:
             files.write(self._path, _KIND, about, arrays, "checkpoint")
         except ArgumentError as error:  # what was learned is worth more than the file
+            self._written_at = time.monotonic()
             if not self._warned:
                 self._warned = True
                 warnings.warn(f"The checkpoint is not written, and the loop goes on: {error}", RuntimeWarning, 2)

@@ -91,6 +91,9 @@ class Descent:
         self.space, self.plan = space, plan
         self._start = start
         self.each: Each = _nobody  # makes the runs
+        self._found: Choice | None = (
+            None  # by the search along the rates: an interrupt keeps it, a checkpoint begins anew
+        )
         zeros = np.zeros_like(start)
         self.progress = self._now = Progress(start, Moments(zeros, zeros), start)
 
@@ -175,6 +178,7 @@ class Descent:
         seeds = self._seeds(_SEARCH, 0, self.plan.runs)
         start = lowest = self._losses(self._now.z, seeds)
         self._now.start_loss = mean_of_finite(start)
+        self._found = Choice(self._now.z, self._now.start_loss, self._now.start_loss)
         for factor in (2.0, 0.5):
             z, misses = self._now.z, 0
             for _ in range(_DOUBLINGS):
@@ -182,6 +186,7 @@ class Descent:
                 losses = self._losses(z, seeds)
                 if falls(lowest, losses):
                     self._now.z, lowest, misses = z, losses, 0
+                    self._found = Choice(z, mean_of_finite(losses), self._now.start_loss)
                 elif factor > 1:  # which goes on where nothing changes, at rates far too small
                     if rises(lowest, losses) or np.isinf(losses).all():
                         break
@@ -224,13 +229,16 @@ class Descent:
         progress = self._now
         progress.z = progress.best = z
         self.progress = progress
+        progress.average = progress.lowest = loss
         if count:
             self._record(loss, length, 1.0, True)
-            progress.average, progress.lowest, progress.lowest_at = loss, loss, progress.nit
+            progress.lowest_at = progress.nit
 
     def so_far(self) -> Choice:
         """The best by the moving average, that average, and the first loss: what is known without further runs."""
         progress = self.progress
+        if progress.nit == 0 and self._found is not None:
+            return self._found
         return Choice(progress.best, progress.lowest, progress.start_loss)
 
     def chosen(self) -> Choice:

@@ -70,7 +70,7 @@ def losses(
     """The loss of every meta-step, those that were taken back, both ends, and name and height of a level to beat."""
     start_loss, loss = ends
     at = np.arange(len(history.loss))
-    axis.plot(at, history.loss, color=LEARNED, linewidth=1.2, label="runs of the meta-step")
+    axis.plot(at, history.loss, color=LEARNED, linewidth=1.2, label="mean of the meta-step's runs")
     ended = np.isfinite(history.loss)
     refused = ended & ~history.accepted
     if refused.any():
@@ -79,11 +79,13 @@ def losses(
     if not ended.all():
         label, top = f"no run ended ({(~ended).sum()})", np.ones((~ended).sum())
         axis.plot(at[~ended], top, "^", color=_REFUSED, transform=axis.get_xaxis_transform(), label=label)
-    axis.plot(0, start_loss, "o", color=FIRST, markersize=6, label=f"start: {start_loss:.4g}")
-    axis.plot(len(at), loss, "o", color=LEARNED, markersize=6, label=f"end: {loss:.4g}")
+    axis.plot(0, start_loss, "o", color=FIRST, markersize=6, label=f"start, fresh seeds: {start_loss:.4g}")
+    axis.plot(len(at), loss, "o", color=LEARNED, markersize=6, label=f"end, fresh seeds: {loss:.4g}")
     if level is not None:
         axis.axhline(level[1], color=OTHER, linestyle="-.", label=f"{level[0]}: {level[1]:.4g}")
     axis.set(xlabel="meta-step", ylabel=meaning)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.3)
     shown = np.array([*history.loss, *ends, *([] if level is None else level[1:])])
     if (shown > 0).all():
         by_logarithm(axis, shown)

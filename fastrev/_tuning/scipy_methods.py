@@ -68,6 +68,10 @@ def descend(descent: Descent, method: str, watch: Callable[[], None]) -> tuple[b
             objective, start[free], jac=True, method=method, bounds=bounds, options=options,
             callback=after if method.lower() == "trust-constr" else lambda point: after(point),
         )  # fmt: skip
+    except KeyboardInterrupt:
+        if best["loss"] < np.inf:
+            descent.move_to(best["z"], best["loss"], norm(best["gradient"]), count=False)
+        raise
     except _EnoughError:
         return False, f"SciPy's {method} made all {plan.meta_steps} iterations."
     descent.move_to(best["z"], best["loss"], norm(best["gradient"]), count=False)

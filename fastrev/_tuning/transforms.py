@@ -115,7 +115,14 @@ class Logit:
         """The logit of where it lies between the bounds."""
         if not (self.low < value.min(initial=np.inf) and value.max(initial=-np.inf) < self.high):
             raise _outside(name, value, self.low, self.high, excluded=True)
-        return np.asarray(np.clip(np.log(value - self.low) - np.log(self.high - value), *self.bounds))
+        logit = np.asarray(np.log(value - self.low) - np.log(self.high - value))
+        z = np.asarray(np.clip(logit, *self.bounds))
+        if not np.allclose(self.value(z)[z != logit], value[z != logit], rtol=1e-6, atol=0):
+            raise arguments.fault(
+                f"transforms[{name!r}]", f"be bounds of a range of which {name} is more than 1e-13",
+                f"({self.low:g}, {self.high:g})", "Pass 'log' for numbers of any size.",
+            )  # fmt: skip
+        return z
 
     def value(self, z: FloatArray) -> FloatArray:
         """The bounds, weighed by the logistic function."""
