@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from fastrev._engine.architecture import initial_scales
 from fastrev._engine.python_objective import is_theta, theta_key, theta_name
 from fastrev._files import files
 from fastrev._tuning import pictures
-from fastrev._tuning.account import Account
+from fastrev._tuning.account import Account, table
 from fastrev._tuning.account import History as History
 from fastrev._tuning.trials import Training
 from fastrev.errors import ArgumentError
@@ -66,7 +65,7 @@ class MinimizeResult(Account):
         return pictures.of_result(self.history, (self.start_fun, self.fun), self.x, {}, ())
 
     def __repr__(self) -> str:
-        return _table("MinimizeResult", self.x, self.fun, self.start_fun, self)
+        return table("MinimizeResult", self.x, self.fun, self.start_fun, self)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -85,16 +84,8 @@ class TuneResult(Account):
         Mean validation loss at the end and at the start, of the same runs of fresh seeds, of those that ended;
         `start_loss` is infinite where more of them diverged.  After Ctrl-C: the lowest moving average, and the mean of
         the first runs.  `fun` is another name of `loss`.
-    nit, nfev : int
-        Meta-steps, and runs made, with and without derivatives.
-    refused, diverged : int
-        Steps that were taken back, and runs that were refused, exploded or had no finite gradient.
-    success : bool
-        False after Ctrl-C, or where a method of SciPy says so.
-    message : str
-        Why it ended, and how many of the final runs diverged if any did.
-    history : History
-        Every meta-step.
+    nit, nfev, refused, diverged, success, message, history
+        How it went, as in `MinimizeResult`.
     """
 
     learned: dict[str, Any]
@@ -284,7 +275,7 @@ class TuneResult(Account):
         return first
 
     def __repr__(self) -> str:
-        return _table("TuneResult", self.learned, self.loss, self.start_loss, self)
+        return table("TuneResult", self.learned, self.loss, self.start_loss, self)
 
 
 def load(path: Any) -> TuneResult:
@@ -340,26 +331,3 @@ def _not_kept(seed: int) -> Any:
         "The initial weights of this result were those of a function, which its file does not hold. "
         "Call fastrev.train(model, w0, lr=result.lr, decay=result.decay, ...) with weights of your own."
     )
-
-
-def _table(kind: str, values: Mapping[str, Any], loss: float, start: float, result: Any) -> str:
-    rows = [f"{name:>16}: {_brief(value)}" for name, value in values.items()]
-    head = f"{kind}: {result.message}"
-    counts = (
-        f"{_count(result.nit, 'meta-step')}, {_count(result.nfev, 'run')}; "
-        f"{_count(result.refused, 'step')} taken back, {_count(result.diverged, 'run')} lost"
-    )
-    return "\n".join([head, f"{'loss':>16}: {loss:.6g}, from {start:.6g}", *rows, f"{'':>16}  {counts}"])
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
-
-
-def _brief(value: Any) -> str:
-    array = np.asarray(value)
-    if array.ndim == 0:
-        return f"{float(array):.6g}"
-    if not array.size:
-        return f"none, shape {array.shape}"
-    return f"{array.min():.4g} to {array.max():.4g}, shape {array.shape}"

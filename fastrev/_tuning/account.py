@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,21 +36,7 @@ class History(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # arrays have no one truth
 class Account:
-    """How it went.
-
-    Attributes
-    ----------
-    nit, nfev : int
-        Meta-steps, and runs made, with and without derivatives.
-    refused, diverged : int
-        Steps that were taken back, and runs that were refused, exploded or had no finite gradient.
-    success : bool
-        False after Ctrl-C, or where a method of SciPy says so.
-    message : str
-        Why it ended.
-    history : History
-        Every meta-step.
-    """
+    """How it went: `fastrev.MinimizeResult` says what each of these is."""
 
     nit: int
     nfev: int
@@ -58,3 +45,27 @@ class Account:
     success: bool
     message: str
     history: History
+
+
+def table(kind: str, values: Mapping[str, Any], loss: float, start: float, result: Account) -> str:
+    """A result as a person reads it."""
+    rows = [f"{name:>16}: {_brief(value)}" for name, value in values.items()]
+    head = f"{kind}: {result.message}"
+    counts = (
+        f"{_count(result.nit, 'meta-step')}, {_count(result.nfev, 'run')}; "
+        f"{_count(result.refused, 'step')} taken back, {_count(result.diverged, 'run')} lost"
+    )
+    return "\n".join([head, f"{'loss':>16}: {loss:.6g}, from {start:.6g}", *rows, f"{'':>16}  {counts}"])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}"
+
+
+def _brief(value: Any) -> str:
+    array = np.asarray(value)
+    if array.ndim == 0:
+        return f"{float(array):.6g}"
+    if not array.size:
+        return f"none, shape {array.shape}"
+    return f"{array.min():.4g} to {array.max():.4g}, shape {array.shape}"
