@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastrev
-from fastrev.experiments import datasets
+from fastrev.experiments._shared import datasets
 
 Values = dict[str, npt.NDArray[np.float64]]  # lr, decay, l2 and init_scale, as fastrev takes them
 Numbers = dict[str, float]  # what a tuner of plain numbers chooses

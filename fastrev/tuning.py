@@ -154,7 +154,7 @@ def tune(
     Notes
     -----
     All that is against the edge of chaos, over which plain loops fall: learning rates grow until meta-gradients are
-    noise (Figure 2 of Maclaurin et al. 2015).  `python -m bench.tuning_digits` takes the loop apart.
+    noise (Figure 10 of Maclaurin et al. 2015).  `python -m bench.tuning_digits` takes the loop apart.
 
     Beside ``2 * meta_steps * runs`` trainings, half of them differentiated, it takes some ``5 * runs`` to find a rate
     to begin with, where `lr` is learned, and in the end up to three times the larger of 16 and

@@ -12,7 +12,7 @@ from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
 from fastrev._engine.python_objective import is_theta, theta_key, theta_name
 from fastrev._files import files
-from fastrev._tuning import pictures
+from fastrev._pictures import outer_loop
 from fastrev._tuning.account import Account, table
 from fastrev._tuning.account import History as History
 from fastrev._tuning.trials import Training
@@ -62,7 +62,7 @@ class MinimizeResult(Account):
         MissingExtraError
             If matplotlib is not installed.
         """
-        return pictures.of_result(self.history, (self.start_fun, self.fun), self.x, {}, ())
+        return outer_loop.of_result(self.history, (self.start_fun, self.fun), self.x, {}, ())
 
     def __repr__(self) -> str:
         return table("MinimizeResult", self.x, self.fun, self.start_fun, self)
@@ -255,7 +255,7 @@ class TuneResult(Account):
         """
         groups = tuple(getattr(self.training.model, "groups", None) or ())
         ends = self.start_loss, self.loss
-        return pictures.of_result(self.history, ends, self.learned, self._first(), groups)
+        return outer_loop.of_result(self.history, ends, self.learned, self._first(), groups)
 
     def _first(self) -> dict[str, Any]:
         """Where all that was learned began, as far as that is known: a file keeps no training data."""

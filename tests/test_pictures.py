@@ -11,10 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 
 import fastrev
-from fastrev._tuning import pictures
+from fastrev._pictures import canvas
 from fastrev.errors import MissingExtraError
-from fastrev.experiments import plots
-from fastrev.experiments.judging import Judgement
+from fastrev.experiments import distill
+from fastrev.experiments import schedule as experiment
+from fastrev.experiments._shared import pictures as parts
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((60, 4)), np.arange(60) % 3
@@ -158,7 +159,7 @@ def test_many_groups_are_in_rows_and_more_in_colours(depth, panels):
         assert len(panel) == panels
         if panels == 2:
             assert np.array_equal(panel[0].images[0].get_array(), getattr(result, name).T)
-            assert panel[1].get_ylabel() == pictures.TITLES[name]
+            assert panel[1].get_ylabel() == canvas.TITLES[name]
             assert [each.get_text() for each in panel[0].get_yticklabels()] == list(model.groups)
         else:
             assert [axis.get_title() for axis in panel] == list(model.groups)
@@ -248,9 +249,9 @@ def test_without_matplotlib_the_extra_is_named(schedule, monkeypatch):
 
 
 def axis_of(name: str, *values: float):
-    axis = pictures.figure(4, 3).subplots()
+    axis = canvas.figure(4, 3).subplots()
     axis.plot(values)
-    pictures.scaled(axis, name, np.array(values))
+    canvas.scaled(axis, name, np.array(values))
     drawn(axis.figure)
     return axis
 
@@ -277,57 +278,87 @@ def test_rates_are_on_a_log_axis_with_plain_numbers(values):
 # ---- experiments ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def judged() -> dict[str, Judgement]:
+@pytest.fixture
+def saved() -> dict[str, np.ndarray]:
+    """What the schedule's experiment keeps."""
     steps = np.arange(0, STEPS + 1, 3)
-    names = ("as started", "best constant", "learned schedule")
-    return {name: Judgement(np.exp(RNG.standard_normal((6, len(steps)))), RNG.random(6), steps) for name in names}
+    return {
+        "rows": np.array(["as started", "best constants", "learned schedule"]), "curve_steps": steps,
+        "curves": np.exp(RNG.standard_normal((3, 6, len(steps)))), "loss_name": np.array("training loss"),
+        "groups": np.array(list(MODEL.groups)), "start_lr": np.array(0.1), "start_decay": np.array(0.9),
+        "best_lr": np.array(0.3), "best_decay": np.array(0.8), "best_losses": RNG.random(7),
+        "learned_lr": RNG.random((STEPS, GROUPS)), "learned_decay": RNG.random((STEPS, GROUPS)),
+        "learned_losses": RNG.random(7),
+    }  # fmt: skip
 
 
-def test_the_schedule_is_drawn_beside_what_it_has_to_beat(schedule, judged):
-    constant = tuned(learn=("lr", "decay"))
-    results = {"best constant": constant, "learned schedule": schedule}
-    figure = drawn(plots.schedule(list(MODEL.groups), {"lr": 0.1, "decay": 0.9}, judged, results))
+def test_the_schedule_is_drawn_beside_what_it_has_to_beat(saved):
+    figure = drawn(experiment.draw(saved))
     assert titles(figure)[:8] == 2 * ["W1", "b1", "W2", "b2"]
-    for axis, start, best in zip(figure.axes[:8], [0.1] * 4 + [0.9] * 4, [constant.lr] * 4 + [constant.decay] * 4,
-                                 strict=True):  # fmt: skip
-        assert [each.get_label() for each in axis.lines] == ["as started", "best constant", "learned"]
+    for axis, start, best in zip(figure.axes[:8], [0.1] * 4 + [0.9] * 4, [0.3] * 4 + [0.8] * 4, strict=True):
+        assert [each.get_label() for each in axis.lines] == ["as started", "best constants", "learned"]
         assert set(axis.lines[0].get_ydata()) == {start}
         assert set(axis.lines[1].get_ydata()) == {best}
-    curves = figure.axes[8]
-    for line, band, each in zip(curves.lines, curves.collections, judged.values(), strict=True):
-        assert line.get_ydata() == pytest.approx(each.curves.mean(axis=0))
-        upper = each.curves.mean(axis=0) + each.curves.std(axis=0, ddof=1)
+    curves, outer = figure.axes[8:]
+    for line, band, each in zip(curves.lines, curves.collections, saved["curves"], strict=True):
+        assert line.get_ydata() == pytest.approx(each.mean(axis=0))
+        upper = each.mean(axis=0) + each.std(axis=0, ddof=1)
         assert band.get_paths()[0].vertices[:, 1].max() == pytest.approx(upper.max())
-    assert [each.get_text() for each in figure.legends[0].get_texts()] == list(judged)
+    assert curves.get_ylabel() == "training loss"
+    assert [each.get_text() for each in figure.legends[0].get_texts()] == saved["rows"].tolist()
+    assert [each.get_ydata().tolist() for each in outer.lines] == [
+        saved["best_losses"].tolist(), saved["learned_losses"].tolist()]  # fmt: skip
+    assert [each.get_color() for each in outer.lines] == [each.get_color() for each in curves.lines[1:]]
     assert no_legend_hides_data(figure)
 
 
-def test_trainings_that_diverged_are_left_out_of_curves(schedule, judged):
-    curves = judged["best constant"].curves.copy()
-    curves[0] = np.inf
-    some, all_of_them = (replace(judged["best constant"], curves=each) for each in (curves, np.full((6, 5), np.inf)))
-    results = {"best constant": tuned(learn=("lr", "decay"))}
-    figure = drawn(plots.schedule([], {}, {"as started": all_of_them, "best constant": some}, results))
+def test_trainings_that_diverged_are_left_out_of_curves(saved):
+    saved = {name: value for name, value in saved.items() if "learned" not in name}
+    saved["rows"], saved["curves"] = saved["rows"][:2], saved["curves"][:2].copy()
+    saved["curves"][0], saved["curves"][1, 0] = np.inf, np.inf
+    figure = drawn(experiment.draw(saved))
     assert len(figure.axes) == 2  # no schedule is learned yet
-    assert figure.axes[0].lines[1].get_ydata() == pytest.approx(curves[1:].mean(axis=0))
-    assert [each.get_text() for each in figure.legends[0].get_texts()] == ["as started (diverged)", "best constant"]
+    assert figure.axes[0].lines[1].get_ydata() == pytest.approx(saved["curves"][1, 1:].mean(axis=0))
+    assert [each.get_text() for each in figure.legends[0].get_texts()] == ["as started (diverged)", "best constants"]
 
 
 @pytest.mark.parametrize(("classes", "blocks"), [(3, 1), (12, 2)])
 def test_learned_images_are_drawn_above_real_ones(classes, blocks):
-    results = {"class means": tuned(learn=("lr",)), "learned images": tuned(learn=("lr",))}
-    rows = {name: RNG.random((classes, 6)) for name in ("learned", "class mean", "nearest real")}
-    figure = drawn(plots.distilled(rows, (2, 3), results))
+    kinds = ("learned", "class", "real")
+    saved = {f"{kind}_images": RNG.random((classes, 2, 3)) for kind in kinds}
+    saved |= {f"{kind}_losses": RNG.random(5) for kind in kinds}
+    saved |= {"rows": np.array(["blank images", "class means", "real images", "learned images"])}
+    figure = drawn(distill.draw(saved))
     shown = [axis for axis in figure.axes if axis.images and axis.get_label() != "<colorbar>"]
     assert len(shown) == 3 * classes
     assert [axis.get_title() for axis in shown if axis.get_title()] == [str(each) for each in range(classes)]
-    assert np.array_equal(np.sort([axis.images[0].get_array().ravel()[0] for axis in shown]),
-                          np.sort(np.concatenate(list(rows.values()))[:, 0]))  # fmt: skip
+    every = np.concatenate([saved[f"{kind}_images"] for kind in kinds])
+    assert np.array_equal(np.sort([axis.images[0].get_array()[0, 0] for axis in shown]), np.sort(every[:, 0, 0]))
     bars = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
     assert [bar.get_ylabel() for bar in bars if bar.get_ylabel()] == [each.get_ylabel() for each in bars]
     assert len(bars) == 3 * blocks
     curve = next(axis for axis in figure.axes if "loss" in axis.get_ylabel())
-    assert "real training images" in curve.get_ylabel()
-    assert f"{classes} learned images" in curve.get_ylabel()
+    assert [line.get_label() for line in curve.lines] == ["class means", "real images", "learned images"]
     assert no_legend_hides_data(figure)
+
+
+def test_a_matrix_says_its_numbers_and_a_mosaic_its_labels():
+    figure = canvas.figure(6, 4)
+    left, right = figure.subplots(1, 2)
+    parts.matrix(left, np.array([[1.0, 0.04], [0.254, 0.7]]), "x", "y", "title", "share")
+    assert [each.get_text() for each in left.texts] == ["1", ".25", ".70"]
+    parts.mosaic(right, RNG.random((5, 2, 2)), list("abcde"), columns=3)
+    assert [each.get_text() for each in right.texts] == list("abcde")
+    assert len(right.images) == 5
+    boxes = [each.get_extent() for each in right.images]
+    assert len(set(map(tuple, boxes))) == 5
+    drawn(figure)
+
+
+def test_a_legend_names_each_label_once():
+    figure = canvas.figure(4, 3)
+    axis = figure.subplots()
+    for label in "aba":
+        axis.plot([0, 1], label=label)
+    parts.once(axis)
+    assert [each.get_text() for each in axis.get_legend().get_texts()] == ["a", "b"]

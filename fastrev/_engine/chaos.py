@@ -45,7 +45,7 @@ def growth(norms: FloatArray | None) -> float:
 def guard(norms: FloatArray, at: Ints, reference: float) -> None:
     """Warn if the adjoint, of these norms before these steps, outgrew the norm that it began with.
 
-    A product of T Jacobians grows exponentially where training is chaotic (Figure 2 of the paper), and
+    A product of T Jacobians grows exponentially where training is chaotic (Figure 10 of the paper), and
     norms of a few steps up or down say as much as all.
     """
     if getattr(_here, "unheard", False):

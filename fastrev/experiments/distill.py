@@ -1,81 +1,98 @@
-"""Learn a training set of one image a class (Maclaurin et al. 2015, section 3.3).
+"""Learn a training set of one image a class (Maclaurin et al. 2015, section 3.3, Figure 7).
 
-`fastrev.tune` learns the pixels of the images, and with them the one learning rate and the one momentum decay that go
-with such images.  They are held against the mean image of each class, for which both are tuned as well.
+`fastrev.tune` learns the pixels of the images, blank to begin with, and with them the one learning rate and the one
+momentum decay that go with such images.  They are held against the mean image of each class and against the best of
+many choices of one real image a class, for which both are tuned as well.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import fastrev
-from fastrev.experiments import judging, output, plots
-from fastrev.experiments.datasets import Dataset
+from fastrev.experiments._shared import datasets, pictures
+from fastrev.experiments._shared.judging import Judge
+from fastrev.experiments._shared.output import Kept
+from fastrev.experiments._shared.settings import Count, Positive, Share, setting
+from fastrev.experiments._shared.settings import Settings as Common
+
+Images = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(Common):
     """What the command line sets."""
 
-    steps: int  # T
-    meta_steps: int
-    lr: float  # to begin with
-    decay: float
-    meta_lr: float
-    runs: int  # a meta-step, each of other initial weights, so that the images teach any network
-    workers: int
-    seed: int
+    steps: Count = setting(40, "training steps, T")
+    lr: Positive = setting(1.0, "learning rate to begin with, learned too")
+    decay: Share = setting(0.9, "momentum decay to begin with, learned too")
+    meta_steps: Count = setting(300, "updates of the images")
+    meta_lr: Positive = setting(0.05, "Adam's rate on the pixels, log lr and logit decay")
+    runs: Count = setting(
+        4, "trainings a meta-step, each of other initial weights, so that the images teach any network"
+    )
+    choices: Count = setting(100, "of one real image a class, the best of which is held against the learned images")
 
 
-def run(settings: Settings, data: Dataset, folder: Path) -> bool:
-    """Learn, report, and leave ``distill.png`` and ``distill.npz`` in the folder.  Returns False after Ctrl-C."""
-    model = fastrev.MLP((data.inputs, data.classes))
-    labels = np.arange(data.classes)
-    means, nearest = real_images(data)
-    judge = partial(judging.judge, model, data, settings.seed, steps=settings.steps)
-
-    print(judging.HEAD)
+def run(settings: Settings, keep: Kept) -> bool:
+    """Learn, report and keep the results.  Returns False after Ctrl-C."""
+    data = datasets.load(settings.data, settings.seed)
+    model, labels = fastrev.MLP((data.inputs, data.classes)), np.arange(data.classes)
+    means = np.stack([data.train[0][data.train[1] == each].mean(axis=0) for each in labels])
     blank = np.zeros_like(means)
-    judged = {"blank images": judge("blank images", train=(blank, labels), lr=settings.lr, decay=settings.decay)}
-    arrays: dict[str, Any] = {"labels": labels, "means": means.reshape(-1, *data.shape)}
-    plans = {"class means": (means, ("lr", "decay")), "learned images": (blank, ("x", "lr", "decay"))}
-    results = {}
-    for name, (images, learn) in plans.items():
-        result = results[name] = fastrev.tune(
+    judge = Judge(model, data, settings.seed, steps=settings.steps)
+    rates: Any = settings
+    judge("blank images", train=(blank, labels), lr=settings.lr, decay=settings.decay)
+    for name in ("class means", "real images", "learned images"):
+        kind = name.split()[0]
+        if kind == "class":
+            images = means
+        elif kind == "real":
+            images = best_choice(model, data, settings, rates)
+        else:
+            images = blank
+        result = rates = fastrev.tune(
             model, train=(images, labels), valid=data.train, steps=settings.steps, lr=settings.lr,
-            decay=settings.decay, learn=learn, meta_steps=settings.meta_steps, meta_lr=settings.meta_lr,
-            runs=settings.runs, workers=settings.workers, seed=settings.seed,
+            decay=settings.decay, learn=("x", "lr", "decay") if kind == "learned" else ("lr", "decay"),
+            meta_steps=settings.meta_steps, meta_lr=settings.meta_lr, runs=settings.runs, workers=settings.workers,
+            seed=settings.seed,
         )  # fmt: skip
-        if "x" in learn:
-            arrays |= {"images": result.x.reshape(-1, *data.shape), "meta_curve": result.history.loss}
-        prefix = "" if "x" in learn else "means_"
-        arrays |= {f"{prefix}lr": result.lr, f"{prefix}decay": result.decay}
-        output.save_arrays(folder, "distill", arrays)  # safe, whatever comes after
-        note = f"lr {result.lr:.3g}, decay {result.decay:.3g}" if result.success else result.message
-        judged[name] = judge(name, train=(result.x, labels), lr=result.lr, decay=result.decay, note=note)
+        keep.result(kind, result)
+        keep(**{f"{kind}_images": result.x.reshape(-1, *data.shape)})
+        judge(name, result, train=(result.x, labels))
+        keep(**judge.arrays)
         if not result.success:
-            break
-
-    arrays |= {"rows": list(judged), "losses": np.stack([each.losses for each in judged.values()])}
-    arrays |= {"accuracies": np.stack([each.accuracies for each in judged.values()])}  # (rows, seeds)
-    shown = {"learned": result.x} if "images" in arrays else {}
-    shown |= {"class mean": means, "nearest real": nearest}
-    output.save(folder, "distill", arrays, lambda: plots.distilled(shown, data.shape, results))
-    return result.success
+            return False
+    return True
 
 
-def real_images(data: Dataset) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The mean (K, D) of the training images of each class, and the images nearest to them."""
-    x, y = data.train
-    means, nearest = np.zeros((2, data.classes, data.inputs))
-    for each in np.unique(y):
-        images = x[y == each]
-        means[each] = images.mean(axis=0)
-        nearest[each] = images[np.square(images - means[each]).sum(axis=1).argmin()]
-    return means, nearest
+def best_choice(model: fastrev.MLP, data: datasets.Dataset, settings: Settings, like: fastrev.TuneResult) -> Images:
+    """Of choices of one real image a class, drawn by the seed, the one that teaches most at the rates of `like`."""
+    (x, y), rng, found = data.train, np.random.default_rng(settings.seed), []
+    labels = np.unique(y)
+    for seed in range(settings.choices):
+        images = x[[rng.choice(np.flatnonzero(y == each)) for each in labels]]
+        run = fastrev.train(
+            model, model.init(seed), train=(images, labels), lr=like.lr, decay=like.decay, steps=settings.steps
+        )
+        found.append((model.loss_value(run.w, x, y), images))
+    return min(found, key=lambda each: each[0])[1]
+
+
+def draw(saved: pictures.Saved) -> Any:
+    """The learned images above real ones, and the loss by meta-step below them."""
+    kinds = {"learned": "learned", "class mean": "class", "best real": "real"}
+    rows = {name: saved[f"{kind}_images"] for name, kind in kinds.items() if f"{kind}_images" in saved}
+    count = len(next(iter(rows.values())))
+    height = pictures.images_height(count, len(rows))
+    figure = pictures.figure(12, height + 3.5)
+    above, below = figure.subfigures(2, 1, height_ratios=(height, 3.5))
+    pictures.images(above, rows, np.arange(count).astype(str).tolist(), signed="learned")
+    axis = below.subplots()
+    pictures.meta_curves(axis, saved, "loss on the real training images\nafter training on these", searched=True)
+    pictures.beside(axis)
+    return figure

@@ -1,80 +1,77 @@
-"""Learn a schedule of learning rates and momentum decays (Maclaurin et al. 2015, section 3.1).
+"""Learn a schedule of learning rates and momentum decays (Maclaurin et al. 2015, section 3.1, Figures 2 and 3).
 
 It is held against what it has to beat: not the rate that it began with, but the best constant rate and decay.  Both are
-learned by `fastrev.tune` from the same start, by as many meta-steps of as many runs; all that differs is how many
-numbers there are to learn, 2 or 2 T G.
+learned by `fastrev.tune` from the same start and with initial scales, as in the paper, by as many meta-steps of as many
+runs; all that differs is how many numbers there are to learn, 2 + G or 2 T G + G.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastrev
-from fastrev.experiments import judging, output, plots
-from fastrev.experiments.datasets import Dataset
+from fastrev.experiments._shared import datasets, pictures
+from fastrev.experiments._shared.judging import Judge
+from fastrev.experiments._shared.output import Kept
+from fastrev.experiments._shared.settings import Count, Positive, Share, Sizes, setting
+from fastrev.experiments._shared.settings import Settings as Common
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class Settings(Common):
     """What the command line sets."""
 
-    sizes: tuple[int, ...]
-    steps: int  # T
-    meta_steps: int
-    batch_size: int
-    lr: float  # of every step and group, to begin with
-    decay: float
-    meta_lr: float
-    runs: int  # a meta-step
-    workers: int
-    seed: int
+    hidden: Sizes = setting((32,), "sizes of the hidden layers", files=(50, 50, 50))
+    steps: Count = setting(100, "training steps, T")
+    batch_size: Count = setting(50, "examples in a training step", files=200)
+    lr: Positive = setting(0.1, "learning rate of every step and group to begin with")
+    decay: Share = setting(0.9, "momentum decay of every step and group to begin with")
+    meta_steps: Count = setting(100, "updates of the schedule, and of the best constants", files=50)
+    meta_lr: Positive = setting(0.05, "Adam's rate on log lr, logit decay and log scale")
+    runs: Count = setting(8, "trainings a meta-step, whose gradients are averaged", files=4)
 
 
-def run(settings: Settings, data: Dataset, folder: Path) -> bool:
-    """Learn, report, and leave ``schedule.png`` and ``schedule.npz`` in the folder.  Returns False after Ctrl-C."""
-    model = fastrev.MLP(settings.sizes, activation="tanh")
+def run(settings: Settings, keep: Kept) -> bool:
+    """Learn, report and keep the results.  Returns False after Ctrl-C."""
+    data = datasets.load(settings.data, settings.seed)
+    model = fastrev.MLP((data.inputs, *settings.hidden, data.classes), activation="tanh")
     fixed: dict[str, Any] = {"train": data.train, "steps": settings.steps, "batch_size": settings.batch_size}
-    judge: Callable[..., judging.Judgement] = partial(judging.judge, model, data, settings.seed, **fixed)
-
-    print(judging.HEAD)
-    judged = {"as started": judge("as started", lr=settings.lr, decay=settings.decay)}
-    results = {}
-    for name, shape in {"best constant": (), "learned schedule": (settings.steps, len(model.groups))}.items():
-        result = results[name] = fastrev.tune(
-            model, **fixed, valid=data.valid, lr=np.full(shape, settings.lr), decay=np.full(shape, settings.decay),
-            learn=("lr", "decay"), meta_steps=settings.meta_steps, meta_lr=settings.meta_lr, runs=settings.runs,
-            workers=settings.workers, seed=settings.seed,
+    start: dict[str, Any] = {"lr": settings.lr, "decay": settings.decay}
+    judge = Judge(model, data, settings.seed, loss="training", **fixed)
+    judge("as started", **start)
+    keep(groups=list(model.groups), sizes=model.sizes, **{f"start_{name}": value for name, value in start.items()})
+    everything = (settings.steps, len(model.groups))
+    for name, shape in {"best constants": (), "learned schedule": everything}.items():
+        result = fastrev.tune(
+            model, **fixed, valid=data.train, lr=np.full(shape, settings.lr), decay=np.full(shape, settings.decay),
+            learn=("lr", "decay", "init_scale"), meta_steps=settings.meta_steps, meta_lr=settings.meta_lr,
+            runs=settings.runs, workers=settings.workers, seed=settings.seed,
         )  # fmt: skip
-        output.save_arrays(folder, "schedule", _learned(model, settings, results))  # safe, whatever comes after
-        note = "" if shape else f"lr {result.lr:.3g}, decay {result.decay:.3g}"
-        judged[name] = judge(name, lr=result.lr, decay=result.decay, note=note if result.success else result.message)
+        keep.result(name.split()[0], result)
+        judge(name, result)
+        keep(**judge.arrays)
         if not result.success:
-            break
-
-    arrays = _learned(model, settings, results) | {
-        "rows": list(judged),
-        "curve_steps": judged["as started"].steps,
-        "curves": np.stack([each.curves for each in judged.values()]),  # (rows, seeds, S)
-        "accuracies": np.stack([each.accuracies for each in judged.values()]),  # (rows, seeds)
-    }
-    start = {"lr": settings.lr, "decay": settings.decay}
-    output.save(folder, "schedule", arrays, lambda: plots.schedule(list(model.groups), start, judged, results))
-    return result.success
+            return False
+    return True
 
 
-def _learned(model: fastrev.MLP, settings: Settings, results: Mapping[str, fastrev.TuneResult]) -> dict[str, Any]:
-    """What there is to keep of both results."""
-    arrays: dict[str, Any] = {
-        "groups": list(model.groups), "sizes": model.sizes, "batch_size": settings.batch_size,
-        "start_lr": settings.lr, "start_decay": settings.decay,
-    }  # fmt: skip
-    for name, result in results.items():
-        prefix = "constant_" if name == "best constant" else ""
-        arrays |= {f"{prefix}lr": result.lr, f"{prefix}decay": result.decay, f"{prefix}meta_curve": result.history.loss}
-    return arrays
+def draw(saved: pictures.Saved) -> Any:
+    """Every group's learned rates and decays, learning curves, and the loss by meta-step."""
+    groups, learned = saved["groups"].tolist(), "learned_lr" in saved
+    heights = [*([pictures.height(len(groups))] * 2 if learned else []), 3.4]
+    figure = pictures.figure(12, sum(heights) + 0.4)
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    style = pictures.styles(saved["rows"])
+    for part, name in zip(parts, ("lr", "decay") if learned else (), strict=False):
+        others = [
+            (row, saved[f"{kind}_{name}"], *style[row]) for row, kind in zip(style, ("start", "best"), strict=False)
+        ]
+        pictures.schedules(part, name, saved[f"learned_{name}"], others, groups)
+    curves, by_meta_step = parts[-1].subplots(1, 2)
+    pictures.learning_curves(curves, saved)
+    pictures.meta_curves(by_meta_step, saved, "training loss after training", searched=True)
+    figure.legend(*curves.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure

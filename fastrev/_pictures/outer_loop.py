@@ -1,8 +1,4 @@
-"""What an outer loop has learned, as pictures, by matplotlib's object interface: without a display, without a state.
-
-A rate is drawn on a log scale.  A decay d is drawn on a log scale of 1 - d, which is how long it remembers: there 0.9,
-0.99 and 0.999 lie as far from each other as 1, 10 and 100.
-"""
+"""What an outer loop has learned, as pictures."""
 
 from __future__ import annotations
 
@@ -14,25 +10,27 @@ import numpy.typing as npt
 
 from fastrev._engine.extras import require
 from fastrev._engine.types import FloatArray
+from fastrev._pictures.canvas import (
+    FIRST,
+    LEARNED,
+    OTHER,
+    REFUSED,
+    TITLES,
+    beside,
+    by_logarithm,
+    figure,
+    nines,
+    plainly,
+    scaled,
+    share,
+)  # fmt: skip
 
 Other = tuple[str, npt.ArrayLike, str, str]  # what a schedule is held against: label, values, colour, line style
 
-TITLES = {"lr": "learning rate", "decay": "momentum decay", "l2": "l2 penalty", "init_scale": "initial scale"}
-LEARNED, FIRST, OTHER = "C0", "0.45", "C1"  # colours: what was learned, where it began, what it is held against
-_REFUSED = "C3"
 _COLUMNS = 8  # panels beside each other
 _MOST_GROUPS = 16  # with a panel each; more are the rows of one picture
 _MOST_DOTS = 40  # numbers that are drawn one by one; of more, how many lie where
 _NUMBERS = 4  # panels of single numbers beside each other
-_DECAYS = np.array([0.0, *(1 - n * 10.0**-k for k in range(1, 6) for n in (5, 2, 1))])
-_ALWAYS_SHOWN = np.array([0.9, 0.99])  # of decays, so that one picture can be held against another
-
-
-def figure(width: float, height: float) -> Any:
-    """An empty one that can be saved."""
-    made = require("matplotlib.figure", "plot", "The picture").Figure((width, height), layout="constrained")
-    require("matplotlib.backends.backend_agg", "plot", "The picture").FigureCanvasAgg(made)
-    return made
 
 
 def of_result(
@@ -75,10 +73,10 @@ def losses(
     refused = ended & ~history.accepted
     if refused.any():
         label = f"taken back ({refused.sum()})"
-        axis.plot(at[refused], history.loss[refused], "x", color=_REFUSED, markersize=5, label=label)
+        axis.plot(at[refused], history.loss[refused], "x", color=REFUSED, markersize=5, label=label)
     if not ended.all():
         label, top = f"no run ended ({(~ended).sum()})", np.ones((~ended).sum())
-        axis.plot(at[~ended], top, "^", color=_REFUSED, transform=axis.get_xaxis_transform(), label=label)
+        axis.plot(at[~ended], top, "^", color=REFUSED, transform=axis.get_xaxis_transform(), label=label)
     axis.plot(0, start_loss, "o", color=FIRST, markersize=6, label=f"start, fresh seeds: {start_loss:.4g}")
     axis.plot(len(at), loss, "o", color=LEARNED, markersize=6, label=f"end, fresh seeds: {loss:.4g}")
     if level is not None:
@@ -136,65 +134,6 @@ def height(groups: int) -> float:
     return 0.4 + 2.1 * -(-groups // _COLUMNS)
 
 
-def scaled(axis: Any, name: str, values: FloatArray) -> None:
-    """The scale on which that is read, over these values."""
-    if name == "decay":
-        _by_memory(axis, values)
-    elif name in TITLES and (values > 0).all():
-        by_logarithm(axis, values)
-
-
-def by_logarithm(axis: Any, values: FloatArray) -> None:
-    """A log scale over these values with plain numbers at its ticks."""
-    ticker = require("matplotlib.ticker", "plot", "The picture")
-    finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (1.0, 1.0)
-    decades = np.log10(high / low)
-    room = 10 ** max(0.06 * decades, 0.02)
-    axis.set_yscale("log")
-    axis.set_ylim(low / room, high * room)
-    if decades < 0.7:
-        axis.yaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
-    else:
-        between = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
-        axis.yaxis.set_major_locator(ticker.LogLocator(subs=between, numticks=12))
-    axis.yaxis.set_major_formatter(ticker.FuncFormatter(_plainly))
-    axis.yaxis.set_minor_formatter(ticker.NullFormatter())
-
-
-def _by_memory(axis: Any, values: FloatArray) -> None:
-    """A log scale of one minus these values, upside down."""
-    ticker = require("matplotlib.ticker", "plot", "The picture")
-    shown = np.clip([*np.ravel(values), *_ALWAYS_SHOWN], 0.0, 1 - 1e-6)
-    low, high = _nines(shown.min()), _nines(shown.max())
-    room = 0.06 * (high - low)
-    axis.set_yscale("function", functions=(_nines, _share))
-    axis.set_ylim(_share(low - room), _share(high + room))
-    fine = high - low < 2.2
-    ticks = _DECAYS if fine else np.array([0.0, 0.5, *(1 - 10.0**-k for k in range(1, 6))])
-    axis.yaxis.set_major_locator(ticker.FixedLocator(ticks))
-    axis.yaxis.set_major_formatter(ticker.FuncFormatter(_plainly))
-    axis.yaxis.set_minor_locator(ticker.NullLocator())
-
-
-def _nines(decay: npt.ArrayLike) -> FloatArray:
-    """How many there are: 1 for 0.9, 2 for 0.99."""
-    return np.asarray(-np.log10(np.maximum(1 - np.asarray(decay, np.float64), 1e-9)))
-
-
-def _share(nines: npt.ArrayLike) -> FloatArray:
-    return np.asarray(1 - 10 ** -np.asarray(nines, np.float64))
-
-
-def _plainly(value: float, position: object = None) -> str:
-    return f"{value:.6g}"
-
-
-def beside(axis: Any) -> None:
-    """A legend beside the axes, where it hides nothing."""
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize="small")
-
-
 def _row(name: str, value: FloatArray, begun: FloatArray | None, groups: Sequence[str]) -> tuple[float, Any]:
     """How high the row of one thing learned is, and what draws it."""
     if name in ("lr", "decay") and len(value) > 1:
@@ -227,7 +166,7 @@ def _numbers(part: Any, numbers: Mapping[str, FloatArray], first: Mapping[str, A
         axis.scatter(where, points, color=[FIRST, LEARNED][-len(points) :], zorder=2)
         scaled(axis, name, points)
         axis.set_title(TITLES.get(name, name), fontsize="medium")
-        labels = [f"{label}\n{_plainly(float(f'{each:.4g}'))}" for label, each in zip(
+        labels = [f"{label}\n{plainly(float(f'{each:.4g}'))}" for label, each in zip(
             ["start", "learned"][-len(points) :], points, strict=True)]  # fmt: skip
         axis.set_xticks(where, labels)
         axis.set_xlim(-0.5, 1.5)
@@ -277,13 +216,13 @@ def _rows_of_colour(part: Any, name: str, table: FloatArray, groups: Sequence[st
     """A table (T, G) of many groups: a row of colours for each."""
     colors, ticker = (require(f"matplotlib.{each}", "plot", "The picture") for each in ("colors", "ticker"))
     axis, titles = part.subplots(), _titles(groups, table.shape[1])
-    norm = colors.FuncNorm((_nines, _share), table.min(), table.max()) if name == "decay" else (
+    norm = colors.FuncNorm((nines, share), table.min(), table.max()) if name == "decay" else (
         colors.LogNorm(max(table.min(), 1e-300), table.max()))  # fmt: skip
     image = axis.imshow(table.T, aspect="auto", interpolation="nearest", cmap="viridis", norm=norm)
     axis.set(xlabel="training step", ylabel="parameter group")
     every = -(-len(titles) // 24)  # as many names as there is room for
     axis.set_yticks(np.arange(0, len(titles), every), titles[::every], fontsize="small")
-    bar = part.colorbar(image, ax=axis, label=TITLES[name], format=ticker.FuncFormatter(_plainly))
+    bar = part.colorbar(image, ax=axis, label=TITLES[name], format=ticker.FuncFormatter(plainly))
     scaled(bar.ax, name, table)
     if table.min() < table.max():  # else matplotlib makes room by itself
         bar.ax.set_ylim(table.min(), table.max())

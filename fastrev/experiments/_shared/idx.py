@@ -1,4 +1,4 @@
-"""Images of digits: scikit-learn's, or MNIST-style IDX files."""
+"""IDX files, as of MNIST: one array of unsigned bytes each, images and labels in files of their own."""
 
 from __future__ import annotations
 
@@ -8,75 +8,38 @@ import math
 import os
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine.arguments import fault, reason
-from fastrev._engine.extras import require
 from fastrev.errors import ArgumentError
-
-Examples = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]  # inputs (N, D) from 0 to 1, classes (N,)
 
 _MAGIC = b"\0\0\x08"  # unsigned bytes, the one element type that MNIST-style files have
 _RANKS = range(1, 4)  # labels; vectors; images
 _GZIP = b"\x1f\x8b"
 _DEFLATE = 1032  # bytes that may come of one: of two bits a copy of 258
-_CHUNK = 2**20  # bytes that are asked for at once: a reader may allocate as much, whatever arrives
 _IMAGES, _LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
+_CHUNK = 2**20  # bytes that are asked for at once: a reader may allocate as much, whatever arrives
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """Examples to train on, to choose by, and to judge with."""
-
-    train: Examples
-    valid: Examples
-    test: Examples
-    shape: tuple[int, int]  # of an image
-
-    @property
-    def inputs(self) -> int:
-        """D, pixels of an image."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def classes(self) -> int:
-        """K."""
-        return int(max(labels.max() for _, labels in (self.train, self.valid, self.test))) + 1
+Pair = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]  # images (N, height, width) from 0 to 1, and labels (N,)
 
 
-def load(folder: Path | None, seed: int) -> Dataset:
-    """Digits (8 x 8, 1,797 of them), or the IDX files in a folder; shuffled and split by the seed.
-
-    Of all examples 22 % each are kept for validation and test, at most 10,000; a test set of its own is used as such.
-    """
-    if folder is None:
-        digits = require("sklearn.datasets", "demo", "The digits data").load_digits()
-        return _split(digits.data / 16, digits.target.astype(np.int64), None, (8, 8), seed)
+def read_folder(folder: Path) -> list[Pair]:
+    """What a folder holds for training, and then for the test; or one of both."""
     try:
-        if not folder.is_dir():
-            raise fault("--data", "be a folder of IDX files", repr(str(folder)))
         found = [_read_pair(folder, part) for part in ("train", "t10k")]
     except OSError as error:  # of looking: reading has errors of its own
         raise fault("--data", "be a folder of IDX files", f"{str(folder)!r}: {reason(error)}") from error
-    pairs = [pair for pair in found if pair is not None]
+    pairs = [(images / 255, labels) for images, labels in filter(None, found)]
     if not pairs:
         raise ArgumentError(
             f"Argument '--data' must be a folder that holds train-{_IMAGES} and train-{_LABELS} (or t10k-..., each "
             f"perhaps with .gz), and {str(folder)!r} holds neither pair."
         )
-    images, labels = pairs[0]
-    test = None
-    if len(pairs) == 2:
-        if pairs[1][0].shape[1:] != images.shape[1:]:
-            sizes = f"{images.shape[1:]} and {pairs[1][0].shape[1:]}"
-            raise ArgumentError(f"The images in {str(folder)!r} must have one size, not {sizes}.")
-        test = _inputs(pairs[1][0]), pairs[1][1]
-    height, width = images.shape[1:]
-    return _split(_inputs(images), labels, test, (height, width), seed)
+    return pairs
 
 
 def read_idx(path: Path) -> npt.NDArray[np.uint8]:
@@ -189,25 +152,3 @@ def _find(folder: Path, name: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
-
-
-def _inputs(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    return images.reshape(len(images), -1) / 255
-
-
-def _split(
-    x: npt.NDArray[np.float64],
-    y: npt.NDArray[np.int64],
-    test: Examples | None,
-    shape: tuple[int, int],
-    seed: int,
-) -> Dataset:
-    order = np.random.default_rng(seed).permutation(len(x))
-    held = min(math.ceil(0.22 * len(x)), 10_000)
-    if len(x) < 3 * held or held == 0:
-        raise ArgumentError(f"The data must hold at least 10 examples to be split, not {len(x)}.")
-    valid, rest = order[:held], order[held:]
-    if test is None:
-        rest, tested = rest[held:], rest[:held]
-        test = x[tested], y[tested]
-    return Dataset((x[rest], y[rest]), (x[valid], y[valid]), test, shape)

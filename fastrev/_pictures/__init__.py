@@ -1,0 +1,1 @@
+"""What is drawn: figures and their scales, and what an outer loop has learned."""

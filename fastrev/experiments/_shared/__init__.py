@@ -1,0 +1,1 @@
+"""What the experiments share: their data, settings, judges, pictures and results, and the command line."""

@@ -1,0 +1,71 @@
+"""MNIST as one ``.npz`` file: what comes of re-saving the paper's pickles, or as Keras has it."""
+
+from __future__ import annotations
+
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine.arguments import reason
+from fastrev.errors import ArgumentError
+from fastrev.experiments._shared.idx import Pair
+
+# images and labels to train on, then those of the test; the paper's tuple is without names, as numpy.savez(*tuple)
+_LAYOUTS = (
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("arr_0", "arr_1", "arr_2", "arr_3"),
+)
+
+
+def read_npz(path: Path) -> list[Pair]:
+    """What the file holds for training, and then for the test if it has that.
+
+    Images are (N, height, width), or (N, pixels) of square ones: unsigned bytes, or floats from 0 to 1.  Labels are
+    whole numbers (N,) from 0 on, or one-hot (N, K).
+
+    Raises
+    ------
+    ArgumentError
+        The file cannot be read, or holds anything else.  Nothing is unpickled.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:  # which leaves it open at faults
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # whatever it is that zipfile and NumPy say of one that is damaged
+        raise ArgumentError(f"{path} must be a whole .npz file without pickles, but: {reason(error)}.") from error
+    for layout in _LAYOUTS:
+        if set(layout[:2]) <= arrays.keys():
+            pairs = [layout[:2], layout[2:]] if set(layout) <= arrays.keys() else [layout[:2]]
+            return [_pair(path, arrays, *names) for names in pairs]
+    expected, found = " or ".join(" and ".join(layout[:2]) for layout in _LAYOUTS), ", ".join(arrays) or "nothing"
+    raise ArgumentError(f"{path} must hold arrays {expected}, perhaps with those of the test, not {found}.")
+
+
+def _pair(path: Path, arrays: dict[str, npt.NDArray[Any]], images_name: str, labels_name: str) -> Pair:
+    images, labels = arrays[images_name], arrays[labels_name]
+    if images.ndim == 2 and isqrt(images.shape[1]) ** 2 == images.shape[1]:
+        images = images.reshape(len(images), isqrt(images.shape[1]), -1)
+    if images.ndim != 3 or 0 in images.shape:
+        shape = arrays[images_name].shape
+        raise ArgumentError(f"{path} must hold {images_name} of shape (N, height, width), not {shape}.")
+    if labels.dtype.kind not in "biuf":
+        raise ArgumentError(f"{path} must hold {labels_name} as numbers, not as {labels.dtype}.")
+    if labels.ndim == 2 and (labels.sum(axis=1) == 1).all() and np.isin(labels, (0, 1)).all():
+        labels = labels.argmax(axis=1)
+    if labels.shape != images.shape[:1] or not ((labels % 1 == 0) & (labels >= 0) & (labels < len(labels))).all():
+        received = f"{arrays[labels_name].dtype} of shape {arrays[labels_name].shape}"
+        raise ArgumentError(
+            f"{path} must hold {labels_name} ({len(images)},) of whole numbers from 0 on, or one-hot, not {received}."
+        )
+    if images.dtype == np.uint8:
+        return images / 255, labels.astype(np.int64)
+    if images.dtype.kind != "f" or not (images.min() >= 0 and images.max() <= 1):
+        raise ArgumentError(
+            f"{path} must hold {images_name} as unsigned bytes or as floats from 0 to 1, not {images.dtype} from "
+            f"{images.min()} to {images.max()}."
+        )
+    return images.astype(np.float64), labels.astype(np.int64)

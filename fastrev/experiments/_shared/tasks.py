@@ -1,0 +1,88 @@
+"""Related tasks: labellings of digits, or Omniglot's alphabets, upright and turned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine.arguments import fault, reason
+from fastrev._engine.extras import require
+from fastrev.errors import ArgumentError
+
+Array = npt.NDArray[np.float64]
+Examples = tuple[Array, Array]  # of K tasks: inputs (K, N, D), the last of which is 1 for the biases; targets (K, N, C)
+
+_ALPHABETS = 5
+_TRAIN, _VALID = 30, 90  # digits of a task; the other 59 are for the test
+_SIDE = 14  # pixels of a drawing, whichever it has
+_PARTS = (0.5, 0.25)  # of the drawings of each character, for training and for validation
+
+
+def load(folder: Path | None, seed: int) -> tuple[Examples, Examples, Examples]:
+    """Ten tasks, each with examples of its own for training, validation and test.
+
+    Tasks k and k + 5 have the same classes, upright and turned by 90 degrees: five labellings of scikit-learn's digits,
+    whose classes are drawn in another order by each, or five alphabets from ``folder/<alphabet>/<character>/*.png``,
+    laid out as Omniglot is.
+    """
+    rng = np.random.default_rng(seed)
+    return _digits(rng) if folder is None else _alphabets(folder, rng)
+
+
+def _digits(rng: np.random.Generator) -> tuple[Examples, Examples, Examples]:
+    digits = require("sklearn.datasets", "demo", "The digits data").load_digits()
+    orders = [rng.permutation(10) for _ in range(_ALPHABETS)]
+    rows = rng.permutation(len(digits.data))[: 10 * (len(digits.data) // 10)].reshape(10, -1)
+    images = digits.data[rows].reshape(*rows.shape, 8, 8) / 16
+    classes = np.stack([orders[task % _ALPHABETS][digits.target[each]] for task, each in enumerate(rows)])
+    return _split(images, np.eye(10)[classes], (_TRAIN, _VALID))
+
+
+def _alphabets(folder: Path, rng: np.random.Generator) -> tuple[Examples, Examples, Examples]:
+    """As many characters of each alphabet and drawings of each character as the smallest of them has."""
+    try:
+        alphabets = [sorted(_folders(each)) for each in sorted(_folders(folder))[:_ALPHABETS]]
+        characters = min((len(each) for each in alphabets), default=0)
+        drawn = [[sorted(each.glob("*.png")) for each in alphabet[:characters]] for alphabet in alphabets]
+    except OSError as error:
+        raise fault("--data", "be a folder of alphabets", f"{str(folder)!r}: {reason(error)}") from error
+    drawings = min((len(paths) for alphabet in drawn for paths in alphabet), default=0)
+    if len(alphabets) < _ALPHABETS or characters < 2 or drawings < 4:
+        raise ArgumentError(
+            f"Argument '--data' must be a folder of {_ALPHABETS} alphabets or more, each a folder of 2 characters or "
+            f"more, each a folder of 4 drawings (.png) or more, as Omniglot's are; {str(folder)!r} has "
+            f"{len(alphabets)} alphabets, {characters} characters in the smallest, {drawings} drawings of the rarest."
+        )
+    images = []
+    for alphabet in drawn * 2:  # drawing by drawing, so that every part has all characters equally often
+        shuffled = [[paths[i] for i in rng.permutation(drawings)] for paths in alphabet]
+        images.append([_pixels(paths[i]) for i in range(drawings) for paths in shuffled])
+    targets = np.tile(np.eye(characters), (2 * _ALPHABETS, drawings, 1))
+    train, valid = (characters * max(1, int(part * drawings)) for part in _PARTS)
+    return _split(np.array(images), targets, (train, valid))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [each for each in folder.iterdir() if each.is_dir()]
+
+
+def _pixels(path: Path) -> Array:
+    """The ink (side, side) of a drawing, from 0 to 1."""
+    image = require("PIL.Image", "plot", "Reading drawings")
+    try:
+        with image.open(path) as drawing:
+            grey = drawing.convert("L").resize((_SIDE, _SIDE), image.Resampling.BOX)
+    except (OSError, SyntaxError, ValueError) as error:  # which Pillow raises for a file that is damaged
+        raise ArgumentError(f"{path} must be a picture that Pillow can read, but: {error}.") from error
+    return 1 - np.asarray(grey, np.float64) / 255
+
+
+def _split(images: Array, targets: Array, sizes: tuple[int, int]) -> tuple[Examples, Examples, Examples]:
+    """The second half of the tasks (K, N, height, width) turned, the inputs flat and with a 1, in three parts."""
+    turned = np.concatenate([images[:_ALPHABETS], np.rot90(images[_ALPHABETS:], axes=(2, 3))])
+    flat = turned.reshape(*targets.shape[:2], -1)
+    inputs = np.concatenate([flat, np.ones((*targets.shape[:2], 1))], axis=2)
+    train, valid, test = np.split(np.arange(targets.shape[1]), np.cumsum(sizes))
+    return tuple((inputs[:, part], targets[:, part]) for part in (train, valid, test))  # type: ignore[return-value]  # three

@@ -1,0 +1,362 @@
+"""The command line: options, folders, interrupts, faults."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastrev
+from fastrev._engine.extras import require
+from fastrev._tuning import loop
+from fastrev.errors import DivergenceError, MissingExtraError
+from fastrev.experiments import EXPERIMENTS, main, schedule, valley
+from fastrev.experiments._shared import commands, output, pictures
+from fastrev.experiments._shared.judging import Judge
+from fastrev.experiments._shared.settings import chosen
+from tests.test_datasets import write_digits
+
+
+def table(printed: str) -> dict[str, tuple[float, float]]:
+    """Mean validation loss and mean test accuracy in percent, of every row that is printed."""
+    rows = [re.match(r"(.+?)  +([\d.]+) \+- [\d.]+  ([\d.]+)% \+- [\d.]+%", line) for line in printed.splitlines()]
+    return {row[1]: (float(row[2]), float(row[3])) for row in rows if row}
+
+
+NAMES = [commands.name_of(each) for each in EXPERIMENTS]
+TUNED = ["schedule", "scales", "l2", "distill", "labels", "multitask", "clean"]
+FEW = {  # for a run of a second
+    name: ["--meta-steps", "3", "--runs", "1", *(["--trials", "1"] if name == "clean" else ["--steps", "4"])]
+    for name in TUNED
+}
+
+
+def test_runs_are_reproducible(tmp_path, capsys):
+    printed = []
+    for name, seed, workers in (("a", "3", "1"), ("b", "3", "2"), ("c", "4", "-1")):
+        few = ["--meta-steps", "2", "--steps", "10", "--runs", "2"]
+        assert main(["schedule", *few, "--seed", seed, "--workers", workers, "--out", str(tmp_path / name)]) == 0
+        printed.append(table(capsys.readouterr().out))
+    assert printed[0] == printed[1] != printed[2]
+
+
+@pytest.mark.parametrize("command", ["schedule", "scales", "l2", "distill", "labels"])
+def test_idx_files_take_the_place_of_digits(command, tmp_path, capsys):
+    write_digits(tmp_path, suffix=".gz")
+    arguments = [command, "--data", str(tmp_path), *FEW[command], "--out", str(tmp_path / "out")]
+    assert main(arguments + (["--batch-size", "10"] if command in ("schedule", "scales", "l2") else [])) == 0
+    assert len(table(capsys.readouterr().out)) >= 3
+
+
+def interrupt_tunings(monkeypatch, after: int) -> list[fastrev.TuneResult]:
+    """As Ctrl-C does after two meta-steps, of the first of the tunings or of those that come after it."""
+    tune, made = fastrev.tune, []
+
+    def interrupted(*positional, callback=None, **named):
+        def interrupt(state):
+            if callback is not None:
+                callback(state)
+            if len(made) == after and state.nit == 2:
+                raise KeyboardInterrupt
+
+        result = tune(*positional, **named, callback=interrupt)
+        made.append(result)
+        return result
+
+    monkeypatch.setattr(fastrev, "tune", interrupted)
+    return made
+
+
+@pytest.mark.parametrize("command", TUNED)
+@pytest.mark.parametrize("after", [0, 1], ids=["in the first", "in the second"])
+def test_an_interrupt_saves_what_is_learned(command, after, tmp_path, capsys, monkeypatch):
+    made = interrupt_tunings(monkeypatch, after)
+    assert main([command, *FEW[command], "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("fastrev: interrupted; what was learned so far is saved\n")
+    assert [each.success for each in made] == [True, False][1 - after :]
+    assert (tmp_path / f"{command}.png").read_bytes().startswith(b"\x89PNG")
+    with np.load(tmp_path / f"{command}.npz") as saved:
+        arrays = [each for each in saved.values() if each.dtype.kind == "f"]
+        for value in made[-1].learned.values():
+            assert command == "multitask" or any(np.array_equal(each, value) for each in arrays)
+        assert len(saved["accuracies"]) == (1 if command in ("multitask", "clean") else 2) + after
+
+
+@pytest.mark.parametrize("command", ["schedule", "distill"])
+def test_an_interrupt_before_anything_is_learned_leaves_the_start(command, tmp_path, capsys, monkeypatch):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Descent, "step", interrupt)
+    assert main([command, "--steps", "1", "--lr", "0.25", "--out", str(tmp_path)]) == 130
+    assert "Interrupted after 0 meta-steps." in capsys.readouterr().out
+    with np.load(tmp_path / f"{command}.npz") as saved:
+        assert saved[{"schedule": "best_lr", "distill": "class_lr"}[command]] == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("command", ["schedule", "distill"])
+def test_a_second_interrupt_leaves_what_is_learned(command, tmp_path, capsys, monkeypatch):
+    judge, rows = Judge.__call__, []
+
+    def interrupted(*positional, **named):
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+        rows.append(judge(*positional, **named))
+
+    monkeypatch.setattr(Judge, "__call__", interrupted)
+    assert main([command, *FEW[command], "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("fastrev: interrupted\n")
+    with np.load(tmp_path / f"{command}.npz") as saved:
+        assert {"schedule": "learned_lr", "distill": "real_lr"}[command] in saved
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process of its own")
+def test_ctrl_c_ends_the_command_with_its_results(tmp_path):
+    command = [sys.executable, "-m", "fastrev", "schedule", "--meta-steps", "100000", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        seen = ""
+        while not re.search(r"\| [1-9]\d*/100000 ", seen):  # a meta-step is made
+            piece = process.stderr.read(20)
+            assert piece, seen
+            seen += piece
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.endswith("fastrev: interrupted; what was learned so far is saved\n")
+    assert list(table(out)) == ["as started", "best constants"]
+    assert {each.name for each in tmp_path.iterdir()} == {"schedule.npz", "schedule.png"}
+
+
+def test_a_start_that_diverges_is_said(tmp_path, capsys):
+    few = ["--meta-steps", "2", "--steps", "20", "--runs", "1"]
+    assert main(["schedule", "--lr", "1e6", *few, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"as started +10 of 10 trainings diverged\n", printed)
+    assert list(table(printed)) == ["best constants", "learned schedule"]  # which were found nevertheless
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--steps", "0", "must be a whole number of at least 1, not '0'"),
+        ("--meta-steps", "1.5", "must be a whole number of at least 1, not '1.5'"),
+        ("--runs", "0", "must be a whole number of at least 1, not '0'"),
+        ("--workers", "-2", "must be a whole number of at least 1, or -1, not '-2'"),
+        ("--seed", "-1", "must be a whole number of at least 0, not '-1'"),
+        ("--lr", "nan", "must be a number above 0, not 'nan'"),
+        ("--decay", "1", "must be a number between 0 and 1, both excluded, not '1'"),
+        ("--hidden", "64,x,10", "must be a whole number of at least 1, not 'x'"),
+        ("--hidden", "", "must be a whole number of at least 1, not ''"),
+    ],
+)
+def test_bad_options_are_named(option, value, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["schedule", f"{option}={value}"])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=NAMES)
+def test_every_option_is_said_and_read(experiment, capsys):
+    """Help names each field of the settings; given values, or defaults that go with the data, arrive in them."""
+    name = commands.name_of(experiment)
+    with pytest.raises(SystemExit) as stop:
+        main([name, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert commands.purpose_of(experiment) in text
+    assert "None" not in text
+    for field in dataclasses.fields(experiment.Settings):
+        assert f"--{field.name.replace('_', '-')} " in text
+        assert field.metadata["help"][:15] in text
+    without, given = argparse.Namespace(data=None), argparse.Namespace(data=Path("x"), seed=7)
+    assert chosen(without, experiment.Settings) == experiment.Settings()
+    files = {each.name: each.metadata["files"] for each in dataclasses.fields(experiment.Settings)}
+    assert vars(chosen(given, experiment.Settings)) == {**files, "data": Path("x"), "seed": 7}
+
+
+def test_data_of_its_own_have_settings_of_their_own():
+    assert chosen(argparse.Namespace(data=Path("x"), hidden=None), schedule.Settings).hidden == (50, 50, 50)
+    assert chosen(argparse.Namespace(data=None, hidden=None), schedule.Settings).hidden == (32,)
+    assert chosen(argparse.Namespace(data=Path("x"), hidden=(3,)), schedule.Settings).hidden == (3,)
+
+
+@pytest.mark.parametrize("command", ["schedule", "distill"])
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [("file", "File exists"), ("file/in/it", "Not a directory"), ("x" * 300, "File name too long")],
+)
+def test_a_folder_that_cannot_be_created_is_named_before_the_work(command, folder, reason, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main([command, "--out", str(tmp_path / folder)]) == 2
+    printed = capsys.readouterr()
+    expected = f"'--out' must be a folder that can be written to, not {str(tmp_path / folder)!r}: {reason}. Pass a "
+    assert printed.err.startswith(f"fastrev: Argument {expected}")
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(tmp_path, capsys, monkeypatch):
+    def refuse(**options):
+        raise PermissionError(13, "Permission denied", str(options["dir"] / "name"))
+
+    monkeypatch.setattr(output, "NamedTemporaryFile", refuse)
+    assert main(["distill", "--out", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert f"folder that can be written to, not {str(tmp_path)!r}: Permission denied. Pass a folder" in printed.err
+    assert printed.out == ""
+
+
+def test_the_folder_is_tried_without_a_trace(tmp_path):
+    with output.prepared(tmp_path / "a" / "b"):
+        assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "b"]
+    assert list(tmp_path.iterdir()) == []
+    with output.prepared(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "b" / "result").touch()
+    with output.prepared(tmp_path / "a" / "b"):
+        pass
+    assert len(list(tmp_path.rglob("*"))) == 3
+
+
+def test_no_folder_is_left_where_another_argument_is_at_fault(tmp_path):
+    assert main(["schedule", "--batch-size", "5000", "--out", str(tmp_path / "out" / "deep")]) == 2
+    assert main(["distill", "--data", "no/such/folder", "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+@pytest.mark.parametrize("command", ["schedule", "distill"])
+@pytest.mark.parametrize(
+    ("full", "outcome"),
+    [
+        ("npz", "{0}.npz and {0}.png are not saved. Make room, or pass another folder, and run again."),
+        ("png", "{0}.npz is saved, {0}.png is not."),
+    ],
+)
+def test_a_full_disk_ends_in_one_line(command, full, outcome, tmp_path, capsys, monkeypatch):
+    if full == "npz":
+
+        def fail(descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        (tmp_path / f"{command}.{full}").symlink_to("/dev/full")
+    assert main([command, "--meta-steps", "1", "--steps", "2", "--runs", "1", "--out", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    expected = f"must be a folder that can be written to, not {str(tmp_path)!r}: No space left on device. "
+    assert printed.err.splitlines()[-1] == f"fastrev: Argument '--out' {expected}{outcome.format(command)}"
+    assert "Traceback" not in printed.err
+    assert str(tmp_path) not in printed.out
+    if full == "png":
+        with np.load(tmp_path / f"{command}.npz") as saved:
+            assert saved["learned_losses"].shape == (1,)
+
+
+def test_divergence_ends_with_advice(tmp_path, capsys, monkeypatch):
+    def diverge(*positional, **named):
+        raise DivergenceError("No run of the first meta-step ended.", step=-1, group="")
+
+    monkeypatch.setattr(fastrev, "tune", diverge)
+    assert main(["schedule", "--steps", "2", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("fastrev: no training of the first meta-step ended. Pass a smaller --lr.\n")
+
+
+def test_help_names_every_experiment(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(f"\n    {name} " in text or f"\n    {name}\n" in text for name in [*NAMES, "all"])
+
+
+def test_all_leaves_a_page_of_pictures(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(schedule, "run", lambda settings, keep: valley.run(valley.Settings(), keep))
+    monkeypatch.setattr(schedule, "draw", valley.draw)
+    monkeypatch.setattr(schedule, "__doc__", 'Learn <b>"this"</b>.\n\nMore.')
+    assert commands.main((valley, schedule), ["all", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("395.355207") == 2
+    names = {"index.html"} | {f"{name}.{kind}" for name in ("valley", "schedule") for kind in ("png", "npz")}
+    assert {each.name for each in tmp_path.iterdir()} == names
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert page.count("395.355207") == 2
+    pictures = re.findall(r'<img src="(.*?)" alt="(.*?)"', page)
+    assert [(tmp_path / source).exists() for source, _ in pictures] == [True, True]
+    assert pictures[1][1] == "Learn &lt;b&gt;&quot;this&quot;&lt;/b&gt;"
+    assert "<b>" not in page
+    assert str(tmp_path) not in page
+
+
+def test_all_ends_with_the_pictures_so_far(tmp_path, capsys, monkeypatch):
+    ran = []
+    monkeypatch.setattr(
+        schedule,
+        "run",
+        lambda settings, keep: ran.append(settings) or (bool(valley.run(valley.Settings(), keep)) and False),
+    )
+    monkeypatch.setattr(schedule, "draw", valley.draw)
+    assert commands.main((schedule, valley), ["all", "--seed", "5", "--out", str(tmp_path)]) == 130
+    assert ran == [schedule.Settings(seed=5)]
+    assert {each.name for each in tmp_path.iterdir()} == {"index.html", "schedule.png", "schedule.npz"}
+
+
+def test_all_gives_data_to_those_that_take_them(tmp_path, monkeypatch):
+    """Omniglot's folders are no folders of IDX files: multitask stays with the digits."""
+    ran = []
+    for experiment in EXPERIMENTS:
+        monkeypatch.setattr(experiment, "run", lambda settings, keep: ran.append(settings) or True)
+        monkeypatch.setattr(experiment, "draw", lambda saved: pictures.figure(1, 1))
+    assert commands.main(EXPERIMENTS, ["all", "--data", "some/folder", "--out", str(tmp_path)]) == 0
+    given = {type(each).__module__.rpartition(".")[2]: each.data for each in ran}
+    assert given == {name: None if name == "multitask" else Path("some/folder") for name in NAMES}
+
+
+class Absent:
+    """Finds none of these, before others find them."""
+
+    names: tuple[str, ...] = ()
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name in Absent.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def without(monkeypatch, *names: str) -> None:
+    for name in [each for each in sys.modules if each.partition(".")[0] in names]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(Absent, "names", names)
+    monkeypatch.setattr(sys, "meta_path", [Absent, *sys.meta_path])
+
+
+def test_a_missing_extra_is_named(monkeypatch, tmp_path, capsys):
+    without(monkeypatch, "matplotlib")
+    with pytest.raises(MissingExtraError, match=r'needs matplotlib, which is not.*pip install "fastrev\[plot\]"'):
+        require("matplotlib.figure", "plot", "The picture")
+    monkeypatch.undo()
+    without(monkeypatch, "sklearn")
+    assert main(["distill", "--meta-steps", "1", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert 'needs sklearn, which is not installed. Run: python -m pip install "fastrev[demo]"' in error
+
+
+@pytest.mark.parametrize("command", ["schedule", "distill"])
+def test_a_missing_matplotlib_is_named_before_the_work(command, monkeypatch, tmp_path, capsys):
+    without(monkeypatch, "matplotlib")
+    assert main([command, "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert 'needs matplotlib, which is not installed. Run: python -m pip install "fastrev[plot]"' in printed.err
+    assert printed.out == ""
+    assert not (tmp_path / "out").exists()
