@@ -71,7 +71,7 @@ def draw(saved: pictures.Saved) -> Any:
         true, learned = saved["true"], saved["learned_y"]
         confusion = np.stack([learned[true == each].mean(axis=0) for each in range(learned.shape[1])])
         pictures.matrix(matrix, confusion, "what they are called", "class", "Learned labels, by class", "share")
-        pictures.mosaic(pool, saved["images"], [f"{row.max():.2f} {row.argmax()}" for row in learned])
+        pictures.mosaic(pool, saved["images"], [f"{row.argmax()}: {row.max():.2f}" for row in learned])
         pool.set_title("The images, and what they are mostly called")
     by_meta_step, curves = below.subplots(1, 2)
     pictures.learning_curves(curves, saved)
