@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 import tracemalloc
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -362,6 +363,11 @@ def test_npz_without_a_test_set_is_split(tmp_path):
         ({"arr_0": IMAGES / np.nan, "arr_1": LABELS}, "floats from 0 to 1, not float64 from nan"),
         ({"arr_0": IMAGES.astype(int), "arr_1": LABELS}, "floats from 0 to 1, not int64"),
         ({"arr_0": IMAGES.astype(object), "arr_1": LABELS}, "whole .npz file without pickles"),
+        ({"arr_0": IMAGES.astype(str), "arr_1": LABELS}, "arr_0 as numbers, not as <U"),
+        ({"arr_0": IMAGES, "arr_1": (LABELS + 1) * np.inf}, "whole numbers from 0 on"),
+        ({"arr_0": IMAGES, "arr_1": np.ones((30, 1))}, "or one-hot, not float64 of shape (30, 1)"),
+        ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}, "alone or with x_test, y_test, not x_train, y"),
+        ({"x_train": IMAGES, "y_train": LABELS, "test_images": IMAGES}, "perhaps with those of the test, not x_train"),
     ],
 )  # fmt: skip
 def test_a_bad_npz_is_named(arrays, message, tmp_path):
@@ -371,6 +377,33 @@ def test_a_bad_npz_is_named(arrays, message, tmp_path):
         read_npz(path)
     assert str(caught.value).startswith(f"{path} must ")
     assert message in str(caught.value)
+
+
+def test_an_npz_of_other_things_is_named(tmp_path):
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("x_train", b"hello")
+        packed.writestr("y_train", b"hello")
+    with pytest.raises(ArgumentError, match="must hold x_train as numbers, not as bytes"):
+        read_npz(path)
+    with path.open("wb") as file:
+        np.save(file, IMAGES)
+    with pytest.raises(
+        ArgumentError, match=r"must be a whole \.npz file without pickles, but: it holds a single array\."
+    ):
+        read_npz(path)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(30, int), np.where(LABELS == 1, 0, LABELS), LABELS + 1])
+def test_every_class_has_examples(labels, tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES, y_train=labels)
+    with pytest.raises(ArgumentError, match="must hold training examples of every class from 0 to"):
+        load(tmp_path / "a.npz", seed=0)
+
+
+def test_a_test_set_may_be_smaller_than_its_labels(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:2], y_test=[2, 2])
+    assert load(tmp_path / "a.npz", seed=0).test[1].tolist() == [2, 2]
 
 
 @settings(max_examples=200, deadline=None)
@@ -448,6 +481,10 @@ def test_too_few_drawings_are_named(kept, message, tmp_path, capsys):
 def test_a_drawing_that_is_none_is_named(tmp_path):
     write_alphabets(tmp_path)
     broken = tmp_path / "alphabet0" / "character0" / "0.png"
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.full((3, 3), 1000, np.uint16)).save(broken)
+    with pytest.raises(ArgumentError, match="more than 8 bits a pixel"):
+        load_tasks(tmp_path, seed=0)
     broken.write_bytes(b"\x89PNG and so on")
     with pytest.raises(ArgumentError, match="must be a picture that Pillow can read, but") as caught:
         load_tasks(tmp_path, seed=0)

@@ -286,9 +286,10 @@ def saved() -> dict[str, np.ndarray]:
         "rows": np.array(["as started", "best constants", "learned schedule"]), "curve_steps": steps,
         "curves": np.exp(RNG.standard_normal((3, 6, len(steps)))), "loss_name": np.array("training loss"),
         "groups": np.array(list(MODEL.groups)), "start_lr": np.array(0.1), "start_decay": np.array(0.9),
-        "best_lr": np.array(0.3), "best_decay": np.array(0.8), "best_losses": RNG.random(7),
-        "learned_lr": RNG.random((STEPS, GROUPS)), "learned_decay": RNG.random((STEPS, GROUPS)),
-        "learned_losses": RNG.random(7),
+        "best_constants_lr": np.array(0.3), "best_constants_decay": np.array(0.8),
+        "best_constants_losses": RNG.random(7),
+        "learned_schedule_lr": RNG.random((STEPS, GROUPS)), "learned_schedule_decay": RNG.random((STEPS, GROUPS)),
+        "learned_schedule_losses": RNG.random(7),
     }  # fmt: skip
 
 
@@ -307,7 +308,7 @@ def test_the_schedule_is_drawn_beside_what_it_has_to_beat(saved):
     assert curves.get_ylabel() == "training loss"
     assert [each.get_text() for each in figure.legends[0].get_texts()] == saved["rows"].tolist()
     assert [each.get_ydata().tolist() for each in outer.lines] == [
-        saved["best_losses"].tolist(), saved["learned_losses"].tolist()]  # fmt: skip
+        saved["best_constants_losses"].tolist(), saved["learned_schedule_losses"].tolist()]  # fmt: skip
     assert [each.get_color() for each in outer.lines] == [each.get_color() for each in curves.lines[1:]]
     assert no_legend_hides_data(figure)
 
@@ -324,10 +325,10 @@ def test_trainings_that_diverged_are_left_out_of_curves(saved):
 
 @pytest.mark.parametrize(("classes", "blocks"), [(3, 1), (12, 2)])
 def test_learned_images_are_drawn_above_real_ones(classes, blocks):
-    kinds = ("learned", "class", "real")
+    kinds = ("learned", "mean", "real")
     saved = {f"{kind}_images": RNG.random((classes, 2, 3)) for kind in kinds}
-    saved |= {f"{kind}_losses": RNG.random(5) for kind in kinds}
-    saved |= {"rows": np.array(["blank images", "class means", "real images", "learned images"])}
+    saved |= {f"{row}_losses": RNG.random(5) for row in ("class_means", "best_real_images", "learned_images")}
+    saved |= {"rows": np.array(["blank images", "class means", "best real images", "learned images"])}
     figure = drawn(distill.draw(saved))
     shown = [axis for axis in figure.axes if axis.images and axis.get_label() != "<colorbar>"]
     assert len(shown) == 3 * classes
@@ -338,7 +339,7 @@ def test_learned_images_are_drawn_above_real_ones(classes, blocks):
     assert [bar.get_ylabel() for bar in bars if bar.get_ylabel()] == [each.get_ylabel() for each in bars]
     assert len(bars) == 3 * blocks
     curve = next(axis for axis in figure.axes if "loss" in axis.get_ylabel())
-    assert [line.get_label() for line in curve.lines] == ["class means", "real images", "learned images"]
+    assert [line.get_label() for line in curve.lines] == ["class means", "best real images", "learned images"]
     assert no_legend_hides_data(figure)
 
 

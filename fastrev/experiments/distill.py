@@ -44,55 +44,53 @@ def run(settings: Settings, keep: Kept) -> bool:
     model, labels = fastrev.MLP((data.inputs, data.classes)), np.arange(data.classes)
     means = np.stack([data.train[0][data.train[1] == each].mean(axis=0) for each in labels])
     blank = np.zeros_like(means)
-    judge = Judge(model, data, settings.seed, steps=settings.steps)
-    rates: Any = settings
-    judge("blank images", train=(blank, labels), lr=settings.lr, decay=settings.decay)
-    for name in ("class means", "real images", "learned images"):
-        kind = name.split()[0]
-        if kind == "class":
-            images = means
-        elif kind == "real":
-            images = best_choice(model, data, settings, rates)
-        else:
-            images = blank
-        result = rates = fastrev.tune(
+    judge = Judge(model, data, settings.seed, keep, steps=settings.steps)
+    judge.row("blank images", train=(blank, labels), lr=settings.lr, decay=settings.decay)
+
+    def learn(images: Images, what: tuple[str, ...]) -> fastrev.TuneResult:
+        return fastrev.tune(
             model, train=(images, labels), valid=data.train, steps=settings.steps, lr=settings.lr,
-            decay=settings.decay, learn=("x", "lr", "decay") if kind == "learned" else ("lr", "decay"),
-            meta_steps=settings.meta_steps, meta_lr=settings.meta_lr, runs=settings.runs, workers=settings.workers,
-            seed=settings.seed,
+            decay=settings.decay, learn=what, meta_steps=settings.meta_steps, meta_lr=settings.meta_lr,
+            runs=settings.runs, workers=settings.workers, seed=settings.seed,
         )  # fmt: skip
-        keep.result(kind, result)
-        keep(**{f"{kind}_images": result.x.reshape(-1, *data.shape)})
-        judge(name, result, train=(result.x, labels))
-        keep(**judge.arrays)
-        if not result.success:
-            return False
-    return True
+
+    result = learn(means, ("lr", "decay"))
+    keep(mean_images=means.reshape(-1, *data.shape))
+    if not judge.row("class means", result, train=(means, labels)):
+        return False
+    real = best_choice(model, data, settings, result.lr, result.decay)
+    keep(real_images=real.reshape(-1, *data.shape))
+    result = learn(real, ("lr", "decay"))
+    if not judge.row("best real images", result, train=(real, labels)):
+        return False
+    result = learn(blank, ("x", "lr", "decay"))
+    keep(learned_images=result.x.reshape(-1, *data.shape))
+    return judge.row("learned images", result, train=(result.x, labels))
 
 
-def best_choice(model: fastrev.MLP, data: datasets.Dataset, settings: Settings, like: fastrev.TuneResult) -> Images:
-    """Of choices of one real image a class, drawn by the seed, the one that teaches most at the rates of `like`."""
+def best_choice(model: fastrev.MLP, data: datasets.Dataset, settings: Settings, lr: float, decay: float) -> Images:
+    """Of choices of one real image a class, drawn by the seed, the one that teaches most at these rates."""
     (x, y), rng, found = data.train, np.random.default_rng(settings.seed), []
     labels = np.unique(y)
     for seed in range(settings.choices):
         images = x[[rng.choice(np.flatnonzero(y == each)) for each in labels]]
-        run = fastrev.train(
-            model, model.init(seed), train=(images, labels), lr=like.lr, decay=like.decay, steps=settings.steps
-        )
+        w0 = model.init(seed)
+        run = fastrev.train(model, w0, train=(images, labels), lr=lr, decay=decay, steps=settings.steps)
         found.append((model.loss_value(run.w, x, y), images))
     return min(found, key=lambda each: each[0])[1]
 
 
 def draw(saved: pictures.Saved) -> Any:
     """The learned images above real ones, and the loss by meta-step below them."""
-    kinds = {"learned": "learned", "class mean": "class", "best real": "real"}
+    kinds = {"learned": "learned", "class mean": "mean", "best real": "real"}
     rows = {name: saved[f"{kind}_images"] for name, kind in kinds.items() if f"{kind}_images" in saved}
-    count = len(next(iter(rows.values())))
+    count = len(saved["mean_images"])
     height = pictures.images_height(count, len(rows))
     figure = pictures.figure(12, height + 3.5)
     above, below = figure.subfigures(2, 1, height_ratios=(height, 3.5))
     pictures.images(above, rows, np.arange(count).astype(str).tolist(), signed="learned")
     axis = below.subplots()
     pictures.meta_curves(axis, saved, "loss on the real training images\nafter training on these", searched=True)
-    pictures.beside(axis)
+    if axis.lines:
+        pictures.beside(axis)
     return figure

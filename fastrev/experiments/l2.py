@@ -1,7 +1,8 @@
 """Learn one penalty for every weight (Maclaurin et al. 2015, section 3.2, Figure 6).
 
 Of softmax regression, whose penalties are as many images as there are classes: dark where a weight is held down.  They
-are held against the best single penalty, learned from the same start.
+are held against the best single penalty, learned from the same start, by the loss on test examples, since so many
+numbers may well overfit the validation examples that they are learned on.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from fastrev.experiments._shared.settings import Settings as Common
 class Settings(Common):
     """What the command line sets."""
 
-    steps: Count = setting(100, "training steps, T", files=50)
-    batch_size: Count = setting(50, "examples in a training step", files=200)
+    steps: Count = setting(100, "training steps, T", with_data=50)
+    batch_size: Count = setting(50, "examples in a training step", with_data=200)
     lr: Positive = setting(1.0, "learning rate")
     decay: Share = setting(0.9, "momentum decay")
     l2: Positive = setting(0.0272, "penalty of every weight to begin with")
     meta_steps: Count = setting(100, "updates of the penalties")
     meta_lr: Positive = setting(0.1, "Adam's rate on log l2")
-    runs: Count = setting(8, "trainings a meta-step, whose gradients are averaged", files=4)
+    runs: Count = setting(8, "trainings a meta-step, whose gradients are averaged", with_data=4)
 
 
 def run(settings: Settings, keep: Kept) -> bool:
@@ -41,21 +42,23 @@ def run(settings: Settings, keep: Kept) -> bool:
         "train": data.train, "steps": settings.steps, "batch_size": settings.batch_size, "lr": settings.lr,
         "decay": settings.decay,
     }  # fmt: skip
-    judge = Judge(model, data, settings.seed, **fixed)
-    judge("as started", l2=settings.l2)
-    for name, shape in {"best single penalty": (), "learned penalties": (model.num_params,)}.items():
+    judge = Judge(model, data, settings.seed, keep, judged_on="test", **fixed)
+    judge.row("as started", l2=settings.l2)
+    shapes = {
+        "best single penalty": (),
+        "learned penalties": (model.num_params,),
+    }  # (G,) would be one a parameter group
+    for name, shape in shapes.items():
         result = fastrev.tune(
             model, **fixed, valid=data.valid, l2=np.full(shape, settings.l2), learn=("l2",),
             meta_steps=settings.meta_steps, meta_lr=settings.meta_lr, runs=settings.runs, workers=settings.workers,
             seed=settings.seed,
         )  # fmt: skip
-        keep.result(name.split()[0], result)
-        if shape:
+        if shape == (model.num_params,):
             keep(penalties=model.unflatten(result.l2)["W1"].T.reshape(-1, *data.shape))
-        judge(name, result)
-        keep(**judge.arrays)
-        if not result.success:
+        if not judge.row(name, result):
             return False
+        print(f"{'':24}{result.loss:.4f} on the validation examples, from {result.start_loss:.4f}")
     return True
 
 

@@ -36,8 +36,8 @@ def run(settings: Settings, keep: Kept) -> bool:
     """Measure, report and keep the results."""
     data = datasets.load(settings.data, settings.seed)
     model = fastrev.MLP((data.inputs, data.classes))
-    rows = np.asarray(fastrev.minibatches(len(data.train[0]), settings.batch_size, settings.steps, settings.seed))
     w0 = model.init(settings.seed)
+    rows = np.asarray(fastrev.minibatches(len(data.train[0]), settings.batch_size, settings.steps, settings.seed))
     errors, bits = np.zeros((len(DECAYS), len(DTYPES), settings.steps + 1)), np.zeros(len(DECAYS))
     print("       steps undone until the weights are off by 1 %      bits a parameter a step   32-bit weights of")
     print("decay  float16   float32   float64   fastrev            log2(1/decay)   stored   every step, over ours")
@@ -48,14 +48,14 @@ def run(settings: Settings, keep: Kept) -> bool:
         bits[i] = exact.stats.bits_per_parameter_step
         exact.rewind()  # raises fastrev.ReversalError if one bit of it differs from the start
         reached = "".join(f"{n if n <= settings.steps else 'never':>10}" for n in broken(errors[i]))
-        print(f"{decay:<4}{reached}     never{-np.log2(decay):26.4f}{bits[i]:11.4f}{32 / bits[i]:16.0f} x", flush=True)
+        ours = "exact" if exact.stats.exact else "not"
+        print(f"{decay:<4}{reached}{ours:>10}{-np.log2(decay):26.4f}{bits[i]:11.4f}{32 / bits[i]:16.0f} x", flush=True)
         keep(decays=DECAYS[: i + 1], dtypes=DTYPES, errors=errors[: i + 1], bits=bits[: i + 1])
     return True
 
 
-def there_and_back(
-    w: Floats, data: datasets.Dataset, rows: npt.NDArray[np.int64], lr: float, decay: float, dtype: np.dtype[Any]
-) -> Floats:
+@np.errstate(all="ignore")  # it overflows in the end
+def there_and_back(w: Floats, data: datasets.Dataset, rows: Any, lr: float, decay: float, dtype: Any) -> Floats:
     """Relative errors (T + 1,) of the weights after 0 ... T steps were undone in floating point."""
     x, y, targets = data.train[0].astype(dtype), data.train[1], np.eye(data.classes, dtype=dtype)
     alpha, gamma, one = dtype.type(lr), dtype.type(decay), dtype.type(1)
@@ -67,17 +67,16 @@ def there_and_back(
         delta = (p / p.sum(axis=1, keepdims=True) - targets[y[batch]]) / dtype.type(len(batch))
         return np.concatenate([(x[batch].T @ delta).ravel(), delta.sum(axis=0)])
 
-    w, v, way, errors = w.astype(dtype), np.zeros_like(w, dtype), [], np.zeros(len(rows) + 1)
+    w, v, trajectory, errors = w.astype(dtype), np.zeros_like(w, dtype), [], np.zeros(len(rows) + 1)
     for batch in rows:
-        way.append(w)
+        trajectory.append(w)
         v = gamma * v - (one - gamma) * gradient(w, batch)
         w = w + alpha * v
-    with np.errstate(all="ignore"):  # it overflows in the end
-        for undone, batch in enumerate(reversed(rows), start=1):
-            w = w - alpha * v
-            v = (v + (one - gamma) * gradient(w, batch)) / gamma
-            there = way.pop().astype(np.float64)
-            errors[undone] = np.linalg.norm(w - there) / np.linalg.norm(there)
+    for undone, batch in enumerate(reversed(rows), start=1):
+        w = w - alpha * v
+        v = (v + (one - gamma) * gradient(w, batch)) / gamma
+        stored = trajectory.pop().astype(np.float64)
+        errors[undone] = np.linalg.norm(w - stored) / np.linalg.norm(stored)
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
@@ -89,7 +88,8 @@ def broken(errors: Floats) -> Any:
 def draw(saved: pictures.Saved) -> Any:
     """Errors by steps undone for every type, where each breaks, and the bits that exactness takes."""
     decays, errors, bits = saved["decays"], saved["errors"], saved["bits"]
-    above, below = (figure := pictures.figure(12, 7.5)).subfigures(2, 1)
+    figure = pictures.figure(12, 7.5)
+    above, below = figure.subfigures(2, 1)
     axes, colors = above.subplots(1, 3, sharey=True), pictures.shades(len(decays))
     for j, (axis, dtype) in enumerate(zip(axes, DTYPES, strict=True)):
         for color, decay, curve in zip(colors, decays, errors[:, j], strict=True):
@@ -106,15 +106,15 @@ def draw(saved: pictures.Saved) -> Any:
         at = broken(errors[:, j])
         breaks.semilogy(decays[at < errors.shape[-1]], at[at < errors.shape[-1]], "o-", color=f"C{j}", label=dtype)
     breaks.set(xlabel="decay", ylabel="steps undone", title="Until the weights are off by 1 %")
-    stored.plot(fine := np.linspace(0.5, 0.99, 200), -np.log2(fine), color="0.45", label="log2(1 / decay)")
+    fine = np.linspace(0.5, 0.99, 200)
+    stored.plot(fine, -np.log2(fine), color="0.45", label="log2(1 / decay)")
     stored.plot(decays, bits, "o", color="C0", label="stored")
     stored.set(xlabel="decay", ylabel="bits a parameter a step", title="What exactness takes")
     memory.semilogy(fine, -32 / np.log2(fine), color="0.45", label="32 / log2(1 / decay)")
     memory.semilogy(decays, 32 / bits, "o", color="C0", label="measured")
     memory.plot([0.9, 0.98], [200, 1000], "x", color="C3", label="said in the paper")
-    memory.set(xlabel="decay", ylabel="times", title="32-bit weights of every step, over that")
-    for axis in figure.axes:
+    memory.set(xlabel="decay", ylabel="32-bit weights of every step, over that", title="Memory saved")
+    for axis in (breaks, stored, memory):
         axis.grid(alpha=0.3)
-        if axis not in axes:
-            axis.legend()
+        axis.legend()
     return figure

@@ -2,7 +2,8 @@
 
 It is held against what it has to beat: not the rate that it began with, but the best constant rate and decay.  Both are
 learned by `fastrev.tune` from the same start and with initial scales, as in the paper, by as many meta-steps of as many
-runs; all that differs is how many numbers there are to learn, 2 + G or 2 T G + G.
+runs; all that differs is how many rates and decays there are to learn, 2 or 2 T G.  The scales of biases begin at 0
+and stay there.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from fastrev.experiments._shared.settings import Settings as Common
 class Settings(Common):
     """What the command line sets."""
 
-    hidden: Sizes = setting((32,), "sizes of the hidden layers", files=(50, 50, 50))
+    hidden: Sizes = setting((32,), "sizes of the hidden layers", with_data=(50, 50, 50))
     steps: Count = setting(100, "training steps, T")
-    batch_size: Count = setting(50, "examples in a training step", files=200)
+    batch_size: Count = setting(50, "examples in a training step", with_data=200)
     lr: Positive = setting(0.1, "learning rate of every step and group to begin with")
     decay: Share = setting(0.9, "momentum decay of every step and group to begin with")
-    meta_steps: Count = setting(100, "updates of the schedule, and of the best constants", files=50)
+    meta_steps: Count = setting(100, "updates of the schedule, and of the best constants", with_data=50)
     meta_lr: Positive = setting(0.05, "Adam's rate on log lr, logit decay and log scale")
-    runs: Count = setting(8, "trainings a meta-step, whose gradients are averaged", files=4)
+    runs: Count = setting(8, "trainings a meta-step, whose gradients are averaged", with_data=4)
 
 
 def run(settings: Settings, keep: Kept) -> bool:
@@ -39,10 +40,9 @@ def run(settings: Settings, keep: Kept) -> bool:
     data = datasets.load(settings.data, settings.seed)
     model = fastrev.MLP((data.inputs, *settings.hidden, data.classes), activation="tanh")
     fixed: dict[str, Any] = {"train": data.train, "steps": settings.steps, "batch_size": settings.batch_size}
-    start: dict[str, Any] = {"lr": settings.lr, "decay": settings.decay}
-    judge = Judge(model, data, settings.seed, loss="training", **fixed)
-    judge("as started", **start)
-    keep(groups=list(model.groups), sizes=model.sizes, **{f"start_{name}": value for name, value in start.items()})
+    judge = Judge(model, data, settings.seed, keep, judged_on="training", **fixed)
+    judge.row("as started", lr=settings.lr, decay=settings.decay)
+    keep(groups=list(model.groups), start_lr=settings.lr, start_decay=settings.decay)
     everything = (settings.steps, len(model.groups))
     for name, shape in {"best constants": (), "learned schedule": everything}.items():
         result = fastrev.tune(
@@ -50,26 +50,24 @@ def run(settings: Settings, keep: Kept) -> bool:
             learn=("lr", "decay", "init_scale"), meta_steps=settings.meta_steps, meta_lr=settings.meta_lr,
             runs=settings.runs, workers=settings.workers, seed=settings.seed,
         )  # fmt: skip
-        keep.result(name.split()[0], result)
-        judge(name, result)
-        keep(**judge.arrays)
-        if not result.success:
+        if not judge.row(name, result):
             return False
     return True
 
 
 def draw(saved: pictures.Saved) -> Any:
     """Every group's learned rates and decays, learning curves, and the loss by meta-step."""
-    groups, learned = saved["groups"].tolist(), "learned_lr" in saved
+    groups, learned = saved["groups"].tolist(), "learned_schedule_lr" in saved
     heights = [*([pictures.height(len(groups))] * 2 if learned else []), 3.4]
     figure = pictures.figure(12, sum(heights) + 0.4)
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     style = pictures.styles(saved["rows"])
     for part, name in zip(parts, ("lr", "decay") if learned else (), strict=False):
         others = [
-            (row, saved[f"{kind}_{name}"], *style[row]) for row, kind in zip(style, ("start", "best"), strict=False)
+            (row, saved[f"{kind}_{name}"], *style[row])
+            for row, kind in zip(style, ("start", "best_constants"), strict=False)
         ]
-        pictures.schedules(part, name, saved[f"learned_{name}"], others, groups)
+        pictures.schedules(part, name, saved[f"learned_schedule_{name}"], others, groups)
     curves, by_meta_step = parts[-1].subplots(1, 2)
     pictures.learning_curves(curves, saved)
     pictures.meta_curves(by_meta_step, saved, "training loss after training", searched=True)

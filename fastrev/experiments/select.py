@@ -6,22 +6,22 @@ chosen is held against random choices, and the best of many of them and a search
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import fastrev
-from fastrev.experiments._shared import datasets, pictures
+from fastrev.experiments._shared import datasets, judging, pictures
 from fastrev.experiments._shared.output import Kept
 from fastrev.experiments._shared.pool import Pool, Rows
-from fastrev.experiments._shared.settings import Count, Positive, setting
+from fastrev.experiments._shared.settings import Count, Positive, at_most, setting
 from fastrev.experiments._shared.settings import Settings as Common
 
-POOLS = (0.0, 0.4)  # shares of wrong labels
+NOISE = (0.0, 0.4)  # shares of wrong labels
+FIXED: dict[str, Any] = {"decay": 0.9, "l2": 1e-3}
 ROWS = ("random", "best of random", "random exchanges", "selected", "whole pool")
 
 
@@ -29,7 +29,7 @@ ROWS = ("random", "best of random", "random exchanges", "selected", "whole pool"
 class Settings(Common):
     """What the command line sets."""
 
-    trials: Count = setting(3, "splits of the data", files=1)
+    trials: Count = setting(3, "splits of the data", with_data=1)
     examples: Count = setting(100, "examples to choose, n, all of which are a batch")
     others: Count = setting(100, "of weight 0 that join each batch, other ones each time")
     steps: Count = setting(100, "training steps, T")
@@ -39,35 +39,35 @@ class Settings(Common):
 
 def run(settings: Settings, keep: Kept) -> bool:
     """Choose, report and keep the results."""
-    accuracies, cases, way = [], [], []
-    trainings = round(3.5 * (1 + settings.others / settings.examples) * settings.meta_steps)  # as long as these
+    found: dict[str, list[Any]] = {"accuracies": [], "cases": [], "losses": [], "chosen": []}
     print(f"wrong  split{''.join(f'{name:>18}' for name in ROWS)}    wrong among selected")
-    for share, trial in ((share, trial) for share in POOLS for trial in range(settings.trials)):
+    for share, trial in ((share, trial) for share in NOISE for trial in range(settings.trials)):
         data, rng = datasets.load(settings.data, settings.seed + trial), np.random.default_rng([settings.seed, trial])
-        y, classes = data.train[1], data.classes
-        given, wrong = datasets.mislabelled(y, share, classes, rng)
-        pool = Pool(
-            fastrev.MLP((data.inputs, 32, classes)), data, given, settings.examples, steps=settings.steps,
-            lr=settings.lr, decay=0.9, l2=1e-3,
-        )  # fmt: skip
+        model, y = fastrev.MLP((data.inputs, 32, data.classes)), data.train[1]
+        given, wrong = datasets.mislabelled(y, share, data.classes, rng)
+        seeds = judging.seeds(settings.seed, trial)
+        at_most("examples", settings.examples, len(y) - 1, "as many as there are to train on but one")
+        pool = Pool(model, data, given, settings.examples, seeds, steps=settings.steps, lr=settings.lr, **FIXED)
+        # as many trainings as the meta-gradients cost, by the rows that they go through
+        others = min(settings.others, len(y) - settings.examples)
+        trainings = round(3.5 * (1 + others / settings.examples) * settings.meta_steps)
         by_chance = np.mean([pool.accuracy(pool.random(rng)) for _ in range(10)])
-        with ThreadPoolExecutor(os.cpu_count() if settings.workers == -1 else settings.workers) as threads:
-            selecting = threads.submit(select, pool, settings, rng.spawn(1)[0])
-            searching = [threads.submit(search, trainings, rng.spawn(1)[0])
-                         for search in (pool.best_of_random, pool.random_exchanges)]  # fmt: skip
-            (rows, losses), others = selecting.result(), [each.result() for each in searching]
-        accuracies.append([by_chance, *map(pool.accuracy, [*others, rows, pool.all])])
-        cases.append((share, trial))
-        way.append(losses)
-        shown = "".join(f"{each:18.1%}" for each in accuracies[-1])
+        best, exchanged, (rows, losses) = pool.searched(
+            [partial(Pool.best_of_random, trainings=trainings), partial(Pool.random_exchanges, trainings=trainings),
+             partial(select, settings=settings)], rng.spawn(3), settings.workers,
+        )  # fmt: skip
+        accuracies = [by_chance, *map(pool.accuracy, (best, exchanged, rows, pool.all))]
+        for name, value in zip(found, (accuracies, (share, trial), losses, rows), strict=True):
+            found[name].append(value)
+        shown = "".join(f"{each:18.1%}" for each in accuracies)
         print(f"{share:<7.0%}{trial:<5}{shown}{wrong[rows].mean():24.0%}", flush=True)
-        keep(rows=ROWS, accuracies=accuracies, cases=cases, losses=way)
-        if share == 0 and trial == 0:
-            keep(images=data.train[0][rows].reshape(-1, *data.shape), labels=y[rows])
+        keep(rows=ROWS, **found)
+        if len(found["cases"]) == 1:
+            keep(images=data.train[0][rows].reshape(-1, *data.shape), labels=given[rows])
     return True
 
 
-def select(pool: Pool, settings: Settings, rng: np.random.Generator) -> tuple[Rows, list[float]]:
+def select(pool: Pool, rng: np.random.Generator, settings: Settings) -> tuple[Rows, list[float]]:
     """Rows, of which fewer and fewer are exchanged by the running mean of meta-gradients, and losses on the way."""
     rows, mean, losses = pool.random(rng), np.zeros(len(pool.all)), []
     for step in range(settings.meta_steps):
@@ -87,6 +87,7 @@ def meta_gradient(
     pool: Pool, rows: Rows, settings: Settings, seed: int, rng: np.random.Generator
 ) -> tuple[float, npt.NDArray[np.float64]]:
     """Validation loss, and its derivative by the weight of every example in a step that it is in."""
+    pool.go_on()
     others = np.setdiff1d(pool.all, rows)
     joining = np.resize(rng.permutation(others), (settings.steps, min(settings.others, len(others))))
     batches = np.concatenate([np.tile(rows, (settings.steps, 1)), joining], axis=1)
@@ -94,7 +95,7 @@ def meta_gradient(
     weights[rows] = batches.shape[1] / len(rows)  # a step takes the mean over its batch, in which others weigh 0
     result = fastrev.meta_grad(
         pool.model, pool.model.init(seed), train=pool.examples, valid=pool.data.valid, batches=batches,
-        example_weights=weights, wrt=("example_weights",), lr=settings.lr, decay=0.9, l2=1e-3,
+        example_weights=weights, wrt=("example_weights",), lr=settings.lr, **FIXED,
     )  # fmt: skip
     return result.loss, result.grad.example_weights / np.maximum(
         np.bincount(batches.ravel(), minlength=len(weights)), 1
@@ -115,5 +116,5 @@ def draw(saved: pictures.Saved) -> Any:
     pictures.once(panels[0])
     order, axis = np.argsort(saved["labels"], kind="stable"), below.subplots()
     pictures.mosaic(axis, saved["images"][order], saved["labels"][order].astype(str).tolist(), columns=20)
-    axis.set_title("Selected, with their labels")
+    axis.set_title("Selected from the pool as it is, split 0, with their labels")
     return figure

@@ -2,7 +2,7 @@
 
 The valley is an `fastrev.Objective` of two weights, and the outer loop is written out: each meta-iteration trains,
 takes the exact gradient of the final loss by the learning rate and the momentum decay of every step, and moves them.
-Nothing here is drawn or read: --seed, --data and --workers change nothing.
+There are no random numbers and no data here: --seed, --data and --workers change nothing.
 """
 
 from __future__ import annotations
@@ -63,25 +63,32 @@ class Valley:
         return np.array([-400 * y * (x - y**2) - 2 * (1 - y) + 200, 200 * (x - y**2)])
 
 
+class Path:
+    """Weights on the way, from the start on."""
+
+    def __init__(self) -> None:
+        self.points = [W0]
+
+    def follow(self, step: int, w: Vector) -> None:
+        """Add those after a step."""
+        self.points.append(w.copy())
+
+
 def run(settings: Settings, keep: Kept) -> bool:
     """Learn, report and keep the results."""
     valley, every_step = Valley(), np.ones(settings.steps)
     log_lr, logit_decay = np.log(settings.lr) * every_step, np.log(settings.decay / (1 - settings.decay)) * every_step
-    paths: list[Vector] = []
-    lrs: list[Vector] = []
-    decays: list[Vector] = []
+    found: dict[str, list[Vector]] = {"paths": [], "losses": [], "lr": [], "decay": []}
     speed = np.zeros((2, settings.steps))
     print("meta-iteration   loss after training")
     for meta_step in range(settings.meta_steps):
-        lr, decay, path = np.exp(log_lr), 1 / (1 + np.exp(-logit_decay)), [W0]
-
-        def follow(step: int, w: Vector, path: list[Vector] = path) -> None:
-            path.append(w.copy())
-
-        run = fastrev.train(valley, W0, lr=lr, decay=decay, callback=follow)
+        lr, decay, path = np.exp(log_lr), 1 / (1 + np.exp(-logit_decay)), Path()
+        run = fastrev.train(valley, W0, lr=lr, decay=decay, callback=path.follow)
         print(f"{meta_step + 1:<17}{valley.loss(run.w):.6f}")
-        paths, lrs, decays = [*paths, np.array(path)], [*lrs, lr], [*decays, decay]
-        keep(paths=paths, losses=[valley.loss(each.T) for each in paths], lr=lrs, decay=decays)
+        points = np.array(path.points)
+        for name, value in zip(found, (points, valley.loss(points.T), lr, decay), strict=True):
+            found[name].append(value)
+        keep(**found)
         by = run.pullback(valley.grad(run.w), wrt=("lr", "decay"))
         speed = 0.9 * speed - 0.1 * np.array([lr * by.lr, decay * (1 - decay) * by.decay])
         log_lr, logit_decay = log_lr + settings.meta_lr * speed[0], logit_decay + settings.meta_lr * speed[1]
@@ -97,18 +104,17 @@ def draw(saved: pictures.Saved) -> Any:
     axis.plot_wireframe(*grid, Valley().loss(np.array(grid)), color="0.7", linewidth=0.5)
     panels = below.subplots(3, 1, sharex=True)
     for i, (path, losses) in enumerate(zip(saved["paths"], saved["losses"], strict=True)):
-        color, label = f"C{i}", f"meta-iteration {i + 1}: {losses[-1]:.1f}"
+        color, label = f"C{i}", f"meta-iteration {i + 1}: final loss {losses[-1]:.1f}"
         axis.plot(*path.T, losses + 5, color=color, linewidth=1.8)
         axis.plot(*path[-1:].T, losses[-1:] + 5, "o", color=color)
         panels[0].plot(losses, color=color, label=label)
         panels[1].plot(saved["lr"][i], color=color)
         panels[2].plot(saved["decay"][i], color=color)
     axis.plot(*W0, Valley().loss(W0) + 5, "k*", markersize=12)
-    axis.set(xlabel="weight 1", ylabel="weight 2", zlabel="training loss", title="The valley; the star is the start")
-    axis.invert_yaxis()
+    axis.set(xlabel="weight 1", ylabel="weight 2", zlabel="training loss", title="From the star on", ylim=(4.5, 0))
     for panel, name in zip(panels, ("training loss", "learning rate", "momentum decay"), strict=True):
         panel.set_ylabel(name)
         panel.grid(alpha=0.3)
-    panels[-1].set_xlabel("training step")
-    below.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=1)
+    panel.set_xlabel("training step")
+    below.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center")
     return figure

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fastrev._engine.arguments import reason
 from fastrev._engine.version import __version__
-from fastrev.errors import DivergenceError, FastrevError
+from fastrev.errors import FastrevError
 from fastrev.experiments._shared import page
 from fastrev.experiments._shared.output import Kept, prepared
 from fastrev.experiments._shared.settings import Settings, add_options, chosen
@@ -19,21 +23,31 @@ from fastrev.experiments._shared.settings import Settings, add_options, chosen
 def main(experiments: Sequence[ModuleType], arguments: Sequence[str] | None = None) -> int:
     """Run the command line.  Returns the exit status."""
     options = _parser(experiments).parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever the folder is called
     try:
         with prepared(options.out):
             finished = _run_all(experiments, options) if options.experiment is None else _run(options)
         if not finished:
             print("fastrev: interrupted; what was learned so far is saved", file=sys.stderr)
             return 130
-    except DivergenceError:  # which tune raises if nothing that it begins with, nor lower rates, can be trained with
-        print("fastrev: no training of the first meta-step ended. Pass a smaller --lr.", file=sys.stderr)
-        return 2
     except FastrevError as error:
         print(f"fastrev: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fastrev: interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        print(f"fastrev: not enough memory: {error or 'pass smaller numbers'}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor what is flushed at the end
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"fastrev: {reason(error)}", file=sys.stderr)  # of the file that standard output is
+        return 2
     return 0
 
 
@@ -44,14 +58,25 @@ def name_of(experiment: ModuleType) -> str:
 
 def purpose_of(experiment: ModuleType) -> str:
     """The first line of what it says of itself."""
-    return (experiment.__doc__ or "").partition("\n")[0].rstrip(".")
+    return _first_line(experiment.__doc__ or "")
 
 
 def _run(options: argparse.Namespace) -> bool:
-    """Run one experiment and draw what it kept.  Returns False after Ctrl-C."""
-    experiment, kept = options.experiment, Kept(options.out, name_of(options.experiment))
-    finished: bool = experiment.run(chosen(options, experiment.Settings), kept)
-    kept.draw(experiment.draw(kept.arrays))
+    """Run one experiment and draw what it kept, from its file.  Returns False after Ctrl-C."""
+    experiment, kept, finished = options.experiment, Kept(options.out, name_of(options.experiment)), False
+    try:
+        finished = experiment.run(chosen(options, experiment.Settings), kept)
+    except KeyboardInterrupt:
+        if not kept.arrays:
+            raise
+    try:
+        figure = experiment.draw(kept.load())
+    except (KeyError, IndexError):  # of a part that an interrupt left out
+        if finished:
+            raise
+        print(f"{name_of(experiment)}.npz is in {options.out}; there is nothing to draw yet")
+    else:
+        kept.draw(figure)
     return finished
 
 
@@ -62,8 +87,8 @@ def _run_all(experiments: Sequence[ModuleType], options: argparse.Namespace) -> 
         name = name_of(experiment)
         print(f"\n== {name}: {purpose_of(experiment)}", flush=True)
         own = argparse.Namespace(**{**vars(options), "experiment": experiment})
-        if "data" in vars(experiment.Settings)["__annotations__"]:
-            own.data = None  # it takes data of another kind
+        if not experiment.Settings.takes_images:
+            own.data = None
         with page.told(name, purpose_of(experiment)) as entry:
             finished = _run(own)
         told.append(entry)
@@ -87,7 +112,7 @@ def _parser(experiments: Sequence[ModuleType]) -> argparse.ArgumentParser:
 
 
 def _command(commands: Any, name: str, text: str, kind: type[Settings], experiment: ModuleType | None) -> None:
-    purpose = text.partition("\n")[0].rstrip(".")
+    purpose = _first_line(text)
     command = commands.add_parser(
         name, help=purpose[0].lower() + purpose[1:], description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -98,3 +123,7 @@ def _command(commands: Any, name: str, text: str, kind: type[Settings], experime
         help=f"folder for the results (default: fastrev-{name})",
     )  # fmt: skip
     add_options(command, kind)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].rstrip(".")

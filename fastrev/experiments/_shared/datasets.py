@@ -53,7 +53,7 @@ def load(path: Path | None, seed: int) -> Dataset:
         folder, file = path.is_dir(), path.is_file()
     except OSError as error:
         raise fault("--data", _NEEDED, f"{str(path)!r}: {reason(error)}") from error
-    if not folder and not (file and path.suffix == ".npz"):
+    if not folder and not (file and path.suffix.lower() == ".npz"):
         raise fault("--data", _NEEDED, repr(str(path)))
     (images, labels), *test = read_folder(path) if folder else read_npz(path)
     for own, _ in test:
@@ -74,7 +74,7 @@ def mislabelled(
 def _split(images: npt.NDArray[np.float64], y: npt.NDArray[np.int64], test: Examples | None, seed: int) -> Dataset:
     order = np.random.default_rng(seed).permutation(len(y))
     held = min(math.ceil(0.22 * len(y)), 10_000)
-    if len(y) < 3 * held or held == 0:
+    if len(y) < 10:
         raise ArgumentError(f"The data must hold at least 10 examples to be split, not {len(y)}.")
     valid, rest = order[:held], order[held:]
     x = images.reshape(len(images), -1)
@@ -83,4 +83,11 @@ def _split(images: npt.NDArray[np.float64], y: npt.NDArray[np.int64], test: Exam
         test = x[tested], y[tested]
     else:
         test = test[0].reshape(len(test[0]), -1), test[1]
+    classes = 1 + int(max(y.max(), test[1].max()))
+    missing = sorted(set(range(classes)) - set(y[rest].tolist()))
+    if classes < 2 or missing:
+        none = f"none of {', '.join(map(str, missing[:10]))}" if missing else "of class 0 alone"
+        raise ArgumentError(
+            f"The data must hold training examples of every class from 0 to {max(classes - 1, 1)}, not {none}."
+        )
     return Dataset((x[rest], y[rest]), (x[valid], y[valid]), test, images.shape[1:])

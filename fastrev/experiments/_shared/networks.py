@@ -9,6 +9,8 @@ from fastrev.experiments._shared.tasks import Examples
 
 Array = npt.NDArray[np.float64]
 
+NO_TIES = np.zeros((2, 1, 1))
+
 
 class Networks:
     """Networks of one hidden layer for K tasks, with a penalty w^T A w / 2 on each layer.
@@ -26,7 +28,7 @@ class Networks:
         Those that are not learned, where `theta` has none.
     """
 
-    def __init__(self, examples: Examples, hidden: int, theta: dict[str, Array], ties: Array | float = 0.0) -> None:
+    def __init__(self, examples: Examples, hidden: int, theta: dict[str, Array], ties: Array = NO_TIES) -> None:
         (self.X, self.Y), self.theta, self.ties = examples, theta, ties  # these ties if theta has none
         count, _, inputs = self.X.shape
         self.shapes = (count, inputs, hidden), (count, hidden, self.Y.shape[2])
@@ -46,14 +48,16 @@ class Networks:
         """Hidden units and probabilities."""
         W, V = self.layers(w)
         H = np.tanh(self.X @ W)
-        P = np.exp(H @ V)
+        Z = H @ V
+        P = np.exp(Z - Z.max(axis=2, keepdims=True))
         return H, P / P.sum(axis=2, keepdims=True)
 
     def penalty(self) -> Array:
         """A (2, K, K)."""
-        ties = self.theta.get("ties", self.ties) * (1 - np.ones((2, 1, 1)) * np.eye(len(self.X)))
+        each = np.eye(len(self.X))
+        ties = self.theta.get("ties", self.ties) * (1 - each)
         ties = (ties + transposed(ties)) / 2
-        A: Array = (self.theta["l2"] + ties.sum(axis=2, keepdims=True)) * np.eye(len(self.X)) - ties
+        A: Array = (self.theta["l2"] + ties.sum(axis=2, keepdims=True)) * each - ties
         return A
 
     def penalized(self, w: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 import fastrev
 from fastrev._engine.arguments import fault, reason
 from fastrev._engine.extras import require
-from fastrev._files.replacing import replace
+from fastrev._files.replacing import replace, writable
 from fastrev.errors import ArgumentError
 
 
@@ -53,32 +53,50 @@ class Kept:
     def __init__(self, folder: Path, name: str) -> None:
         self.arrays: dict[str, Any] = {}
         self._folder, self._name = folder, name
+        for kind in ("npz", "png"):  # a fault is known before the work
+            writable(folder / f"{name}.{kind}", "--out")
 
     def __call__(self, **arrays: Any) -> None:
-        """Leave the arrays, with all that were kept before, as ``.npz`` in the folder."""
+        """Leave the arrays, with all that were kept before, as ``.npz`` in the folder; whole, or the old one."""
         self.arrays |= {name: np.asarray(value) for name, value in arrays.items()}
         packed = io.BytesIO()
         np.savez(packed, **self.arrays)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)  # it may be gone since
             replace(self._folder / f"{self._name}.npz", lambda file: file.write(packed.getvalue()), "--out")
-        except (OSError, ArgumentError) as error:  # the old one stays
+        except (OSError, ArgumentError) as error:
             lost = f"{self._name}.npz and {self._name}.png are not saved."
             remedy = f"{lost} Make room, or pass another folder, and run again."
             raise unwritable(self._folder, error, remedy) from error
 
-    def result(self, kind: str, result: fastrev.TuneResult) -> None:
-        """Keep what was learned as ``<kind>_lr`` and so on, and the losses of the meta-steps as ``<kind>_losses``."""
-        self(**{f"{kind}_{name}": value for name, value in result.learned.items()})
-        self(**{f"{kind}_losses": result.history.loss})
+    def result(self, row: str, result: fastrev.TuneResult) -> None:
+        """Keep what was learned as ``<row>_lr`` and so on, ``<row>_losses`` of the meta-steps, and both ends."""
+        found = {name: value for name, value in result.learned.items() if not name.startswith("theta")} | result.theta
+        found |= {"losses": result.history.loss, "start_loss": result.start_loss, "loss": result.loss}
+        named = {key_of(row, name): value for name, value in found.items()}
+        if taken := named.keys() & self.arrays.keys():
+            raise ValueError(f"{', '.join(sorted(taken))} is kept already: give each row a name of its own")
+        self(**named)
+
+    def load(self) -> dict[str, Any]:
+        """The arrays, from the file."""
+        with np.load(self._folder / f"{self._name}.npz") as saved:
+            return dict(saved)
 
     def draw(self, figure: Any) -> None:
         """Leave the figure as ``.png`` beside them, and print where both are."""
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=120)
         try:
-            figure.savefig(self._folder / f"{self._name}.png", dpi=120)
-        except OSError as error:
+            replace(self._folder / f"{self._name}.png", lambda file: file.write(picture.getvalue()), "--out")
+        except (OSError, ArgumentError) as error:
             raise unwritable(self._folder, error, f"{self._name}.npz is saved, {self._name}.png is not.") from error
         print(f"{self._name}.png and {self._name}.npz are in {self._folder}")
+
+
+def key_of(row: str, name: str) -> str:
+    """What an array of a row is kept as: of "learned schedule", ``learned_schedule_lr``."""
+    return f"{row}_{name}".replace(" ", "_")
 
 
 def unwritable(folder: Path, error: Exception, remedy: str) -> ArgumentError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,19 +16,21 @@ from fastrev._pictures.canvas import by_logarithm as by_logarithm
 from fastrev._pictures.canvas import figure as figure
 from fastrev._pictures.outer_loop import height as height
 from fastrev._pictures.outer_loop import schedules as schedules
+from fastrev.experiments._shared.output import key_of as key_of
 
 Saved = Mapping[str, npt.NDArray[Any]]
 
 _OTHERS = ((OTHER, "-."), ("C2", ":"), ("C4", (0, (3, 1, 1, 1))))
 _COLUMNS = 10  # of images
-_WINDOW = 10  # meta-steps that are smoothed over
 
 
 def styles(rows: Iterable[str]) -> dict[str, Any]:
     """Colour and line style of each row: where it began, what it is held against, and what was learned."""
-    others, found = iter(_OTHERS), {}
+    others = itertools.cycle(_OTHERS)
+    found: dict[str, Any] = {}
     for i, name in enumerate(map(str, rows)):
-        found[name] = (LEARNED, "-") if "learned" in name else (FIRST, "--") if i == 0 else next(others)
+        learned = "learned" in name and (LEARNED, "-") not in found.values()
+        found[name] = (LEARNED, "-") if learned else (FIRST, "--") if i == 0 else next(others)
     return found
 
 
@@ -50,15 +53,16 @@ def learning_curves(axis: Any, saved: Saved) -> None:
 
 
 def meta_curves(axis: Any, saved: Saved, ylabel: str, searched: bool = False) -> None:
-    """The loss of every meta-step, perhaps after a search along all rates, of rows whose ``<word>_losses`` are kept."""
+    """The loss of every meta-step of each row that was tuned, perhaps after a search along all rates."""
     shown = []
     for name, (color, style) in styles(saved["rows"]).items():
-        losses = saved.get(f"{name.split()[0]}_losses")
+        losses = saved.get(key_of(name, "losses"))
         if losses is not None:
             axis.plot(losses, color=color, linestyle=style, linewidth=1.2, label=name)
             shown.append(losses)
-    by_logarithm(axis, np.concatenate(shown))
-    axis.set(xlabel="meta-step" + searched * ", after a search along all rates", ylabel=ylabel, title="The outer loop")
+    by_logarithm(axis, np.concatenate(shown) if shown else np.ones(1))
+    axis.set(xlabel="meta-step, after a search along all rates" if searched else "meta-step", ylabel=ylabel)
+    axis.set_title("The outer loop")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(alpha=0.3)
 
@@ -66,15 +70,14 @@ def meta_curves(axis: Any, saved: Saved, ylabel: str, searched: bool = False) ->
 def dots(axis: Any, rows: Sequence[str], values: npt.NDArray[np.float64], ylabel: str, share: bool = True) -> None:
     """Values (trials, R) of each row as dots, and their mean as a line."""
     at = np.arange(len(rows))
-    axis.hlines(values.mean(axis=0), at - 0.3, at + 0.3, color="0.3", label="mean")
+    axis.hlines(values.mean(axis=0), at - 0.3, at + 0.3, color="0.3")
     shifts = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0.0]
     for trial, (each, shift) in enumerate(zip(values, shifts, strict=True)):
-        axis.plot(at + shift, each, "o", color=f"C{trial}", markersize=5, label=f"split {trial}")
+        axis.plot(at + shift, each, "o", color=f"C{trial}", markersize=5)
     axis.set_xticks(at, rows, rotation=25, ha="right")
     axis.set_ylabel(ylabel)
     if share:
-        ticker = require("matplotlib.ticker", "plot", "The picture")
-        axis.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
+        axis.yaxis.set_major_formatter(require("matplotlib.ticker", "plot", "The picture").PercentFormatter(1.0))
     axis.grid(alpha=0.3, axis="y")
 
 
@@ -121,17 +124,6 @@ def images(part: Any, rows: Mapping[str, npt.NDArray[np.float64]], labels: Seque
             part.colorbar(shown, ax=line, label="pixel (blank is 0)" if name == signed else "pixel", pad=0.01, aspect=8)
 
 
-def log_ticks(axis: Any, powers: Sequence[int]) -> None:
-    """Ticks of a log scale along x at these powers of ten."""
-    axis.set_xticks([10.0**power for power in powers])
-    axis.xaxis.set_minor_locator(require("matplotlib.ticker", "plot", "The picture").NullLocator())
-
-
-def shades(count: int) -> Any:
-    """So many colours in order, dark to light."""
-    return require("matplotlib", "plot", "The picture").colormaps["viridis"](np.linspace(0, 0.9, count))
-
-
 def tiles(part: Any, images: npt.NDArray[np.float64], label: str) -> None:
     """Images (K, height, width) of numbers from 0 on, dark where they are high, in rows of five."""
     axes = part.subplots(-(-len(images) // 5), 5, squeeze=False)
@@ -175,3 +167,8 @@ def mosaic(axis: Any, images: npt.NDArray[np.float64], labels: Sequence[str], co
         axis.text(column + 0.475, top - 0.08, label, ha="center", va="bottom", fontsize="x-small")
     axis.set(xlim=(0, min(len(images), columns)), ylim=(rows * (1 + above), 0))
     axis.set_axis_off()
+
+
+def shades(count: int) -> Any:
+    """So many colours in order, dark to light."""
+    return require("matplotlib", "plot", "The picture").colormaps["viridis"](np.linspace(0, 0.9, count))

@@ -8,14 +8,21 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
+
+from fastrev.errors import ArgumentError
+
+_MOST = 10**9  # of what is counted
 
 
-def _whole(minimum: int) -> Callable[[str], int]:
+def _whole(minimum: int, maximum: float) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not text.strip().isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, not {text!r}")
-        return int(text)
+        digits = text.strip()
+        if not digits.isdecimal() or len(digits) > 100 or int(digits) < minimum:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {minimum}, not {text[:100]!r}")
+        if int(digits) > maximum:
+            raise argparse.ArgumentTypeError(f"must be at most {maximum:,}, not {text!r}")
+        return int(digits)
 
     return read
 
@@ -42,11 +49,11 @@ def _workers(text: str) -> int:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(map(_whole(1), text.split(",")))
+    return tuple(map(_whole(1, 10**6), text.split(",")))
 
 
-Count = Annotated[int, _whole(1)]
-Seed = Annotated[int, _whole(0)]
+Count = Annotated[int, _whole(1, _MOST)]
+Seed = Annotated[int, _whole(0, float("inf"))]
 Workers = Annotated[int, _workers]
 Positive = Annotated[float, _number("a number above 0", lambda x: 0 < x < float("inf"))]
 Share = Annotated[float, _number("a number between 0 and 1, both excluded", lambda x: 0 < x < 1)]
@@ -54,7 +61,7 @@ Sizes = Annotated[tuple[int, ...], _sizes]
 Folder = Annotated[Path | None, Path]
 
 
-def setting(default: Any, help: str, *, files: Any = None) -> Any:
+def setting(default: Any, help: str, *, with_data: Any = None) -> Any:
     """A field of an experiment's settings.
 
     Parameters
@@ -63,15 +70,19 @@ def setting(default: Any, help: str, *, files: Any = None) -> Any:
         With scikit-learn's digits.
     help : str
         A line for ``--help``.
-    files
+    with_data
         The default with ``--data``, where it is another one.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "files": default if files is None else files})
+    return dataclasses.field(
+        default=default, metadata={"help": help, "with_data": default if with_data is None else with_data}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What all experiments have."""
+
+    takes_images: ClassVar[bool] = True  # as `--data`; otherwise it is of another kind
 
     data: Folder = setting(None, "MNIST's files in place of scikit-learn's digits: a folder of IDX files, or an .npz")
     seed: Seed = setting(0, "of the split, the initial weights and the batches")
@@ -82,10 +93,10 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
     """An option for each field."""
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
-        files, text = field.metadata["files"], field.metadata["help"]
+        with_data, text = field.metadata["with_data"], field.metadata["help"]
         if field.default is not None:
             text += f" (default: {_plain(field.default)}" + (
-                f", {_plain(files)} with --data)" if files != field.default else ")"
+                f", {_plain(with_data)} with --data)" if with_data != field.default else ")"
             )
         (read,) = hints[field.name].__metadata__
         metavar = {_sizes: "N,...", Path: "PATH"}.get(read)
@@ -97,10 +108,16 @@ def chosen(options: argparse.Namespace, kind: type[Settings]) -> Settings:
     values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         given = getattr(options, field.name, None)
-        default = field.default if options.data is None else field.metadata["files"]
+        default = field.default if options.data is None else field.metadata["with_data"]
         values[field.name] = default if given is None else given
     return kind(**values)
 
 
 def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def at_most(name: str, value: float, most: float, what: str) -> None:
+    """Refuse a value of a setting that is too large for what `most` is."""
+    if value > most:
+        raise ArgumentError(f"Argument '--{name}' must be at most {most:g}, {what}, not {value:g}.")

@@ -21,7 +21,7 @@ _PARTS = (0.5, 0.25)  # of the drawings of each character, for training and for 
 
 
 def load(folder: Path | None, seed: int) -> tuple[Examples, Examples, Examples]:
-    """Ten tasks, each with examples of its own for training, validation and test.
+    """Ten tasks, with examples for training, validation and test; no image is in two parts.
 
     Tasks k and k + 5 have the same classes, upright and turned by 90 degrees: five labellings of scikit-learn's digits,
     whose classes are drawn in another order by each, or five alphabets from ``folder/<alphabet>/<character>/*.png``,
@@ -45,7 +45,7 @@ def _alphabets(folder: Path, rng: np.random.Generator) -> tuple[Examples, Exampl
     try:
         alphabets = [sorted(_folders(each)) for each in sorted(_folders(folder))[:_ALPHABETS]]
         characters = min((len(each) for each in alphabets), default=0)
-        drawn = [[sorted(each.glob("*.png")) for each in alphabet[:characters]] for alphabet in alphabets]
+        drawn = [[_drawings(each) for each in alphabet[:characters]] for alphabet in alphabets]
     except OSError as error:
         raise fault("--data", "be a folder of alphabets", f"{str(folder)!r}: {reason(error)}") from error
     drawings = min((len(paths) for alphabet in drawn for paths in alphabet), default=0)
@@ -56,26 +56,36 @@ def _alphabets(folder: Path, rng: np.random.Generator) -> tuple[Examples, Exampl
             f"{len(alphabets)} alphabets, {characters} characters in the smallest, {drawings} drawings of the rarest."
         )
     images = []
-    for alphabet in drawn * 2:  # drawing by drawing, so that every part has all characters equally often
+    for alphabet in drawn:  # drawing by drawing, so that every part has all characters equally often
         shuffled = [[paths[i] for i in rng.permutation(drawings)] for paths in alphabet]
         images.append([_pixels(paths[i]) for i in range(drawings) for paths in shuffled])
+    images *= 2  # which are turned later: a drawing is in the same part of both tasks
     targets = np.tile(np.eye(characters), (2 * _ALPHABETS, drawings, 1))
     train, valid = (characters * max(1, int(part * drawings)) for part in _PARTS)
     return _split(np.array(images), targets, (train, valid))
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [each for each in folder.iterdir() if each.is_dir()]
+    """Those that are not a system's own."""
+    return [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith((".", "__"))]
+
+
+def _drawings(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.suffix.lower() == ".png" and each.is_file())
 
 
 def _pixels(path: Path) -> Array:
-    """The ink (side, side) of a drawing, from 0 to 1."""
+    """The ink (side, side) of a drawing, from 0 to 1: how dark it is on white."""
     image = require("PIL.Image", "plot", "Reading drawings")
     try:
         with image.open(path) as drawing:
-            grey = drawing.convert("L").resize((_SIDE, _SIDE), image.Resampling.BOX)
-    except (OSError, SyntaxError, ValueError) as error:  # which Pillow raises for a file that is damaged
-        raise ArgumentError(f"{path} must be a picture that Pillow can read, but: {error}.") from error
+            if drawing.mode[0] in "IF":
+                raise ValueError(f"it has more than 8 bits a pixel (mode {drawing.mode})")
+            seen = drawing.convert("RGBA")
+            paper = image.new("RGBA", seen.size, "white")
+            grey = image.alpha_composite(paper, seen).convert("L").resize((_SIDE, _SIDE), image.Resampling.BOX)
+    except Exception as error:  # of a dozen kinds for a file that is damaged
+        raise ArgumentError(f"{path} must be a picture that Pillow can read, but: {reason(error)}.") from error
     return 1 - np.asarray(grey, np.float64) / 255
 
 
@@ -85,4 +95,8 @@ def _split(images: Array, targets: Array, sizes: tuple[int, int]) -> tuple[Examp
     flat = turned.reshape(*targets.shape[:2], -1)
     inputs = np.concatenate([flat, np.ones((*targets.shape[:2], 1))], axis=2)
     train, valid, test = np.split(np.arange(targets.shape[1]), np.cumsum(sizes))
-    return tuple((inputs[:, part], targets[:, part]) for part in (train, valid, test))  # type: ignore[return-value]  # three
+    return (
+        (inputs[:, train], targets[:, train]),
+        (inputs[:, valid], targets[:, valid]),
+        (inputs[:, test], targets[:, test]),
+    )
