@@ -19,7 +19,7 @@ import fastrev
 from fastrev._engine.extras import require
 from fastrev._tuning import loop
 from fastrev.errors import MissingExtraError
-from fastrev.experiments import EXPERIMENTS, main, schedule, valley
+from fastrev.experiments import EXPERIMENTS, l2, main, schedule, valley
 from fastrev.experiments._shared import commands, datasets, output, pictures
 from fastrev.experiments._shared.settings import chosen
 from tests.test_datasets import write_digits
@@ -140,6 +140,7 @@ def test_an_interrupt_before_there_is_anything_leaves_nothing(tmp_path, capsys, 
     [
         ("valley", "train", 3, []),
         ("reverse", "train", 3, ["--steps", "20"]),
+        ("hypergradient", "meta_grad", 4, ["--steps", "20"]),
         ("chaos", "meta_grad", 5, ["--points", "9", "--examples", "80"]),
         ("select", "meta_grad", 9, ["--trials", "1", "--meta-steps", "6"]),
         ("select", "train", 300, ["--trials", "1", "--meta-steps", "6"]),
@@ -161,7 +162,7 @@ def test_an_interrupt_where_nothing_is_tuned_keeps_what_was_measured(
     assert capsys.readouterr().err.endswith("fastrev: interrupted; what was learned so far is saved\n")
     assert (tmp_path / f"{command}.png").read_bytes().startswith(b"\x89PNG")
     with np.load(tmp_path / f"{command}.npz") as saved:
-        assert len(saved.files) >= 4
+        assert len(saved.files) >= 3
     assert len(calls) < call + 5  # no thread goes on
 
 
@@ -371,6 +372,21 @@ def test_help_names_every_experiment(capsys):
         main(["--help"])
     text = capsys.readouterr().out
     assert all(f"\n    {name} " in text or f"\n    {name}\n" in text for name in [*NAMES, "all"])
+
+
+def test_a_file_of_ones_own_is_a_command(tmp_path, capsys, monkeypatch):
+    """A copy of an experiment, changed to learn one penalty a parameter group."""
+    source = Path(l2.__file__).read_text(encoding="utf-8")
+    changed = source.replace('"learned penalties": (model.num_params,)', '"learned group penalties": (2,)')
+    assert changed != source
+    (tmp_path / "groups.py").write_text(changed, encoding="utf-8")
+    monkeypatch.delitem(sys.modules, "groups", raising=False)
+    few = ["--meta-steps", "2", "--runs", "1", "--steps", "5"]
+    assert main([str(tmp_path / "groups.py"), *few, "--out", str(tmp_path / "out")]) == 0
+    monkeypatch.delitem(sys.modules, "groups")
+    assert "learned group penalties" in table(capsys.readouterr().out)
+    with np.load(tmp_path / "out" / "groups.npz") as saved:
+        assert saved["learned_group_penalties_l2"].shape == (2,)
 
 
 def test_all_leaves_a_page_of_pictures(tmp_path, capsys, monkeypatch):

@@ -58,6 +58,23 @@ def test_the_best_constants_are_about_the_best_there_are(tmp_path, capsys):
     assert accuracy > 94.5
 
 
+def test_hypergradients_are_those_of_their_seeds(tmp_path, capsys):
+    few = ["--trainings", "4", "--steps", "12", "--hidden", "5", "--lr", "1"]
+    saved = ran("hypergradient", tmp_path, *few, "--seed", "3")
+    assert saved["gradients"].shape == (4, 12, 4)
+    data, model = load(None, 3), fastrev.MLP((64, 5, 10), activation="tanh")
+    seed = int(np.random.SeedSequence(3).generate_state(4)[2])
+
+    def loss(log_lr: float) -> float:
+        run = fastrev.train(model, model.init(seed, scale=0.05), train=data.train, batch_size=50, seed=seed, decay=0.5,
+                            steps=12, lr=np.exp(log_lr))  # fmt: skip
+        return model.loss_value(run.w, *data.train)
+
+    assert saved["gradients"][2].sum() == pytest.approx((loss(1e-4) - loss(-1e-4)) / 2e-4, rel=1e-5)
+    assert saved["losses"][2] == pytest.approx(loss(0.0))
+    assert "of 4 trainings" in capsys.readouterr().out
+
+
 def test_scales_outgrow_small_ones(tmp_path, capsys):
     saved = ran("scales", tmp_path, "--meta-steps", "40", "--runs", "4")
     rows = table(capsys.readouterr().out)

@@ -12,6 +12,7 @@ from fastrev.experiments import (
     chaos,
     clean,
     distill,
+    hypergradient,
     l2,
     labels,
     multitask,
@@ -20,13 +21,13 @@ from fastrev.experiments import (
     schedule,
     select,
     valley,
-)  # fmt: skip
+)
 from fastrev.experiments._shared import commands
 
 EXPERIMENTS = (
-    valley, reverse, schedule, scales, l2, distill, labels, multitask, chaos,  # of the paper, in its order
-    clean, select,
-)  # fmt: skip
+    *(valley, reverse, schedule, hypergradient, scales, l2, distill, labels, multitask, chaos),  # the paper's
+    *(clean, select),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

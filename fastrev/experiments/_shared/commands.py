@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib.util
 import io
 import os
 import sys
@@ -22,6 +23,9 @@ from fastrev.experiments._shared.settings import Settings, add_options, chosen
 
 def main(experiments: Sequence[ModuleType], arguments: Sequence[str] | None = None) -> int:
     """Run the command line.  Returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments and arguments[0].endswith(".py") and Path(arguments[0]).is_file():
+        experiments, arguments = [_own(Path(arguments[0]))], [Path(arguments[0]).stem, *arguments[1:]]
     options = _parser(experiments).parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # whatever the folder is called
@@ -59,6 +63,17 @@ def name_of(experiment: ModuleType) -> str:
 def purpose_of(experiment: ModuleType) -> str:
     """The first line of what it says of itself."""
     return _first_line(experiment.__doc__ or "")
+
+
+def _own(path: Path) -> ModuleType:
+    """The experiment that a file of the user's is."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
 
 
 def _run(options: argparse.Namespace) -> bool:

@@ -82,7 +82,7 @@ class Judge:
                 continue
             assert run.curve is not None
             curves[i], accuracies[i] = run.curve.losses, self._model.accuracy(run.w, *self._data.test)
-        print(f"{name:<{_WIDTH - 1}} {measures(curves[:, -1], accuracies):<35}{_note(result)}".rstrip(), flush=True)
+        print(f"{name:<{_WIDTH - 2}}  {measures(curves[:, -1], accuracies):<35}{_note(result)}".rstrip(), flush=True)
         self._rows[name] = curves, accuracies
         every, right = zip(*self._rows.values(), strict=True)
         self._keep(
