@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from fastrev.experiments import main
-
 if __name__ == "__main__":
+    try:
+        from fastrev.experiments import main
+    except KeyboardInterrupt:
+        print("fastrev: interrupted", file=sys.stderr)
+        sys.exit(130)
     sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import errno
+import json
 import os
 import re
 import signal
@@ -380,13 +381,21 @@ def test_a_file_of_ones_own_is_a_command(tmp_path, capsys, monkeypatch):
     changed = source.replace('"learned penalties": (model.num_params,)', '"learned group penalties": (2,)')
     assert changed != source
     (tmp_path / "groups.py").write_text(changed, encoding="utf-8")
-    monkeypatch.delitem(sys.modules, "groups", raising=False)
     few = ["--meta-steps", "2", "--runs", "1", "--steps", "5"]
     assert main([str(tmp_path / "groups.py"), *few, "--out", str(tmp_path / "out")]) == 0
-    monkeypatch.delitem(sys.modules, "groups")
+    assert "groups" not in sys.modules
     assert "learned group penalties" in table(capsys.readouterr().out)
     with np.load(tmp_path / "out" / "groups.npz") as saved:
         assert saved["learned_group_penalties_l2"].shape == (2,)
+
+
+def test_a_file_that_is_no_experiment_is_named(tmp_path, capsys):
+    assert main(["no/such/file.py"]) == 2
+    assert "no/such/file.py" in capsys.readouterr().err
+    (tmp_path / "json.py").write_text("Settings = run = None\n", encoding="utf-8")
+    assert main([str(tmp_path / "json.py")]) == 2
+    assert "must be a file that has Settings, run and draw, not" in capsys.readouterr().err
+    assert sys.modules["json"] is json
 
 
 def test_all_leaves_a_page_of_pictures(tmp_path, capsys, monkeypatch):

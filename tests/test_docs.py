@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCKS = [
     block
-    for page in (ROOT / "docs").glob("*.md")
+    for page in PAGES
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     if ">>>" not in block
 ]
@@ -26,7 +27,7 @@ def test_scripts_of_the_pages_run(block, capsys):
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_cannot_run_here_is_python_all_the_same(page):
     for block in re.findall(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
         compile(block, page.name, "exec")
@@ -34,3 +35,19 @@ def test_what_cannot_run_here_is_python_all_the_same(page):
 
 def test_there_are_some():
     assert BLOCKS
+
+
+@pytest.mark.parametrize("page", ["README.md", "bench/README.md", *(f"docs/{each.name}" for each in PAGES)])
+def test_links_lead_somewhere(page):
+    """Files are there, and headings that are linked to."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.S)):
+        if "://" in target:
+            continue
+        path, _, heading = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), target
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.M)
+            anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert heading in anchors, target

@@ -48,7 +48,7 @@ def by_logarithm(axis: Any, values: FloatArray) -> None:
     if decades < 0.7:
         axis.yaxis.set_major_locator(ticker.MaxNLocator(5, steps=[1, 2, 5, 10]))
     else:
-        between = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
+        between = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 1.3 else (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
         axis.yaxis.set_major_locator(ticker.LogLocator(subs=between, numticks=12))
     axis.yaxis.set_major_formatter(ticker.FuncFormatter(plainly))
     axis.yaxis.set_minor_formatter(ticker.NullFormatter())

@@ -74,8 +74,8 @@ def draw(saved: pictures.Saved) -> Any:
             steps, mean - error[:, column], mean + error[:, column], color=f"C{i}", alpha=0.2, linewidth=0
         )
     last = groups.index(weights[-1])
-    for each in gradients[:10, :, last]:
-        single.plot(each, color="0.7", linewidth=0.8)
+    for i, each in enumerate(gradients[:10, :, last]):
+        single.plot(each, color="0.7", linewidth=0.8, label="single trainings" if i == 0 else None)
     single.plot(gradients[:, :, last].mean(axis=0), color=f"C{len(weights) - 1}", label=f"{weights[-1]}, mean")
     means.set_title(f"Mean of {len(gradients)} trainings, and its standard error")
     single.set_title(f"{weights[-1]}: ten single trainings, and the mean")

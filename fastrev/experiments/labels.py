@@ -54,22 +54,24 @@ def run(settings: Settings, keep: Kept) -> bool:
         if not judge.row(name, result, train=(images, result.y)):
             return False
     found = (result.y.argmax(axis=1) == true).mean()
-    print(f"{found:.0%} of the images have most of their label on their own class")
+    print(f"{found:.0%} of the images have the largest share of their label on their own class")
     keep(found=found)
     return True
 
 
 def draw(saved: pictures.Saved) -> Any:
     """What images of each class are called, the images with their labels, and the loss by meta-step."""
-    figure = pictures.figure(12, 8)
-    above, below = figure.subfigures(2, 1, height_ratios=(1.2, 1))
-    if "learned_labels_y" in saved:
-        matrix, pool = above.subplots(1, 2, width_ratios=(1, 1.2))
+    whole = "learned_labels_y" in saved
+    figure = pictures.figure(12, 8 if whole else 3.6)
+    *above, below = figure.subfigures(1 + whole, 1, height_ratios=(1.2, 1)[1 - whole :], squeeze=False)[:, 0]
+    if whole:
+        matrix, pool = above[0].subplots(1, 2, width_ratios=(1, 1.2))
         true, learned = saved["true"], saved["learned_labels_y"]
         confusion = np.stack([learned[true == each].mean(axis=0) for each in range(learned.shape[1])])
         pictures.matrix(matrix, confusion, "learned label", "class", "Learned labels, by class", "share")
-        pictures.mosaic(pool, saved["images"], [f"{row.argmax()}: {row.max():.2f}" for row in learned])
-        pool.set_title("The images, and the largest share of their labels")
+        captions = [f"{row.argmax()}: {row.max():.2f}" for row in learned]
+        pictures.mosaic(pool, saved["images"], captions, red=learned.argmax(axis=1) != true)
+        pool.set_title("The images, and the largest share of their labels (red: of another class)")
     by_meta_step, curves = below.subplots(1, 2)
     pictures.learning_curves(curves, saved)
     pictures.meta_curves(by_meta_step, saved, "loss on the real training images", searched=True)

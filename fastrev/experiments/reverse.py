@@ -97,7 +97,7 @@ def draw(saved: pictures.Saved) -> Any:
             axis.semilogy(shown, color=color, linewidth=1.2, label=f"decay {decay:g}")
             law = np.finfo(dtype).eps * decay ** -np.arange(min(len(curve), -50 / np.log(decay)))
             axis.semilogy(law, color=color, linewidth=0.8, linestyle=":")
-        axis.axhline(1e-18, color="k", linewidth=3, label="fastrev: 0")
+        axis.axhline(1e-18, color="k", linewidth=3, label="fastrev: exactly 0\n(drawn at the edge)")
         axis.set(title=f"Undone in {dtype}", xlabel="steps undone", xlim=(0, 400), ylim=(1e-18, 1e2))
     axes[0].set_ylabel("relative error of the weights\n(dotted: machine epsilon / decay$^t$)")
     above.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")

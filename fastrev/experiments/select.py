@@ -72,9 +72,9 @@ def select(pool: Pool, rng: np.random.Generator, settings: Settings) -> tuple[Ro
     rows, mean, losses = pool.random(rng), np.zeros(len(pool.all)), []
     for step in range(settings.meta_steps):
         loss, gradient = meta_gradient(pool, rows, settings, step, rng)
-        mean = 0.8 * mean + 0.2 * gradient
+        mean = (mean + gradient) / 2
         losses.append(loss)
-        count = max(1, round(len(rows) / 16 * (1 + np.cos(np.pi * step / settings.meta_steps))))
+        count = max(1, round(len(rows) / 8 * (1 + np.cos(np.pi * step / settings.meta_steps))))
         allowed = rng.random(len(pool.all)) < 0.5  # a random half of all, as published
         inside, outside = rows[allowed[rows]], np.setdiff1d(pool.all[allowed], rows)
         worst = inside[np.argsort(-mean[inside])[:count]]

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fastrev._engine.arguments import reason
+from fastrev._engine.arguments import fault, reason
 from fastrev._engine.version import __version__
 from fastrev.errors import FastrevError
 from fastrev.experiments._shared import page
@@ -24,8 +24,12 @@ from fastrev.experiments._shared.settings import Settings, add_options, chosen
 def main(experiments: Sequence[ModuleType], arguments: Sequence[str] | None = None) -> int:
     """Run the command line.  Returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments and arguments[0].endswith(".py") and Path(arguments[0]).is_file():
-        experiments, arguments = [_own(Path(arguments[0]))], [Path(arguments[0]).stem, *arguments[1:]]
+    if arguments and arguments[0].endswith(".py"):
+        try:
+            experiments, arguments = [_own(Path(arguments[0]))], [Path(arguments[0]).stem, *arguments[1:]]
+        except (FastrevError, FileNotFoundError) as error:
+            print(f"fastrev: {error}", file=sys.stderr)
+            return 2
     options = _parser(experiments).parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # whatever the folder is called
@@ -67,12 +71,15 @@ def purpose_of(experiment: ModuleType) -> str:
 
 def _own(path: Path) -> ModuleType:
     """The experiment that a file of the user's is."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"fastrev_own.{path.stem}"  # so that it hides no module of its name
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # where dataclasses look for it
+    sys.modules[name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
+    if missing := [each for each in ("Settings", "run", "draw") if not hasattr(module, each)]:
+        raise fault("EXPERIMENT", "be a file that has Settings, run and draw", f"{str(path)!r} without {missing[0]}")
     return module
 
 

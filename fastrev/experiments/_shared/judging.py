@@ -112,7 +112,8 @@ def detection(
 
 def _note(result: fastrev.TuneResult | None) -> str:
     """What was learned, where it is a few numbers, or why it ended early."""
-    if result is None or not result.success:
-        return "" if result is None else result.message
+    if result is None:
+        return ""
     few = {name: np.ravel(value) for name, value in result.learned.items() if np.size(value) <= 4}
-    return ", ".join(f"{name} {' '.join(f'{each:.3g}' for each in values)}" for name, values in few.items())
+    shown = ", ".join(f"{name} {' '.join(f'{each:.3g}' for each in values)}" for name, values in few.items())
+    return shown if result.success else f"{shown} {result.message}".lstrip()

@@ -157,14 +157,17 @@ def matrix(axis: Any, values: npt.NDArray[np.float64], xlabel: str, ylabel: str,
     axis.figure.colorbar(shown, ax=axis, label=label)
 
 
-def mosaic(axis: Any, images: npt.NDArray[np.float64], labels: Sequence[str], columns: int = _COLUMNS) -> None:
-    """Images (N, height, width) in rows with a label above each, as one picture."""
+def mosaic(
+    axis: Any, images: npt.NDArray[np.float64], labels: Sequence[str], columns: int = _COLUMNS, red: Sequence[bool] = ()
+) -> None:
+    """Images (N, height, width) in rows with a label above each, some of them red, as one picture."""
     rows, above = -(-len(images) // columns), 0.35
     for each, (image, label) in enumerate(zip(images, labels, strict=True)):
         row, column = divmod(each, columns)
         top = row * (1 + above) + above
         axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, extent=(column, column + 0.95, top + 0.95, top))
-        axis.text(column + 0.475, top - 0.08, label, ha="center", va="bottom", fontsize="x-small")
+        color = "C3" if len(red) and red[each] else "black"
+        axis.text(column + 0.475, top - 0.08, label, ha="center", va="bottom", fontsize="x-small", color=color)
     axis.set(xlim=(0, min(len(images), columns)), ylim=(rows * (1 + above), 0))
     axis.set_axis_off()
 
