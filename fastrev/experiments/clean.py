@@ -1,8 +1,9 @@
 """Clean a training set whose labels are partly wrong (hyper-cleaning, Franceschi et al. 2017, arXiv 1703.01785).
 
 A weight for every example is learned by what it does to the loss on clean validation examples.  Examples of less than
-half the mean weight are dropped, and a network is trained on the others together with the validation examples.  Every
-way to train chooses its number of steps and its penalty by validation on two halves of the clean examples.
+half, a third or a quarter of the mean weight are dropped, and a network is trained on the others together with the
+validation examples.  That fraction, and for every way to train its number of steps and its penalty, are chosen by
+validation on two halves of the clean examples.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fastrev.experiments._shared.settings import Settings as Common
 
 NOISE = (0.3, 0.5)  # shares of wrong labels
 ROWS = ("plain", "plain + valid", "valid alone", "cleaned", "oracle")
+FRACTIONS = (2, 3, 4)  # of the mean weight, below one of which examples are dropped
 SCORES = ("AUC", "precision", "recall", "F1")  # of low weights as signs of wrong labels
 
 
@@ -49,23 +51,27 @@ def run(settings: Settings, keep: Kept) -> bool:
             runs=settings.runs, workers=settings.workers, seed=settings.seed + trial,
         )  # fmt: skip
         weights = result.example_weights
-        dropped = weights < weights.mean() / 2  # where they are few, on a log scale: see the picture
         lowest = np.argsort(weights)[:40]
         keep(weights=weights, wrong=wrong, lowest=lowest, given=given[lowest])
         keep(images=x[lowest].reshape(-1, *data.shape))
+        cuts = [weights.mean() / fraction for fraction in FRACTIONS]
+        chances = [choosing.choose(model, data, (x[weights >= cut], given[weights >= cut]), True)[0] for cut in cuts]
+        cut = cuts[int(np.argmax(chances))]
         every, none = np.ones(len(y), bool), np.zeros(len(y), bool)
         plans = [  # labels, whether the validation examples are added, and which of the others are trained on
             (given, False, every), (given, True, every), (given, True, none),
-            (given, True, ~dropped), (y, True, ~wrong),
+            (given, True, weights >= cut), (y, True, ~wrong),
         ]  # fmt: skip
-        seeds = judging.seeds(settings.seed, trial)
-        train = [((x[kept], labels[kept]), valid) for labels, valid, kept in plans]
-        accuracies.append([choosing.accuracy(model, data, *each, seeds) for each in train])
-        scores.append(judging.detection(wrong, weights, dropped))
+        found = []
+        for labels, with_valid, kept in plans:
+            train = model, data, (x[kept], labels[kept]), with_valid
+            found.append(choosing.accuracy(*train, choosing.choose(*train)[1], judging.seeds(settings.seed, trial)))
+        accuracies.append(found)
+        scores.append(judging.detection(wrong, weights, weights < cut))
         cases.append((share, trial))
         print(f"{share:<7.0%}{trial:<7}{''.join(f'{each:15.1%}' for each in accuracies[-1])}"
               f"{'{:8.3f}{:11.3f}{:8.3f}{:7.3f}'.format(*scores[-1])}", flush=True)  # fmt: skip
-        keep(rows=ROWS, accuracies=accuracies, cases=cases, scores=scores, score_names=SCORES)
+        keep(rows=ROWS, accuracies=accuracies, cases=cases, scores=scores, score_names=SCORES, cut=cut)
         if not result.success:
             return False
     for share in NOISE:
@@ -86,7 +92,7 @@ def draw(saved: pictures.Saved) -> Any:
     weights, wrong = saved["weights"], saved["wrong"]
     bins, histogram = np.geomspace(weights.min(), weights.max() + 1e-9, 40), panels[-1]
     histogram.hist([weights[~wrong], weights[wrong]], bins, stacked=True, label=["right", "wrong"], color=["C0", "C3"])
-    histogram.axvline(weights.mean() / 2, color="k", linestyle="--", label="dropped below")
+    histogram.axvline(float(saved["cut"]), color="k", linestyle="--", label="dropped below")
     histogram.set(xscale="log", xlabel="learned weight", ylabel="examples")
     histogram.set_title(f"{share:.0%} wrong, split {trial:.0f}: weights, by label")
     histogram.legend(loc="upper center")
