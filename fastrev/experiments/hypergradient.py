@@ -77,7 +77,11 @@ def draw(saved: pictures.Saved) -> Any:
     for i, each in enumerate(gradients[:10, :, last]):
         single.plot(each, color="0.7", linewidth=0.8, label="single trainings" if i == 0 else None)
     single.plot(gradients[:, :, last].mean(axis=0), color=f"C{len(weights) - 1}", label=f"{weights[-1]}, mean")
-    means.set_title(f"Mean of {len(gradients)} trainings, and its standard error")
+    before = gradients[:, :-1, [groups.index(name) for name in weights]].mean(axis=0)
+    if before.size:
+        room = 0.2 * np.ptp([0, *before.ravel()])
+        means.set_ylim(min(before.min(), 0) - room, max(before.max(), 0) + room)
+    means.set_title(f"Mean of {len(gradients)} trainings, and its standard error\n(the last step may leave the scale)")
     single.set_title(f"{weights[-1]}: ten single trainings, and the mean")
     for axis in (means, single):
         axis.axhline(0, color="k", linewidth=0.8)
