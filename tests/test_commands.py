@@ -40,7 +40,7 @@ FEW = {  # for a run of a second
 }
 
 
-@pytest.mark.parametrize("command", ["schedule", "multitask", "clean", "select"])
+@pytest.mark.parametrize("command", ["schedule", "multitask", "select"])
 def test_runs_are_reproducible(command, tmp_path):
     """Every array that is kept, in every bit, whatever makes the trainings."""
     kept = []
