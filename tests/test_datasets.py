@@ -443,7 +443,7 @@ def test_tasks_are_five_labellings_upright_and_turned():
 
 
 def write_alphabets(folder: Path, alphabets: int = 6, characters: int = 3, drawings: int = 8) -> None:
-    image = pytest.importorskip("PIL.Image")
+    image = pytest.importorskip("PIL.Image", reason="comes with matplotlib only")
     rng = np.random.default_rng(0)
     for a in range(alphabets):
         for c in range(characters + a % 2):
@@ -481,7 +481,7 @@ def test_too_few_drawings_are_named(kept, message, tmp_path, capsys):
 def test_a_drawing_that_is_none_is_named(tmp_path):
     write_alphabets(tmp_path)
     broken = tmp_path / "alphabet0" / "character0" / "0.png"
-    image = pytest.importorskip("PIL.Image")
+    image = pytest.importorskip("PIL.Image", reason="comes with matplotlib only")
     image.fromarray(np.full((3, 3), 1000, np.uint16)).save(broken)
     with pytest.raises(ArgumentError, match="more than 8 bits a pixel"):
         load_tasks(tmp_path, seed=0)

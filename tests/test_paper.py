@@ -40,7 +40,7 @@ def test_every_experiment_has_a_row(results):
 
 
 def test_pictures_become_small(results):
-    image = pytest.importorskip("PIL.Image")
+    image = pytest.importorskip("PIL.Image", reason="comes with matplotlib only")
     packed = paper.small(results / "valley.png")
     assert len(packed) < 0.7 * (results / "valley.png").stat().st_size
     (results / "small.png").write_bytes(packed)
