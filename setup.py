@@ -1,0 +1,23 @@
+"""What pyproject.toml cannot say: the README of the package, whose links are absolute."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+
+def readme() -> str:
+    """README.md for where no repository lies around it: pictures and pages by their addresses in the repository."""
+    repository = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+    text = (HERE / "README.md").read_text(encoding="utf-8")
+    return re.sub(
+        r"(!?)\[([^]]*)\]\((?!https?://|#)([^)\s]+)\)",
+        lambda link: f"{link[1]}[{link[2]}]({repository}/{'raw' if link[1] else 'blob'}/main/{link[3]})",
+        text,
+    )
+
+
+setup(long_description=readme(), long_description_content_type="text/markdown")
