@@ -147,7 +147,9 @@ def process(name: str, label: str, fresh: bool) -> Iterator[Callable[[], Figures
 def copy_package(folder: Path, edits: tuple[Edit, ...]) -> None:
     """The package and the benchmarks, with the edits made."""
     for each in ("fastrev", "bench"):
-        shutil.copytree(ROOT / each, folder / each, ignore=shutil.ignore_patterns("__pycache__", "plots"))
+        shutil.copytree(ROOT / each, folder / each, ignore=shutil.ignore_patterns("__pycache__", "plots", "kernels"))
+    kernels = Path(structures.__file__).parent  # beside the package where there are no symbolic links
+    shutil.copytree(kernels, folder / "fastrev" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
     for edit in edits:
         file = folder / "fastrev" / edit.file
         text = file.read_text(encoding="utf-8")

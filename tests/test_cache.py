@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from fastrev.kernels import code_cache, jit
 from fastrev.kernels.fixed_point import grid_to_floats
 from fastrev.kernels.momentum import undo_position_of_span as undo_position
-from tests.test_house import PACKAGE, run_python
+from tests.test_house import copy_package, run_python
 
 # prints the weight undone by one step, and how often code was found on disk and not
 UNDO = """
@@ -37,7 +36,7 @@ def undo(path, **environment):
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the package, to edit."""
-    shutil.copytree(PACKAGE, tmp_path / "fastrev", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path)
     return tmp_path
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
-import fastrev
+from tests.test_house import KERNEL_ROOM, MODULES, PACKAGE
 
 choices = pytest.importorskip("bench.choices", reason="the benchmarks are not installed")
-PACKAGE = Path(fastrev.__file__).parent
 EDITED = {
     f"{name}: {label}": variant
     for name, choice in choices.CHOICES.items()
@@ -25,7 +23,8 @@ NAMED = re.compile(r"bench\.choices[\s#]+(\w+)")
 @pytest.mark.parametrize("variant", EDITED.values(), ids=EDITED)
 def test_what_is_replaced_is_there(variant):
     for edit in variant.edits:
-        assert (PACKAGE / edit.file).read_text(encoding="utf-8").count(edit.old) == 1, edit
+        room = KERNEL_ROOM.parent if edit.file.startswith("kernels/") else PACKAGE
+        assert (room / edit.file).read_text(encoding="utf-8").count(edit.old) == 1, edit
     for attribute in variant.values:
         module, _, leaf = attribute.rpartition(".")
         if module != "os" or sys.platform == "linux":
@@ -38,7 +37,6 @@ def test_every_variant_has_a_probe():
 
 
 def test_comments_name_choices_that_are_there():
-    named = [name for file in PACKAGE.rglob("*.py") for name in NAMED.findall(file.read_text(encoding="utf-8"))]
-    named += [name for file in (PACKAGE / "kernels").glob("*.py") for name in NAMED.findall(file.read_text("utf-8"))]
+    named = [name for file in MODULES.values() for name in NAMED.findall(file.read_text(encoding="utf-8"))]
     named.append("proof")  # kernels/checksums.py
     assert set(named) == choices.CHOICES.keys()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import fastrev
 from fastrev._engine import compilation, interruptible
 from fastrev.kernels import code_cache
-from tests.test_house import PACKAGE
+from tests.test_house import copy_package
 
 SCRIPT = """
 import numpy as np, fastrev
@@ -43,7 +42,7 @@ def run_script(script, copy):
 def kept(tmp_path_factory):
     """What a first call leaves on disk."""
     copy = tmp_path_factory.mktemp("copy")
-    shutil.copytree(PACKAGE, copy / "fastrev", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(copy)
     return copy, run_script(SCRIPT, copy)
 
 

@@ -7,6 +7,7 @@ import graphlib
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,12 +25,13 @@ from fastrev.kernels import jit
 from fastrev.kernels.momentum import step_span
 
 PACKAGE = Path(fastrev.__file__).parent
-KERNELS = sorted((PACKAGE / "kernels").glob("*.py"))
+KERNEL_ROOM = Path(fastrev.kernels.__file__).parent  # in an sdist, and without symbolic links, beside the package
+KERNELS = sorted(KERNEL_ROOM.glob("*.py"))
 KERNEL_MODULES = [f"fastrev.kernels.{file.stem}" for file in KERNELS if file.stem != "__init__"]
 MODULES = {
     ".".join(("fastrev", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
-    for file in sorted({*PACKAGE.rglob("*.py"), *KERNELS})  # rglob does not follow the link to the kernels
-}
+    for file in sorted({*PACKAGE.rglob("*.py")} - {*KERNELS})  # rglob does not follow the link to the kernels
+} | {f"fastrev.kernels.{file.stem}".removesuffix(".__init__"): file for file in KERNELS}
 # what other packages offer under such a name only
 FROM_OTHERS = {("fastrev.kernels.broadcast", "_getvalue"), ("fastrev.kernels.code_cache", "_cache"),
                ("fastrev.kernels.code_cache", "_reduce"), ("fastrev.kernels.code_cache", "_rebuild")}  # fmt: skip
@@ -45,6 +47,13 @@ def run_python(script: str, path: Path, **environment: str) -> str:
     done = subprocess.run(command, env=environment, cwd=path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def copy_package(folder: Path) -> None:
+    """A copy of the package, with an empty cache."""
+    without = shutil.ignore_patterns("__pycache__", "kernels")
+    shutil.copytree(PACKAGE, folder / "fastrev", ignore=without)
+    shutil.copytree(KERNEL_ROOM, folder / "fastrev" / "kernels", ignore=without)
 
 
 def dispatchers() -> Iterator[tuple[str, Dispatcher]]:
@@ -136,11 +145,23 @@ def test_underscores_are_private_to_their_module() -> None:
 
 
 def test_kernels_are_reached_by_one_import_path() -> None:
-    if not (PACKAGE.parent / "pyproject.toml").exists():
-        pytest.skip("not a checkout")
-    assert (PACKAGE / "kernels").is_symlink()
-    assert (PACKAGE / "kernels").readlink() == Path("..", "kernels")
+    """That is fastrev.kernels, wherever they lie: there by a link, or found beside the package where there is none."""
     assert "kernels" not in sys.modules
+    assert {name for name in sys.modules if name.endswith(".jit")} == {"fastrev.kernels.jit"}
+    if (PACKAGE / "kernels").is_symlink():
+        assert (PACKAGE / "kernels").readlink() == Path("..", "kernels")
+
+
+@pytest.mark.parametrize("link", ["missing", "a file"])
+def test_a_checkout_without_symbolic_links_finds_its_kernels(tmp_path: Path, link: str) -> None:
+    """As Git leaves it on Windows, and as an sdist is: both commands of the README begin there."""
+    copy_package(tmp_path)
+    (tmp_path / "fastrev" / "kernels").rename(tmp_path / "kernels")
+    if link == "a file":
+        (tmp_path / "fastrev" / "kernels").write_text("../kernels")
+    script = "import fastrev.kernels; print(fastrev.kernels.__file__); print(fastrev.__file__)"
+    kernels, package = run_python(script, tmp_path).split()
+    assert (Path(kernels).parent, Path(package).parent) == (tmp_path / "kernels", tmp_path / "fastrev")
 
 
 def test_an_import_is_light_and_compiles_nothing() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 import fastrev
-from tests.test_house import PACKAGE, run_python
+from tests.test_house import copy_package, run_python
 
 COMPILE = "import numpy as np, fastrev; assert fastrev.compile(np.float32) is None"
 USE = """
@@ -53,7 +52,7 @@ print([kernel.py_func.__name__ for kernel in kernels.values() if kernel.stats.ca
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the package, with an empty cache."""
-    shutil.copytree(PACKAGE, tmp_path / "fastrev", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path)
     return tmp_path
 
 
