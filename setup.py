@@ -14,7 +14,7 @@ def readme() -> str:
     repository = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
     text = (HERE / "README.md").read_text(encoding="utf-8")
     return re.sub(
-        r"(!?)\[([^]]*)\]\((?!https?://|#)([^)\s]+)\)",
+        r"(!?)\[([^]]*)\]\((?!https?://)([^)\s]+)\)",
         lambda link: f"{link[1]}[{link[2]}]({repository}/{'raw' if link[1] else 'blob'}/main/{link[3]})",
         text,
     )

@@ -18,6 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from bench.pages import rewrite
 from bench.report import processor
 from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES
@@ -38,7 +39,6 @@ from fastrev.kernels import information_buffer as buffer
 TANH, EXP = 34, 26  # operations of an element
 N, D = 9, 10
 README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- made by python -m bench.kernels -->", "<!-- end -->"
 
 
 @dataclass
@@ -261,9 +261,7 @@ def main() -> None:
     if show:
         print(text)
         return
-    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
-    _, after = rest.split(END)
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    rewrite(README, "bench.kernels", text)
 
 
 if __name__ == "__main__":

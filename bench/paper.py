@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+from bench.pages import ROOT, rewrite
+
 PAGE, PICTURES = ROOT / "docs" / "experiments.md", ROOT / "docs" / "pictures"
-BEGIN, END = "<!-- made by python -m bench.paper -->", "<!-- end of the table -->"
 Saved = Mapping[str, Any]
 OF_MNIST = (
     "schedule",
@@ -140,10 +140,7 @@ def main() -> None:
     parser.add_argument("digits", type=Path)
     parser.add_argument("mnist", type=Path)
     folders = parser.parse_args()
-    page = PAGE.read_text(encoding="utf-8")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(folders.digits, folders.mnist)}\n{END}{after}", encoding="utf-8")
+    rewrite(PAGE, "bench.paper", table(folders.digits, folders.mnist))
     PICTURES.mkdir(exist_ok=True)
     for picture in sorted(folders.digits.glob("*.png")):
         name = picture.stem

@@ -1,4 +1,4 @@
-"""Write the README's benchmark table and its plots: ``python -m bench.report``.
+"""Write the table and the plots of docs/benchmarks.md: ``python -m bench.report``.
 
 For the table, fastrev and its peers take turns within one process, so that what else the machine does falls on all of
 them alike; the ratios of the medians are what counts.  For the plots, every point is a process of its own.
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.pages import BENCHMARKS, ROOT, rewrite
 from bench.peers import PEERS, UnfitError, contestant
 from bench.products_alone import products_alone
 from bench.workloads import PRECISIONS, SHAPES, workload
@@ -28,8 +29,6 @@ from bench.workloads import PRECISIONS, SHAPES, workload
 ROUNDS = 9
 REST = 0.15  # seconds before a turn, for the threads of the last one's BLAS or OpenMP spin on for a while
 SECONDS = 40.0  # after which a slow contestant has no further turn
-ROOT = Path(__file__).parent.parent
-BEGIN, END = "<!-- made by python -m bench.report -->", "<!-- end -->"
 COLUMNS = {"jax-stored": "JAX, stored", "jax-checkpointed": "JAX, checkpoints", "torch-unrolled": "PyTorch, unrolled",
            "original": "original algorithm", "products": "products alone"}  # fmt: skip
 # Squares, for the checkpoints; the stored trajectory of 1600 steps takes gigabytes
@@ -134,15 +133,12 @@ def plot(folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and replace the README's table and plots."""
+    """Measure, and replace the page's table and plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["table", "plots"], help="leave the rest as it is")
     only = parser.parse_args().only
     if only != "plots":
-        readme = ROOT / "README.md"
-        before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-        _, after = rest.split(END)
-        readme.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}", encoding="utf-8")
+        rewrite(BENCHMARKS, "bench.report", table())
     if only != "table":
         plot(ROOT / "bench" / "plots")
 

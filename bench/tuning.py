@@ -4,7 +4,7 @@ Who has found the better hyperparameters after so many seconds?  All start from 
 `fastrev.train` and have both cores.  What they had found is judged afterwards, by runs of seeds that none has seen.
 
 Every curve is kept in OUT/tuning.json once it is measured: ``--resume`` measures those that are missing, ``--only`` and
-``--seed`` some, and the rest stay.  When all are there, the README's table and the picture are made anew.
+``--seed`` some, and the rest stay.  When all are there, the table of docs/benchmarks.md and the picture are made anew.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from typing import Any
 import numpy as np
 
 import fastrev
+from bench.pages import BENCHMARKS, ROOT, rewrite
 from bench.report import processor
 from bench.tuners import CORES, Contender, Race, optuna, random_search, tune
 from bench.tuning_plot import plot
 from bench.tuning_table import TIMES, table
 from bench.tuning_task import BATCH, STEPS, Task, load, ramps, seven_numbers, two_numbers, whole_schedule
 
-ROOT = Path(__file__).parent.parent
-PICTURE = "![Validation loss against seconds of tuning](bench/plots/tuning.png)"
-BEGIN, END = "<!-- made by python -m bench.tuning -->", "<!-- end of the race -->"
+PICTURE = "![Validation loss against seconds of tuning](../bench/plots/tuning.png)"
 # seconds at which to judge: 0.3, 0.37, ..., and those of the table
 GRID = sorted({*np.geomspace(0.3, 300, 34).round(2).tolist(), *map(float, TIMES)})
 
@@ -153,11 +152,8 @@ def main() -> None:
     print(found)
     plot(arguments.out, titles, curves)
     if arguments.data is None and arguments.out == ROOT / "bench" / "plots":
-        readme = ROOT / "README.md"
-        before, rest = readme.read_text(encoding="utf-8").split(BEGIN)
-        _, after = rest.split(END)
         made = f"{kept.setting['machine']}, {datetime.date.today():%Y-%m-%d}"
-        readme.write_text(f"{before}{BEGIN}\n{found}\n\nOn {made}.\n\n{PICTURE}\n{END}{after}", encoding="utf-8")
+        rewrite(BENCHMARKS, "bench.tuning", f"{found}\n\nOn {made}.\n\n{PICTURE}")
 
 
 class _Kept:

@@ -21,7 +21,8 @@ def executed() -> Any:
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = {"kernelspec": kernel}
     for number, cell in enumerate(notebook.cells):
-        cell.id, cell.metadata = f"cell-{number}", {}
+        cell.id = f"cell-{number}"
+        cell.metadata = {name: each for name, each in cell.metadata.items() if name == "mystnb"}  # words for pictures
     where = {"metadata": {"path": str(HERE)}}  # where no folder is called fastrev: the installed one is run
     NotebookClient(notebook, timeout=600, record_timing=False, coalesce_streams=True, resources=where).execute()
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}  # without versions
@@ -37,7 +38,7 @@ def main() -> str | None:
     check, made = parser.parse_args().check, executed()
     if check:
         kept = nbformat.read(NOTEBOOK, as_version=4)
-        texts = [[(cell.cell_type, cell.source) for cell in each.cells] for each in (made, kept)]
+        texts = [[(cell.cell_type, cell.source, cell.metadata) for cell in each.cells] for each in (made, kept)]
         return None if texts[0] == texts[1] else "tutorial.ipynb is out of date: run python docs/make_notebook.py"
     for warning in (out.text for cell in made.cells for out in cell.get("outputs", ()) if out.get("name") == "stderr"):
         return f"Nothing is written, since a cell warns: {warning}"

@@ -33,7 +33,7 @@ def meta_grad(
 ) -> MetaGradient:
     """Gradient of a validation loss after a whole training run, by everything that the run depended on.
 
-    Trains `model` from `w0` for T steps of SGD with momentum,
+    Trains `model` from `w0` for T steps of SGD with momentum::
 
         v <- decay * v - (1 - decay) * g          w <- w + lr * v
 

@@ -24,6 +24,8 @@ HessianProduct = Callable[[FloatArray, FloatArray], npt.ArrayLike]
 class ReversibleSGD(Exclusive):
     """SGD with momentum whose every step can be taken back exactly, for gradients from anywhere.
 
+    A step is::
+
         v <- decay * v - (1 - decay) * g          w <- w + lr * v
 
     Parameters

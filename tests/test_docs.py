@@ -1,21 +1,31 @@
-"""Code in the pages that is not a doctest, since it needs what the test extra leaves out."""
+"""The pages: their code that is not a doctest, their links and pictures, and that nothing public is left out."""
 
 from __future__ import annotations
 
 import ast
 import re
+import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import fastrev
+from fastrev import interop, testing
+
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted({*(ROOT / "docs").rglob("*.md")} - {*(ROOT / "docs" / "_build").rglob("*.md")})
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BLOCKS = [
     block
     for page in PAGES
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
     if ">>>" not in block
 ]
+
+
+def named(page):
+    return page.relative_to(ROOT).as_posix()
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
@@ -27,7 +37,7 @@ def test_scripts_of_the_pages_run(block, capsys):
     assert capsys.readouterr().out.strip()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_what_cannot_run_here_is_python_all_the_same(page):
     for block in re.findall(r"^```py\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
         compile(block, page.name, "exec")
@@ -37,17 +47,57 @@ def test_there_are_some():
     assert BLOCKS
 
 
-@pytest.mark.parametrize("page", ["README.md", "bench/README.md", *(f"docs/{each.name}" for each in PAGES)])
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "bench" / "README.md", *PAGES], ids=named)
 def test_links_lead_somewhere(page):
     """Files are there, and headings that are linked to."""
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", text, flags=re.S)):
         if "://" in target:
             continue
         path, _, heading = target.partition("#")
-        file = (ROOT / page).parent / path if path else ROOT / page
+        file = page.parent / path if path else page
         assert file.exists(), target
         if heading:
             titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.M)
             anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
             assert heading in anchors, target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_pictures_say_what_they_show(page):
+    """To those who do not see them."""
+    for words in re.findall(r"!\[([^]]*)\]", page.read_text(encoding="utf-8")):
+        assert len(words) > 20
+
+
+def test_everything_public_is_in_the_reference():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name == "reference")
+    listed = re.findall(r"^\.\. auto(?:function|class|exception):: (\S+)$", text, re.M)
+    interops = {f"fastrev.interop.{name}.objective" for name in interop.__all__ if name != "LossObjective"}
+    assert sorted(listed) == sorted({*fastrev.__all__, "LossObjective"} | interops)
+    assert ".. automodule:: fastrev.testing\n   :members:" in text
+    assert all(getattr(testing, name).__doc__ for name in testing.__all__ if name != "EDGE_RATIOS")
+
+
+# ---- where there is no repository around ----------------------------------------------------------------------
+
+
+def test_the_readme_of_the_package_has_absolute_links():
+    """As an index of packages shows it: setup.py makes it of README.md and project.urls."""
+    text, repository = metadata.metadata("fastrev").get_payload(), PROJECT["urls"]["Repository"]
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", text)
+    assert len(links) > 10
+    for picture, address in links:
+        assert address.startswith("https://"), address
+        if picture:
+            assert address.startswith(f"{repository}/raw/main/")
+            assert (ROOT / address.removeprefix(f"{repository}/raw/main/")).exists()
+
+
+def test_the_citation_is_of_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    found = dict(re.findall(r'^([a-z-]+): "?([^"\n]*)"?$', citation, re.M))
+    assert found["version"] == fastrev.__version__
+    assert found["repository-code"] == PROJECT["urls"]["Repository"]
+    assert found["url"] == PROJECT["urls"]["Documentation"]
+    assert PROJECT["authors"][0]["name"] in citation

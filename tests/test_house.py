@@ -147,7 +147,6 @@ def test_underscores_are_private_to_their_module() -> None:
 def test_kernels_are_reached_by_one_import_path() -> None:
     """That is fastrev.kernels, wherever they lie: there by a link, or found beside the package where there is none."""
     assert "kernels" not in sys.modules
-    assert {name for name in sys.modules if name.endswith(".jit")} == {"fastrev.kernels.jit"}
     if (PACKAGE / "kernels").is_symlink():
         assert (PACKAGE / "kernels").readlink() == Path("..", "kernels")
 

@@ -1,0 +1,113 @@
+"""The site: ``python -m pip install ".[docs]" && sphinx-build -W --keep-going docs docs/_build``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+REPOSITORY = PROJECT["urls"]["Repository"]
+
+project = "fastrev"
+author = PROJECT["authors"][0]["name"]
+copyright = author
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "numpydoc",
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "tutorial.md"]  # the text of the notebook, which is read with what it printed
+
+# ---- pages -----------------------------------------------------------------------------------------------------
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # docs/make_notebook.py runs the notebook, and CI holds it against its text
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+# ---- reference -------------------------------------------------------------------------------------------------
+
+nitpicky = True
+nitpick_ignore = [("py:class", each) for each in ("Protocol", "KeyboardInterrupt", "RuntimeWarning", "ValueError")]
+default_role = "name"
+autodoc_typehints = "none"  # the docstrings say more: shapes
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+
+# ---- look ------------------------------------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "fastrev"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_domain_indices = False
+html_sidebars = {page: [] for page in ("index", "installing", "why", "tutorial", "experiments", "theory", "limits",
+                                       "benchmarks", "glossary", "changelog")}  # fmt: skip
+html_theme_options = {
+    "github_url": REPOSITORY,
+    "navbar_align": "left",
+    "header_links_before_dropdown": 9,
+    "show_prev_next": True,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _link_to_repository)
+    app.connect("autodoc-process-docstring", _sections_of_modules)
+    app.add_role("name", _name)
+
+
+def _link_to_repository(_app: Any, page: str, source: list[str]) -> None:
+    """Files beside docs/ are not on the site: links that are right in the repository lead there."""
+
+    def address(link: re.Match[str]) -> str:
+        path, _, heading = link[2].partition("#")
+        target = ((HERE / page).parent / path).resolve()
+        if not target.exists() or target.is_relative_to(HERE):
+            return link[0]
+        where = target.relative_to(HERE.parent).as_posix()
+        return f"{link[1]}({REPOSITORY}/blob/main/{where}{'#' + heading if heading else ''})"
+
+    source[0] = re.sub(r"(?<!!)(\[[^]]*\])\((\.\./[^)\s]+)\)", address, source[0])
+
+
+def _sections_of_modules(_app: Any, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Numpydoc leaves a module's docstring alone: its headings would be sections of the page."""
+    if what == "module":
+        for number in reversed(range(1, len(lines))):
+            if re.fullmatch("-{4,}", lines[number]):
+                lines[number - 1 : number + 1] = [f".. rubric:: {lines[number - 1]}", ""]
+
+
+def _name(role: str, raw: str, text: str, line: int, inliner: Any, options: Any = None, content: Any = ()) -> Any:
+    """What docstrings put between single backticks: a link where it is a public name, else code."""
+    import fastrev  # not above: pytest imports this file
+
+    name = text.removeprefix("fastrev.")
+    first = name.partition(".")[0]
+    if first not in fastrev.__all__ or (name in _ARGUMENTS and name == text):
+        from docutils import nodes
+
+        return [nodes.literal(raw, text)], []
+    from sphinx.domains.python import PyXRefRole
+
+    link = PyXRefRole()
+    return link("py:obj", raw, f"{text} <fastrev.{name}>", line, inliner, options or {}, content)
+
+
+# arguments and words that are called as functions are
+_ARGUMENTS = {"train", "ratio", "load", "compile", "threads"}
