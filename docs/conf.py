@@ -66,13 +66,13 @@ html_theme_options = {
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    app.connect("source-read", _link_to_repository)
+    app.connect("source-read", _from_repository)
     app.connect("autodoc-process-docstring", _sections_of_modules)
     app.add_role("name", _name)
 
 
-def _link_to_repository(_app: Any, page: str, source: list[str]) -> None:
-    """Files beside docs/ are not on the site: links that are right in the repository lead there."""
+def _from_repository(_app: Any, page: str, source: list[str]) -> None:
+    """What is right in the repository, made right here: links to what lies beside docs/ lead to the repository."""
 
     def address(link: re.Match[str]) -> str:
         path, _, heading = link[2].partition("#")
@@ -82,6 +82,7 @@ def _link_to_repository(_app: Any, page: str, source: list[str]) -> None:
         where = target.relative_to(HERE.parent).as_posix()
         return f"{link[1]}({REPOSITORY}/blob/main/{where}{'#' + heading if heading else ''})"
 
+    source[0] = re.sub(r"\n\n```$", "\n```", source[0], flags=re.M)  # doctest wants an empty line after an example
     source[0] = re.sub(r"(?<!!)(\[[^]]*\])\((\.\./[^)\s]+)\)", address, source[0])
 
 

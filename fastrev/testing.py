@@ -1,6 +1,6 @@
 """Property tests of exact reversibility: strategies for hypothesis, and the laws to hold.
 
-Needs hypothesis (``python -m pip install "fastrev[hypothesis]"``).
+Needs hypothesis (``python -m pip install "fastrev[hypothesis]"``, in a checkout ``".[hypothesis]"``).
 
 Examples
 --------

@@ -469,6 +469,21 @@ def test_a_missing_extra_is_named(monkeypatch, tmp_path, capsys):
     assert 'needs sklearn, which is not installed. Run: python -m pip install "fastrev[demo]"' in error
 
 
+@pytest.mark.parametrize("command", ["clean", "all"])
+def test_whatever_an_experiment_needs_is_named_before_the_work(command, monkeypatch, tmp_path, capsys):
+    """Also with other data than scikit-learn's, where it is needed last."""
+    without(monkeypatch, "sklearn")
+    (tmp_path / "data").mkdir()
+    assert main([command, "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr()
+    assert (
+        'needs sklearn, which is not installed. Run: python -m pip install "fastrev[demo]", or in a checkout'
+        in printed.err
+    )
+    assert printed.out == ""
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("command", ["schedule", "distill"])
 def test_a_missing_matplotlib_is_named_before_the_work(command, monkeypatch, tmp_path, capsys):
     without(monkeypatch, "matplotlib")

@@ -16,5 +16,6 @@ def require(module: str, extra: str, purpose: str) -> Any:
         if error.name != module.partition(".")[0]:
             raise  # the module is there; something that it needs is not
         raise MissingExtraError(
-            f'{purpose} needs {error.name}, which is not installed. Run: python -m pip install "fastrev[{extra}]"'
+            f'{purpose} needs {error.name}, which is not installed. Run: python -m pip install "fastrev[{extra}]", '
+            f'or in a checkout: python -m pip install ".[{extra}]"'
         ) from error

@@ -9,7 +9,7 @@ validation on two halves of the clean examples.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ SCORES = ("AUC", "precision", "recall", "F1")  # of low weights as signs of wron
 @dataclass(frozen=True, kw_only=True)
 class Settings(Common):
     """What the command line sets."""
+
+    needs: ClassVar[tuple[str, ...]] = ("sklearn.metrics",)
 
     trials: Count = setting(3, "splits of the data, each with other wrong labels", with_data=1)
     meta_steps: Count = setting(40, "updates of the weights")

@@ -34,7 +34,9 @@ def main(experiments: Sequence[ModuleType], arguments: Sequence[str] | None = No
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # whatever the folder is called
     try:
-        with prepared(options.out):
+        chosen_ones = experiments if options.experiment is None else [options.experiment]
+        needed = [module for each in chosen_ones for module in each.Settings.needs]
+        with prepared(options.out, needed):
             finished = _run_all(experiments, options) if options.experiment is None else _run(options)
         if not finished:
             print("fastrev: interrupted; what was learned so far is saved", file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -19,13 +19,17 @@ from fastrev.errors import ArgumentError
 
 
 @contextmanager
-def prepared(folder: Path) -> Iterator[None]:
-    """Create the folder if need be, write to it and find matplotlib: a fault is known before the work, not after it.
+def prepared(folder: Path, needed: Sequence[str] = ()) -> Iterator[None]:
+    """Find matplotlib and other modules that are `needed`, create the folder if need be, and write to it.
+
+    So a fault is known before the work, not after it.
 
     If nothing comes into it, what was created goes again.
     """
     for module in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
         require(module, "plot", "The picture")
+    for module in needed:
+        require(module, "demo", "The experiment")
     try:
         created = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,7 @@ class Settings:
     """What all experiments have."""
 
     takes_images: ClassVar[bool] = True  # as `--data`; otherwise it is of another kind
+    needs: ClassVar[tuple[str, ...]] = ()  # modules of the extra `demo`, whatever the data
 
     data: Folder = setting(None, "MNIST's files in place of scikit-learn's digits: a folder of IDX files, or an .npz")
     seed: Seed = setting(0, "of the split, the initial weights and the batches")
