@@ -13,7 +13,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from itertools import pairwise
 from typing import Any
@@ -22,13 +22,14 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg, minres
 
 import fastrev
+from bench.pages import ROOT, rewrite
 from bench.peers import Solve, assert_same, contestant
-from bench.report import REST, ROOT, processor
+from bench.report import REST, processor
 from bench.workloads import PRECISIONS, Workload, workload
 from fastrev.experiments._shared import datasets
 
 PAGE = ROOT / "docs" / "why.md"
-BEGIN, END = "<!-- made by python -m bench.crossovers -->", "<!-- end of the crossovers -->"
+MARKERS = "<!-- made by python -m bench.crossovers -->", "<!-- end of bench.crossovers -->"
 ROUNDS, SECONDS = 7, 20.0  # turns of each contestant that count, and after how long it has no more than two
 STEPS = (1, 10, 100, 1000, 10_000)
 WIDTHS = ((64, 133, 10), (64, 1333, 10), (95, 95, 10), (311, 311, 10), (995, 995, 10), (1727, 1727, 10))
@@ -80,7 +81,7 @@ def jax_by_group(case: Workload) -> Solve:
     return solve
 
 
-def turns(contestants: dict[str, Callable[[], object]], calls: int = 1) -> dict[str, np.ndarray]:
+def turns(contestants: Mapping[str, Callable[[], object]], calls: int = 1) -> dict[str, np.ndarray]:
     """Seconds of a call of each, over interleaved rounds; as many calls make a turn, and the first is not counted."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(1 + ROUNDS):
@@ -125,12 +126,11 @@ def unrolled() -> str:
             contestants = {"fastrev": contestant("fastrev", case), "stored": contestant("jax-stored", case)}
             times = turns({**contestants, "by group": jax_by_group(case)}, max(1, 100 // steps))
             first = [first_call(steps, dtype, peer) for peer in ("fastrev", "jax-stored")]
-            lines.append(
-                f"| {dtype} | {steps:,} | {milliseconds(float(np.median(times['fastrev'])))} | "
-                f"{ratio(times, 'stored')} | {ratio(times, 'by group')} | "
-                f"{', '.join(f'{each["seconds"]:.2f} s' for each in first)} | "
-                f"{', '.join(f'{each["peak_mb"]:,.0f} MB' for each in first)} |"
-            )
+            calls = ", ".join(f"{each['seconds']:.2f} s" for each in first)
+            peaks = ", ".join(f"{each['peak_mb']:,.0f} MB" for each in first)
+            own = milliseconds(float(np.median(times["fastrev"])))
+            ratios = " | ".join(ratio(times, name) for name in ("stored", "by group"))
+            lines.append(f"| {dtype} | {steps:,} | {own} | {ratios} | {calls} | {peaks} |")
     return "\n".join([*lines, "", machine("jax")])
 
 
@@ -167,7 +167,7 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float]:
     return function(), time.perf_counter() - start
 
 
-def solved(name: str, hvp: Callable[[Any], Any], run: fastrev.Run, g: Any, exact: Any) -> str:
+def solved(name: str, hvp: Callable[[Any], Any], w: Any, g: Any, exact: Any) -> str:
     """The error of implicit differentiation with a solver, beside what it took, and whether that was a solution."""
     solver, most = SOLVERS[name]
     curvatures: list[float] = []
@@ -179,28 +179,32 @@ def solved(name: str, hvp: Callable[[Any], Any], run: fastrev.Run, g: Any, exact
 
     operator = LinearOperator((g.size, g.size), matvec=product, dtype=np.float64)
     (z, info), seconds = timed(lambda: solver(operator, g, rtol=TOLERANCE, maxiter=most))
-    error = np.linalg.norm(-run.w * z - exact) / np.linalg.norm(exact)
-    remarks = ["H is not positive"] * (min(curvatures) < 0) + ["no solution"] * (info != 0 and most > 20)
-    return f"{100 * error:,.{2 if error < 0.1 else 0}f} % ({', '.join([f'{len(curvatures)}, {milliseconds(seconds)}', *remarks])})"
+    error = np.linalg.norm(-w * z - exact) / np.linalg.norm(exact)
+    remarks = [f"{len(curvatures):,}", milliseconds(seconds)]
+    remarks += ["H is not positive"] * (min(curvatures) < 0) + ["no solution"] * (info != 0 and most > 20)
+    return f"{100 * error:,.{2 if error < 0.1 else 0}f} % ({', '.join(remarks)})"
+
+
+def after(model: fastrev.MLP, l2: np.ndarray, steps: int, train: datasets.Examples, valid: datasets.Examples) -> str:
+    """The cells of a training of so many steps."""
+    w0 = model.init(seed=0)
+    run, there = timed(lambda: fastrev.train(model, w0, train=train, lr=3.0, decay=0.9, l2=l2, steps=steps))
+    w, g = run.w, model.grad(run.w, *valid)
+    exact, back = timed(lambda: run.pullback(g, wrt=("l2",)).l2)
+    cells = [solved(name, lambda u: model.hvp(w, u, *train, l2=l2), w, g, exact) for name in SOLVERS]
+    return f"{steps:,} | {milliseconds(there)} | {milliseconds(back)} | {' | '.join(cells)}"
 
 
 def implicit() -> str:
-    """Derivatives by the penalty of every parameter."""
+    """Derivatives by the penalty of every parameter: error, products with the Hessian, and time of the solver alone."""
     data = datasets.load(None, 0)
-    train, valid = (data.train[0][:500], data.train[1][:500]), data.valid
+    train = data.train[0][:500], data.train[1][:500]
     lines = [f"| | steps | training | exact derivative | {' | '.join(SOLVERS)} |", "|---" * (4 + len(SOLVERS)) + "|"]
     for title, shape, coefficient in PROBLEMS:
         model = fastrev.MLP(shape)
         l2 = np.full(model.num_params, coefficient)
-        for steps in (TRAINED[0], *TRAINED):  # the first to load what is compiled
-            given = {"train": train, "lr": 3.0, "decay": 0.9, "l2": l2, "steps": steps}
-            run, there = timed(lambda given=given: fastrev.train(model, model.init(seed=0), **given))
-            g = model.grad(run.w, *valid)
-            w = run.w
-            cells = []
-            exact, back = timed(lambda run=run, g=g: run.pullback(g, wrt=("l2",)).l2)
-            cells = [solved(name, lambda u, w=w: model.hvp(w, u, *train, l2=l2), w, g, exact) for name in SOLVERS]
-            lines.append(f"| {title} | {steps:,} | {milliseconds(there)} | {milliseconds(back)} | {' | '.join(cells)} |")
+        after(model, l2, 9, train, data.valid)  # loads what is compiled
+        lines += [f"| {title} | {after(model, l2, steps, train, data.valid)} |" for steps in TRAINED]
     return "\n".join([*lines, "", machine("scipy")])
 
 
@@ -223,9 +227,8 @@ def main() -> None:
         found.append(TABLES[name]())
         print(f"{found[-1]}\n", flush=True)
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if only is None and BEGIN in page and END in page:
-        before, rest = page.split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{'\n\n'.join(found)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    if only is None and all(each in page for each in MARKERS):
+        rewrite(PAGE, "bench.crossovers", "\n\n".join(found))
 
 
 if __name__ == "__main__":
