@@ -1,21 +1,17 @@
 """Where something else is the better choice than fastrev: ``python -m bench.crossovers``.
 
-Three tables: by the number of steps, by the size of the network, and implicit differentiation beside the exact one.
-They are printed, and written into docs/why.md where that has a place for them; with ``--only``, printed alone.
+Three tables of docs/why.md: by the number of steps, by the size of the network, and implicit differentiation beside the
+exact one.  They take some six minutes; ``--only`` makes one of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,13 +19,12 @@ from scipy.sparse.linalg import LinearOperator, cg, minres
 
 import fastrev
 from bench.pages import ROOT, rewrite
-from bench.peers import Solve, assert_same, contestant
-from bench.report import REST, processor
+from bench.peers import assert_same, contestant
+from bench.report import REST, alone, processor
 from bench.workloads import PRECISIONS, Workload, workload
 from fastrev.experiments._shared import datasets
 
 PAGE = ROOT / "docs" / "why.md"
-MARKERS = "<!-- made by python -m bench.crossovers -->", "<!-- end of bench.crossovers -->"
 ROUNDS, SECONDS = 7, 20.0  # turns of each contestant that count, and after how long it has no more than two
 STEPS = (1, 10, 100, 1000, 10_000)
 WIDTHS = ((64, 133, 10), (64, 1333, 10), (95, 95, 10), (311, 311, 10), (995, 995, 10), (1727, 1727, 10))
@@ -37,48 +32,6 @@ TRAINED = (30, 100, 300, 1000, 3000, 10_000)  # steps before the implicit deriva
 PROBLEMS = (("convex: 64-10, l2 0.01", (64, 10), 1e-2), ("not convex: 64-32-10, l2 0.001", (64, 32, 10), 1e-3))
 SOLVERS = {"CG": (cg, 2000), "MINRES": (minres, 2000), "CG, 20 products": (cg, 20)}  # and the most products
 TOLERANCE = 1e-6  # of the solvers
-
-
-def jax_by_group(case: Workload) -> Solve:
-    """JAX with the trajectory stored, as one would write it: a matrix is a matrix, and a group has one rate.
-
-    The peer of the other tables repeats the rates to all of the parameters, and so sums over these on its way back;
-    and XLA takes a minute to fold the indices of a million.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    jax.config.update("jax_enable_x64", True)
-    shapes = [shape for a, b in pairwise(case.sizes) for shape in ((a, b), (b,))]
-    ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
-
-    def loss(groups: Any, x: Any, y: Any) -> Any:
-        for layer in range(0, len(groups), 2):
-            x = (jnp.tanh(x) if layer else x) @ groups[layer] + groups[layer + 1]
-        return -jnp.mean(jnp.sum(jax.nn.log_softmax(x) * y, axis=1))
-
-    def meta_loss(inputs: Any, rows: Any, x: Any, y: Any, xv: Any, yv: Any) -> Any:
-        def step(carry: Any, now: Any) -> Any:
-            w, v = carry
-            alpha, gamma, batch = now
-            g = jax.grad(loss)(w, x[batch], y[batch])
-            v = [gamma[i] * v[i] - (1 - gamma[i]) * g[i] for i in range(len(g))]
-            return ([w[i] + alpha[i] * v[i] for i in range(len(g))], v), None
-
-        start = [[part.reshape(s) for part, s in zip(jnp.split(inputs[n], ends), shapes, strict=True)] for n in "wv"]
-        (w, _), _ = jax.lax.scan(step, tuple(start), (inputs["lr"], inputs["decay"], rows))
-        return loss(w, xv, yv)
-
-    given = {"w": case.w0, "v": np.zeros_like(case.w0), "lr": case.lr, "decay": case.decay}
-    inputs = {name: jnp.asarray(array, case.dtype) for name, array in given.items()}
-    data = [jnp.asarray(case.batches), *(jnp.asarray(array, case.dtype) for array in (*case.train, *case.valid))]
-    differentiate = jax.jit(jax.value_and_grad(meta_loss))
-
-    def solve() -> tuple[Any, dict[str, Any]]:
-        value, gradients = jax.block_until_ready(differentiate(inputs, *data))
-        return value, {{"w": "w0", "v": "v0"}.get(name, name): each for name, each in gradients.items()}
-
-    return solve
 
 
 def turns(contestants: Mapping[str, Callable[[], object]], calls: int = 1) -> dict[str, np.ndarray]:
@@ -107,30 +60,20 @@ def milliseconds(seconds: float) -> str:
     return f"{1e3 * seconds:,.{2 if seconds < 1e-2 else 0}f} ms"
 
 
-def first_call(steps: int, dtype: str, peer: str) -> dict[str, float]:
-    """What one call takes in a process of its own: seconds, and peak memory."""
-    command = [sys.executable, "-m", "bench.one", "W2", dtype, peer, str(steps), "--repeat", "0"]
-    result: dict[str, float] = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
-    return result
-
-
 def unrolled() -> str:
     """W2 by its number of steps."""
-    lines = [
-        "| W2 | steps | fastrev | JAX, stored | JAX, by group | first call: fastrev, JAX | peak memory: fastrev, JAX |"
-    ]
-    lines += ["|---" * 7 + "|"]
+    lines = ["| W2 | steps | fastrev | JAX, stored | first call: fastrev, JAX | peak memory: fastrev, JAX |"]
+    lines += ["|---" * 6 + "|"]
     for dtype in PRECISIONS:
         for steps in STEPS:
             case = workload("W2", PRECISIONS[dtype], steps)
-            contestants = {"fastrev": contestant("fastrev", case), "stored": contestant("jax-stored", case)}
-            times = turns({**contestants, "by group": jax_by_group(case)}, max(1, 100 // steps))
-            first = [first_call(steps, dtype, peer) for peer in ("fastrev", "jax-stored")]
+            contestants = {peer: contestant(peer, case) for peer in ("fastrev", "jax-stored")}
+            times = turns(contestants, max(1, 100 // steps))
+            first = [alone("W2", dtype, peer, steps, repeat=0) for peer in ("fastrev", "jax-stored")]
             calls = ", ".join(f"{each['seconds']:.2f} s" for each in first)
             peaks = ", ".join(f"{each['peak_mb']:,.0f} MB" for each in first)
             own = milliseconds(float(np.median(times["fastrev"])))
-            ratios = " | ".join(ratio(times, name) for name in ("stored", "by group"))
-            lines.append(f"| {dtype} | {steps:,} | {own} | {ratios} | {calls} | {peaks} |")
+            lines.append(f"| {dtype} | {steps:,} | {own} | {ratio(times, 'jax-stored')} | {calls} | {peaks} |")
     return "\n".join([*lines, "", machine("jax")])
 
 
@@ -153,10 +96,10 @@ def sizes() -> str:
         cells = []
         for dtype in PRECISIONS:
             case = wide(shape, dtype)
-            contestants = {"fastrev": contestant("fastrev", case), "jax": jax_by_group(case)}
-            assert_same(case, *contestants["jax"]())
+            contestants = {peer: contestant(peer, case) for peer in ("fastrev", "jax-stored")}
+            assert_same(case, *contestants["jax-stored"]())
             times = turns(contestants)
-            cells += [milliseconds(float(np.median(times["fastrev"]))), ratio(times, "jax")]
+            cells += [milliseconds(float(np.median(times["fastrev"]))), ratio(times, "jax-stored")]
         lines.append(f"| {'-'.join(map(str, shape))} | {case.w0.size:,} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", machine("jax")])
 
@@ -218,17 +161,14 @@ TABLES = {"unrolled": unrolled, "sizes": sizes, "implicit": implicit}
 
 
 def main() -> None:
-    """Measure and print; write all three into the page that has a place for them."""
+    """Measure, print, and put each table into its place on the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=TABLES, help="print this one, and write nothing")
+    parser.add_argument("--only", choices=TABLES, help="leave the rest as it is")
     only = parser.parse_args().only
-    found = []
     for name in [only] if only else TABLES:
-        found.append(TABLES[name]())
-        print(f"{found[-1]}\n", flush=True)
-    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if only is None and all(each in page for each in MARKERS):
-        rewrite(PAGE, "bench.crossovers", "\n\n".join(found))
+        found = TABLES[name]()
+        print(f"{found}\n", flush=True)
+        rewrite(PAGE, f"bench.crossovers --only {name}", found)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The same meta-gradient in jitted JAX, by reverse mode through `lax.scan`.
 
 ``strategy`` is "stored", which keeps every intermediate (memory grows with T), or "checkpointed", which keeps every
-sqrt(T)-th state and recomputes between them (T must be a square).
+sqrt(T)-th state and recomputes between them (T must be a square).  The weights are a list of matrices and vectors, each
+with a rate of its own, as one would write it: one flat vector, whose rates are repeated to all parameters, takes up to
+1.4 times as long.
 """
 
 from __future__ import annotations
@@ -21,37 +23,34 @@ jax.config.update("jax_enable_x64", True)
 
 def meta_gradient(case: Workload, strategy: str) -> Solve:
     """A function that computes the loss and its gradients, and waits for the result."""
-    layers = list(pairwise(case.sizes))
-    ends = np.cumsum([size for a, b in layers for size in (a * b, b)])
-    widths = np.diff(ends, prepend=0)
+    shapes = [shape for a, b in pairwise(case.sizes) for shape in ((a, b), (b,))]
+    ends = np.cumsum([np.prod(shape) for shape in shapes])[:-1]
 
-    def spread(by_group: Any) -> Any:
-        return jnp.repeat(by_group, widths, total_repeat_length=int(ends[-1]))
+    def split(flat: Any) -> list[Any]:
+        return [part.reshape(shape) for part, shape in zip(jnp.split(flat, ends), shapes, strict=True)]
 
-    def mean_loss(w: Any, x: Any, y: Any) -> Any:
-        parts = jnp.split(w, ends[:-1])
-        for layer, (a, b) in enumerate(layers):
-            x = x @ parts[2 * layer].reshape(a, b) + parts[2 * layer + 1]
-            x = jnp.tanh(x) if layer < len(layers) - 1 else x
+    def mean_loss(w: list[Any], x: Any, y: Any) -> Any:
+        for layer in range(0, len(w), 2):
+            x = (jnp.tanh(x) if layer else x) @ w[layer] + w[layer + 1]
         return -jnp.mean(jnp.sum(jax.nn.log_softmax(x) * y, axis=1))
 
-    def objective(w: Any, x: Any, y: Any, l2: Any) -> Any:
-        return mean_loss(w, x, y) if case.l2 is None else mean_loss(w, x, y) + 0.5 * jnp.sum(l2 * w * w)
+    def objective(w: list[Any], x: Any, y: Any, l2: list[Any]) -> Any:
+        return mean_loss(w, x, y) + 0.5 * sum(jnp.sum(c * part * part) for c, part in zip(l2, w, strict=False))
 
     def meta_loss(inputs: dict[str, Any], y: Any, xv: Any, yv: Any) -> Any:
-        x, l2 = inputs["x"], inputs["l2"]
+        x, l2 = inputs["x"], [] if case.l2 is None else split(inputs["l2"])
 
         def step(carry: Any, now: Any) -> Any:
             w, v = carry
-            alpha, gamma = spread(now[0]), spread(now[1])
             batch = (x, y) if case.batches is None else (x[now[2]], y[now[2]])
-            v = gamma * v - (1 - gamma) * jax.grad(objective)(w, *batch, l2)
-            return (w + alpha * v, v), None
+            g = jax.grad(objective)(w, *batch, l2)
+            v = [gamma * each - (1 - gamma) * part for gamma, each, part in zip(now[1], v, g, strict=True)]
+            return ([part + alpha * each for alpha, part, each in zip(now[0], w, v, strict=True)], v), None
 
         per_step = (inputs["lr"], inputs["decay"])
         if case.batches is not None:
             per_step += (jnp.asarray(case.batches),)
-        start = inputs["w0"], inputs["v0"]
+        start = split(inputs["w0"]), split(inputs["v0"])
         if strategy == "stored":
             (w, _), _ = jax.lax.scan(step, start, per_step)
         else:
