@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
-from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,10 +105,13 @@ def test_everything_public_is_in_the_reference():
 # ---- where there is no repository around ----------------------------------------------------------------------
 
 
-def test_the_readme_of_the_package_has_absolute_links():
+def test_the_readme_of_the_package_has_absolute_links(monkeypatch):
     """As an index of packages shows it: setup.py makes it of README.md and project.urls."""
-    text, repository = metadata.metadata("fastrev").get_payload(), PROJECT["urls"]["Repository"]
-    links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", text)
+    given = {}
+    monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(setup=given.update))
+    runpy.run_path(str(ROOT / "setup.py"))
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", given["long_description"])
+    repository = PROJECT["urls"]["Repository"]
     assert len(links) > 10
     for picture, address in links:
         assert address.startswith("https://"), address
