@@ -27,7 +27,7 @@ from bench.report import processor
 from bench.tuners import CORES, Contender, Race, optuna, random_search, tune
 from bench.tuning_plot import plot
 from bench.tuning_table import TIMES, table
-from bench.tuning_task import BATCH, STEPS, Task, load, ramps, seven_numbers, two_numbers, whole_schedule
+from bench.tuning_task import BATCH, STEPS, Task, by_group, load, ramps, seven_numbers, two_numbers, whole_schedule
 
 PICTURE = "![Validation loss against seconds of tuning](../bench/plots/tuning.png)"
 # seconds at which to judge: 0.3, 0.37, ..., and those of the table
@@ -44,8 +44,9 @@ class Problem:
 
 
 def problems(task: Task) -> dict[str, Problem]:
-    """The three of them, with everybody at their best."""
-    start, two, seven = task.start, two_numbers(task), seven_numbers(task)
+    """All of them, with everybody at their best."""
+    start, two, seven, sixteen = task.start, two_numbers(task), seven_numbers(task), by_group(task)
+    groups = sixteen.values(sixteen.start)
     schedule = start | {"lr": np.full((STEPS, len(task.model.groups)), start["lr"])}
     return {
         "a": Problem("(a) lr, decay: 2 numbers", 40, {
@@ -62,6 +63,11 @@ def problems(task: Task) -> dict[str, Problem]:
             "fastrev.tune": tune(schedule, "lr", meta_lr=0.05),
             "Optuna": optuna(whole_schedule(task), 8),
             "Optuna, 2 numbers": optuna(ramps(task, by_group=False), 16),
+        }),
+        "d": Problem("(d) lr, decay, l2, initial scale by group: 16 numbers", 40, {
+            "fastrev.tune": tune(groups, "lr", "decay", "l2", "init_scale", meta_lr=0.08),
+            "Optuna": optuna(sixteen, 16),
+            "random search": random_search(sixteen, 16),
         }),
     }  # fmt: skip
 
@@ -119,7 +125,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, ... (default: 5)")
     parser.add_argument("--seed", type=int, help="this one only")
     parser.add_argument("--seconds", type=float, default=100, help="for each contender at most (default: 100)")
-    parser.add_argument("--only", default="a,b,c", help="problems, such as a,c")
+    parser.add_argument("--only", default="a,b,c,d", help="problems, such as a,c")
     parser.add_argument("--contender", help="this one only, such as 'Optuna'")
     parser.add_argument("--resume", action="store_true", help="measure only what is missing")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "plots", help="default: bench/plots")

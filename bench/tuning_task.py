@@ -106,6 +106,22 @@ def seven_numbers(task: Task) -> Space:
     return Space(two.start | {"l2": L2} | dict(zip(scales, task.start["init_scale"].tolist(), strict=True)), values)
 
 
+def by_group(task: Task) -> Space:
+    """Learning rate, decay, penalty and scale of the initial weights, each of every group: 16 numbers."""
+    start, groups = task.start, list(task.model.groups)
+    scales = dict(zip(groups, task.start["init_scale"].tolist(), strict=True))
+    first = {"lr": LR, "kept": KEPT, "l2": L2}
+
+    def values(numbers: Numbers) -> Values:
+        lr, kept, l2, scale = (
+            np.array([numbers[f"{name} of {group}"] for group in groups]) for name in (*first, "scale")
+        )
+        return start | {"lr": lr[None], "decay": 1 - kept[None], "l2": l2, "init_scale": scale}
+
+    return Space({f"{name} of {group}": (first | {"scale": scales[group]})[name]
+                  for name in (*first, "scale") for group in groups}, values)  # fmt: skip
+
+
 def ramps(task: Task, *, by_group: bool, exponential: bool = False) -> Space:
     """A schedule of first and last learning rates, on a line between them: of each group, or of all."""
     start, groups = task.start, list(task.model.groups) if by_group else ["all"]

@@ -42,6 +42,13 @@ default_role = "name"
 autodoc_typehints = "none"  # the docstrings say more: shapes
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
+numpydoc_xref_param_type = True  # types link to what is public here, and to nothing else
+numpydoc_xref_ignore = "all"
+numpydoc_xref_aliases = {name: f"fastrev.{name}" for name in (
+    "MLP", "Objective", "Run", "MetaGradient", "Gradients", "Stats", "Curve", "StepPullback", "TuneResult",
+    "MinimizeResult", "History", "MetaGradientCheck", "HyperparameterCheck", "TermCheck", "ArgumentError",
+    "DivergenceError", "ReversalError", "MissingExtraError", "TrainingInterrupt", "ChaosWarning",
+)}  # fmt: skip
 
 # ---- look ------------------------------------------------------------------------------------------------------
 
@@ -66,6 +73,9 @@ html_theme_options = {
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    from numpydoc.xref import DEFAULT_LINKS  # not above: pytest imports this file
+
+    DEFAULT_LINKS.clear()  # of Python's and NumPy's types, which only the network could resolve
     app.connect("source-read", _from_repository)
     app.connect("autodoc-process-docstring", _sections_of_modules)
     app.add_role("name", _name)
