@@ -158,9 +158,17 @@ def test_a_checkout_without_symbolic_links_finds_its_kernels(tmp_path: Path, lin
     (tmp_path / "fastrev" / "kernels").rename(tmp_path / "kernels")
     if link == "a file":
         (tmp_path / "fastrev" / "kernels").write_text("../kernels")
-    script = "import fastrev.kernels; print(fastrev.kernels.__file__); print(fastrev.__file__)"
-    kernels, package = run_python(script, tmp_path).split()
+    (tmp_path / "beside.py").touch()
+    script = """
+import importlib.util
+import fastrev, fastrev.kernels.jit
+print(fastrev.kernels.__file__, fastrev.__file__, fastrev.kernels.jit.__name__)
+print(*(importlib.util.find_spec(f"fastrev.{name}") for name in ("beside", "fastrev")))
+"""
+    kernels, package, module, *others = run_python(script, tmp_path).split()
     assert (Path(kernels).parent, Path(package).parent) == (tmp_path / "kernels", tmp_path / "fastrev")
+    assert module == "fastrev.kernels.jit"
+    assert others == ["None", "None"]
 
 
 def test_an_import_is_light_and_compiles_nothing() -> None:
