@@ -8,17 +8,19 @@ import numpy as np
 
 TIMES = (1, 3, 10, 40, 100)  # seconds
 Curves = dict[str, dict[str, dict[str, Any]]]  # by problem, contender and seed
+GOOD = 0.102  # a loss that few numbers are enough for
 OWN = "fastrev.tune"
 
 
 def table(titles: dict[str, str], curves: Curves) -> str:
     """Judged losses, mean and standard deviation over the seeds, and what they say of the two bars."""
-    lines = [f"| | | {' | '.join(f'{t} s' for t in TIMES)} | runs |", "|---" * (3 + len(TIMES)) + "|"]
+    heads = [*(f"{t} s" for t in TIMES), f"runs until {GOOD}", "runs"]
+    lines = [f"| | | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     for key, title in titles.items():
         for name, of_seeds in curves[key].items():
             cells = [_cell(losses_at(of_seeds, t)) for t in TIMES]
             runs = np.mean([curve["runs"][-1] for curve in of_seeds.values()])
-            lines.append(f"| {title} | {name} | {' | '.join(cells)} | {runs:,.0f} |")
+            lines.append(f"| {title} | {name} | {' | '.join(cells)} | {runs_until_good(of_seeds)} | {runs:,.0f} |")
             title = ""
     return "\n".join([*lines, *_bars(curves)])
 
@@ -27,6 +29,14 @@ def losses_at(of_seeds: dict[str, Any], moment: float) -> list[float]:
     """Of every seed's curve, where they go so far."""
     reached = [curve for curve in of_seeds.values() if curve["seconds"][-1] >= moment]
     return [float(curve["loss"][curve["seconds"].index(moment)]) for curve in reached]
+
+
+def runs_until_good(of_seeds: dict[str, Any]) -> str:
+    """How many trainings a tuner had made when the mean of its losses first was good."""
+    points = min(len(curve["loss"]) for curve in of_seeds.values())
+    losses, runs = (np.mean([curve[each][:points] for curve in of_seeds.values()], axis=0) for each in ("loss", "runs"))
+    good = np.flatnonzero(losses <= GOOD)
+    return f"{runs[good[0]]:,.0f}" if good.size else "-"
 
 
 def _cell(losses: list[float]) -> str:

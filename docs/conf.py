@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import fastrev
+
 HERE = Path(__file__).resolve().parent
 PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REPOSITORY = PROJECT["urls"]["Repository"]
@@ -37,11 +39,14 @@ copybutton_prompt_is_regexp = True
 # ---- reference -------------------------------------------------------------------------------------------------
 
 nitpicky = True
-nitpick_ignore = [("py:class", each) for each in ("Protocol", "KeyboardInterrupt", "RuntimeWarning", "ValueError")]
 default_role = "name"
 autodoc_typehints = "none"  # the docstrings say more: shapes
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
+CONSTRUCTED = {"MLP", "ReversibleArray", "ReversibleSGD", "threads"}  # by users; other classes are what they get
+numpydoc_validation_checks = {"PR01", "PR02", "RT01", "YD01"}  # what is taken and returned is documented, all of it
+numpydoc_validation_exclude = {rf"^fastrev\.(interop\.)?(?!({'|'.join(CONSTRUCTED)})$)[A-Z]\w*$"}
 numpydoc_xref_param_type = True  # types link to what is public here, and to nothing else
 numpydoc_xref_ignore = "all"
 numpydoc_xref_aliases = {name: f"fastrev.{name}" for name in (
@@ -58,12 +63,11 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_domain_indices = False
-html_sidebars = {page: [] for page in ("index", "installing", "why", "tutorial", "experiments", "theory", "limits",
-                                       "benchmarks", "glossary", "changelog")}  # fmt: skip
+html_sidebars = {"*": []}  # pages in no folder have no neighbours to show
 html_theme_options = {
     "github_url": REPOSITORY,
     "navbar_align": "left",
-    "header_links_before_dropdown": 9,
+    "header_links_before_dropdown": 6,  # more would wrap at 1,300 pixels
     "show_prev_next": True,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
@@ -73,12 +77,14 @@ html_theme_options = {
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
-    from numpydoc.xref import DEFAULT_LINKS  # not above: pytest imports this file
+    from numpydoc.xref import DEFAULT_LINKS  # not above: pytest imports this file where Sphinx is not installed
 
     DEFAULT_LINKS.clear()  # of Python's and NumPy's types, which only the network could resolve
     app.connect("source-read", _from_repository)
+    app.connect("doctree-read", _link_names)
     app.connect("autodoc-process-docstring", _sections_of_modules)
-    app.add_role("name", _name)
+    app.connect("autodoc-process-signature", _only_of_the_constructed)
+    app.add_role("name", _public_name)
 
 
 def _from_repository(_app: Any, page: str, source: list[str]) -> None:
@@ -96,7 +102,19 @@ def _from_repository(_app: Any, page: str, source: list[str]) -> None:
     source[0] = re.sub(r"(?<!!)(\[[^]]*\])\((\.\./[^)\s]+)\)", address, source[0])
 
 
-def _sections_of_modules(_app: Any, what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+def _link_names(_app: Any, doctree: Any) -> None:
+    """What pages put as code, such as ``fastrev.tune``, leads to the reference."""
+    from docutils import nodes
+    from sphinx.addnodes import pending_xref
+
+    for code in list(doctree.findall(nodes.literal)):
+        name = code.astext()
+        if name.removeprefix("fastrev.") in fastrev.__all__ and name.startswith("fastrev."):
+            link = pending_xref("", code.deepcopy(), refdomain="py", reftype="obj", reftarget=name, refexplicit=True)
+            code.replace_self(link)
+
+
+def _sections_of_modules(_app: Any, what: str, _of: str, _object: Any, _options: Any, lines: list[str]) -> None:
     """Numpydoc leaves a module's docstring alone: its headings would be sections of the page."""
     if what == "module":
         for number in reversed(range(1, len(lines))):
@@ -104,10 +122,15 @@ def _sections_of_modules(_app: Any, what: str, _name: str, _object: Any, _option
                 lines[number - 1 : number + 1] = [f".. rubric:: {lines[number - 1]}", ""]
 
 
-def _name(role: str, raw: str, text: str, line: int, inliner: Any, options: Any = None, content: Any = ()) -> Any:
-    """What docstrings put between single backticks: a link where it is a public name, else code."""
-    import fastrev  # not above: pytest imports this file
+def _only_of_the_constructed(_app: Any, what: str, name: str, *_rest: Any) -> tuple[str, None] | None:
+    """How the library makes its results is its own business."""
+    return ("", None) if what == "class" and name.rpartition(".")[2] not in CONSTRUCTED else None
 
+
+def _public_name(
+    role: str, raw: str, text: str, line: int, inliner: Any, options: Any = None, content: Any = ()
+) -> Any:
+    """What docstrings put between single backticks: a link where it is a public name, else code."""
     name = text.removeprefix("fastrev.")
     first = name.partition(".")[0]
     if first not in fastrev.__all__ or (name in _ARGUMENTS and name == text):
@@ -120,5 +143,5 @@ def _name(role: str, raw: str, text: str, line: int, inliner: Any, options: Any 
     return link("py:obj", raw, f"{text} <fastrev.{name}>", line, inliner, options or {}, content)
 
 
-# arguments and words that are called as functions are
+# names of parameters that are also functions: linked as ``fastrev.train`` only
 _ARGUMENTS = {"train", "ratio", "load", "compile", "threads"}

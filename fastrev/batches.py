@@ -19,7 +19,7 @@ def minibatches(examples: int, batch_size: int, steps: int, seed: int = 0) -> Ro
     batch_size : int
         B, from 1 to N.
     steps : int
-        T.
+        T, the number of batches.
     seed : int
         Of the shuffles, not negative.
 

@@ -57,8 +57,8 @@ def meta_grad(
     lr : float or (T,), (T, 1), (1, G), (T, G) array_like
         Learning rates, not negative: of all, per step, per parameter group, or both.
     decay : float or array_like, as lr
-        Momentum decays in (0, 1].  Each is replaced by the nearest ratio n/d with d <= 65536, which differs by about
-        1e-9, near 0 and 1 by up to 1e-5.
+        Momentum decays in (0, 1].  Each is replaced by the nearest ratio n/d with d <= 65536, which mostly
+        differs by less than 1e-9, beside 0, 1/2, 1 and other simple fractions by up to 8e-6 (`fastrev.ratio`).
     steps : int, optional
         T; needed only where no argument has an axis of steps.
     batch_size, seed : int, optional

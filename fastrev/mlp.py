@@ -79,14 +79,36 @@ class MLP(Architecture):
         return scaled
 
     def unflatten(self, w: npt.ArrayLike) -> dict[str, FloatArray]:
-        """The parameter groups as views of a flat (P,) vector: W's of shape (inputs, outputs), b's (outputs,)."""
+        """The parameter groups as views of a flat vector.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters, or anything else that is one number for each.
+
+        Returns
+        -------
+        dict of str to ndarray
+            ``"W1"``, ... of shape (inputs, outputs), ``"b1"``, ... of shape (outputs,).
+        """
         flat = arguments.as_array("w", w)
         if flat.shape != (self.num_params,):
             raise arguments.fault("w", f"have shape ({self.num_params},)", f"shape {flat.shape}")
         return {name: flat[where].reshape(self.shapes[name]) for name, where in self.groups.items()}
 
     def flatten(self, groups: Mapping[str, npt.ArrayLike]) -> FloatArray:
-        """The inverse of `unflatten`: a new (P,) float64 vector."""
+        """The inverse of `unflatten`.
+
+        Parameters
+        ----------
+        groups : mapping of str to array_like
+            Each parameter group by its name, in its shape.
+
+        Returns
+        -------
+        (P,) float64 ndarray
+            A new vector.
+        """
         if set(groups) != set(self.groups):
             raise arguments.fault("groups", f"hold exactly {', '.join(self.groups)}", ", ".join(map(str, groups)))
         flat = np.empty(self.num_params)
@@ -98,23 +120,55 @@ class MLP(Architecture):
         return flat
 
     def group_sums(self, values: npt.ArrayLike) -> FloatArray:
-        """Sum a (P,) vector over each parameter group, to (G,)."""
+        """Sum over each parameter group.
+
+        Parameters
+        ----------
+        values : (P,) array_like
+            A number for each parameter.
+
+        Returns
+        -------
+        (G,) float64 ndarray
+            Its sums.
+        """
         flat = arguments.parameters("values", values, self.num_params)
         return np.add.reduceat(flat, self.network.bounds[:-1])
 
     def outputs(self, w: npt.ArrayLike, X: npt.ArrayLike) -> FloatArray:
-        """Outputs z (N, K) of the last layer for inputs X (N, D): logits, or fitted values."""
+        """Outputs of the last layer: logits, or fitted values.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        X : (N, D) array_like
+            Inputs.
+
+        Returns
+        -------
+        (N, K) float64 ndarray
+            The outputs z.
+        """
         data, n = as_inputs(self, X, "X")
         z = evaluation.outputs(self, self._parameters("w", w), data, n)
         return z.reshape(n, self.sizes[-1]).astype(np.float64)
 
     def predict(self, w: npt.ArrayLike, X: npt.ArrayLike) -> npt.NDArray[np.int64] | FloatArray:
-        """Predictions for inputs X (N, D).
+        """Predictions.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        X : (N, D) array_like
+            Inputs.
 
         Returns
         -------
-        (N,) int64 ndarray of classes for cross_entropy, (N, K) int64 ndarray of 0 and 1 for logistic, (N, K) float64
-        ndarray for squared_error.
+        ndarray
+            Classes (N,), int64, for cross_entropy; 0 and 1 (N, K), int64, for logistic; outputs (N, K), float64, for
+            squared_error.
         """
         z = self.outputs(w, X)
         if self.loss == "cross_entropy":
@@ -123,7 +177,27 @@ class MLP(Architecture):
         return (z > 0).astype(np.int64) if self.loss == "logistic" else z
 
     def accuracy(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:
-        """Share of right predictions, 0 to 1: of examples for cross_entropy, of single targets for logistic."""
+        """Share of right predictions: of examples for cross_entropy, of single targets for logistic.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        X : (N, D) array_like
+            Inputs.
+        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
+            Targets.
+
+        Returns
+        -------
+        float
+            From 0 to 1.
+
+        Raises
+        ------
+        ArgumentError
+            If the loss is squared_error.
+        """
         if self.loss == "squared_error":
             raise arguments.fault(
                 "loss", "be 'cross_entropy' or 'logistic' for an accuracy", "'squared_error'", "Use model.loss_value."
@@ -135,20 +209,43 @@ class MLP(Architecture):
         return float(np.mean(self.predict(w, X) == (targets > 0.5)))
 
     def loss_value(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:
-        """Mean loss over the examples X (N, D), Y (N, K) or (N,) classes.  No l2 penalty."""
-        data, n = as_data(self, X, Y, "X", "Y")
-        return evaluation.loss_value(self, self._parameters("w", w), data, n)
-
-    def grad(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0) -> FloatArray:
-        """Gradient (P,) of ``loss_value(w, X, Y) + sum(l2 * w**2) / 2`` by w.
+        """Mean loss over examples, without a penalty.
 
         Parameters
         ----------
         w : (P,) array_like
+            Parameters.
         X : (N, D) array_like
+            Inputs.
         Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
+            Targets.
+
+        Returns
+        -------
+        float
+            The mean.
+        """
+        data, n = as_data(self, X, Y, "X", "Y")
+        return evaluation.loss_value(self, self._parameters("w", w), data, n)
+
+    def grad(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0) -> FloatArray:
+        """Gradient of ``loss_value(w, X, Y) + sum(l2 * w**2) / 2`` by w.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        X : (N, D) array_like
+            Inputs.
+        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
+            Targets.
         l2 : float, (G,) or (P,) array_like
             Penalty coefficient of all, of each group, or of each parameter.
+
+        Returns
+        -------
+        (P,) float64 ndarray
+            The gradient.
         """
         data, n = as_data(self, X, Y, "X", "Y")
         weights, coefficients = self._parameters("w", w), penalty(self, l2)
@@ -157,7 +254,25 @@ class MLP(Architecture):
     def hvp(
         self, w: npt.ArrayLike, u: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0
     ) -> FloatArray:
-        """Hessian of the objective of `grad` at w, times the direction u (P,): analytic, to (P,).
+        """Hessian of the objective of `grad`, times a vector: analytic.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        u : (P,) array_like
+            The vector.
+        X : (N, D) array_like
+            Inputs.
+        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
+            Targets.
+        l2 : float, (G,) or (P,) array_like
+            Penalty coefficient of all, of each group, or of each parameter.
+
+        Returns
+        -------
+        (P,) float64 ndarray
+            The product.
 
         References
         ----------

@@ -25,9 +25,10 @@ class ReversibleArray(Exclusive):
     Notes
     -----
     ``sub`` undoes ``add`` and ``div`` undoes ``mul``: called in the opposite order with the same arguments they bring
-    every bit back.  What a multiplication by n/d would lose, log2(d/n) bits an element, is kept (Maclaurin et al. 2015,
-    Algorithm 3).  A ``div`` that would not undo the last ``mul`` exactly is refused and changes nothing: each ``mul``
-    leaves its ratio, or a checksum of its ratios, and a checksum of the values, 24 bytes, whatever their number.
+    every bit back.  What a multiplication by n/d would lose, log2(d/n) bits an element, is kept (a variant of
+    Algorithm 3 of Maclaurin et al. 2015).  A ``div`` that would not undo the last ``mul`` exactly is refused and
+    changes nothing: each ``mul`` leaves its ratio, or a checksum of its ratios, and a checksum of the values, 24 bytes,
+    whatever their number.
 
     Examples
     --------
@@ -76,13 +77,35 @@ class ReversibleArray(Exclusive):
 
     @exclusive
     def add(self, y: npt.ArrayLike) -> None:
-        """Add y, of the same shape or a number, rounded to the grid."""
+        """Add numbers, rounded to the grid.
+
+        Parameters
+        ----------
+        y : float or array_like
+            A number, or an array of the shape of this one.
+
+        Raises
+        ------
+        ArgumentError
+            If a sum would leave the grid.  Nothing has changed then.
+        """
         if not fixed_point.add(self._flat, self._term(y)):
             raise _leaves_grid("sum")
 
     @exclusive
     def sub(self, y: npt.ArrayLike) -> None:
-        """Undo ``add(y)``."""
+        """Undo ``add(y)``.
+
+        Parameters
+        ----------
+        y : float or array_like
+            As in `add`.
+
+        Raises
+        ------
+        ArgumentError
+            If a difference would leave the grid.  Nothing has changed then.
+        """
         if not fixed_point.subtract(self._flat, self._term(y)):
             raise _leaves_grid("difference")
 
@@ -95,6 +118,11 @@ class ReversibleArray(Exclusive):
         n, d : int or array_like of int
             1 <= n <= d <= 65536.  An array has the shape of this one: every element is multiplied by its own ratio.
             `fastrev.ratio` finds the nearest for any decay.
+
+        Raises
+        ------
+        ArgumentError
+            If it is not such a ratio.  Nothing has changed then.
         """
         n, d, record = self._ratio(n, d)
         done = int(self._cursor[0])
@@ -106,6 +134,11 @@ class ReversibleArray(Exclusive):
     @exclusive
     def div(self, n: npt.ArrayLike, d: npt.ArrayLike) -> None:
         """Undo ``mul(n, d)``.
+
+        Parameters
+        ----------
+        n, d : int or array_like of int
+            As in `mul`.
 
         Raises
         ------

@@ -81,7 +81,12 @@ _LARGEST = float(np.nextafter(GRID.limit, 0.0))
 
 
 def ratios() -> SearchStrategy[tuple[int, int]]:
-    """Ratios (n, d), 1 <= n <= d <= 65536, that the exact arithmetic multiplies by; its edges among them."""
+    """Ratios (n, d), 1 <= n <= d <= 65536, that the exact arithmetic multiplies by; its edges among them.
+
+    Returns
+    -------
+    strategy of tuple of int
+    """
     denominators = st.integers(1, MAX_DENOMINATOR)
     return st.one_of(  # type: ignore[no-any-return]
         st.sampled_from(EDGE_RATIOS),
@@ -91,12 +96,29 @@ def ratios() -> SearchStrategy[tuple[int, int]]:
 
 
 def decays() -> SearchStrategy[float]:
-    """Momentum decays, from the smallest that there is a ratio for up to 1."""
+    """Momentum decays, from the smallest that there is a ratio for up to 1.
+
+    Returns
+    -------
+    strategy of float
+    """
     return st.one_of(st.sampled_from(_EDGE_DECAYS), st.floats(SMALLEST_DECAY, LARGEST_DECAY))  # type: ignore[no-any-return]
 
 
 def grid_values(shape: int | tuple[int, ...], bound: float = _LARGEST) -> SearchStrategy[npt.NDArray[np.float64]]:
-    """Float64 arrays of magnitudes up to `bound`, below 2048: what rounds to a grid value."""
+    """Float64 arrays of what rounds to a grid value.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+        Of the arrays.
+    bound : float
+        Magnitudes go up to it; below 2048.
+
+    Returns
+    -------
+    strategy of float64 ndarray
+    """
     arrays = require("hypothesis.extra.numpy", "hypothesis", "fastrev.testing").arrays
     return arrays(np.float64, shape, elements=st.floats(-bound, bound))  # type: ignore[no-any-return]
 
@@ -112,6 +134,10 @@ def schedules(
         T and G.
     values : strategy of float, optional
         For single numbers; default: learning rates from 0 to 0.5.  `decays` gives decays.
+
+    Returns
+    -------
+    strategy of float64 ndarray
     """
     arrays = require("hypothesis.extra.numpy", "hypothesis", "fastrev.testing").arrays
     shapes = st.sampled_from([(), (steps,), (steps, 1), (1, groups), (steps, groups)])
@@ -119,7 +145,21 @@ def schedules(
 
 
 def batches(examples: int, steps: int, largest: int = 8) -> SearchStrategy[npt.NDArray[np.int64]]:
-    """Row indices (T, B) of `examples` rows, some of them drawn twice, with B up to `largest`."""
+    """Row indices, some of them drawn twice.
+
+    Parameters
+    ----------
+    examples : int
+        N, the number of rows.
+    steps : int
+        T.
+    largest : int
+        Batches have from 1 to so many rows, B.
+
+    Returns
+    -------
+    strategy of (T, B) int64 ndarray
+    """
     arrays = require("hypothesis.extra.numpy", "hypothesis", "fastrev.testing").arrays
     shapes = st.integers(1, largest).map(lambda size: (steps, size))
     return arrays(np.int64, shapes, elements=st.integers(0, examples - 1))  # type: ignore[no-any-return]
@@ -130,7 +170,19 @@ def models(
     units: int = 6,
     dtypes: Sequence[npt.DTypeLike] = (np.float64, np.float32),
 ) -> SearchStrategy[MLP]:
-    """Networks of up to so many layers of up to so many units, of every activation and loss."""
+    """Networks of every activation and loss.
+
+    Parameters
+    ----------
+    layers, units : int
+        The most layers of weights, and the most units of each.
+    dtypes : sequence of dtype
+        To draw from; default float64 and float32.
+
+    Returns
+    -------
+    strategy of MLP
+    """
     activations = ("tanh", "sigmoid", "relu", "softplus", "identity")
     losses = ("cross_entropy", "squared_error", "logistic")
     sizes = st.lists(st.integers(2, units), min_size=2, max_size=layers + 1)
@@ -140,9 +192,20 @@ def models(
 
 
 def trainings(model: MLP | Objective, steps: int = 8, examples: int = 12) -> SearchStrategy[dict[str, Any]]:
-    """Arguments of `fastrev.train` for a model, all of them, of up to so many steps and examples.
+    """Arguments of `fastrev.train` for a model, all of them but the initial weights.
 
-    Of an `Objective`, which has data of its own, and is to know as many steps, `lr`, `decay`, `steps` and `v0`.
+    Of an `Objective`, which has data of its own, `lr`, `decay`, `steps` and `v0`.
+
+    Parameters
+    ----------
+    model : MLP or Objective
+        What is to be trained.  An Objective is to know as many steps.
+    steps, examples : int
+        The most steps, and the most training examples.
+
+    Returns
+    -------
+    strategy of dict
     """
 
     @st.composite  # type: ignore[untyped-decorator]
@@ -213,6 +276,8 @@ def assert_undone(step: Action, undo: Action, state: Callable[[], Mapping[str, A
     ------
     AssertionError
         If a bit differs.
+    ReversalError
+        If a `ReversibleArray` or `ReversibleSGD` of the state refuses an undo, as it is not that of the last step.
     """
     before = state()
     step()
@@ -228,6 +293,11 @@ def assert_undone(step: Action, undo: Action, state: Callable[[], Mapping[str, A
 def assert_same(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Equal in every number; NaN equals NaN, and dtypes count.
 
+    Parameters
+    ----------
+    state, expected : mapping of str to array_like
+        What there is and what there should be, by name.
+
     Raises
     ------
     AssertionError
@@ -242,7 +312,17 @@ def assert_same(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 
 
 def in_turn(pairs: Sequence[tuple[Action, Action]]) -> tuple[Action, Action]:
-    """One step, and its undo, of many: all steps in order, all undos in the opposite order."""
+    """One step, and its undo, of many: all steps in order, all undos in the opposite order.
+
+    Parameters
+    ----------
+    pairs : sequence of pairs of functions without arguments
+        Each a step and its undo.
+
+    Returns
+    -------
+    step, undo : functions without arguments
+    """
 
     def step() -> None:
         for do, _ in pairs:

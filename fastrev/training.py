@@ -248,11 +248,13 @@ def train(
 ) -> Run:
     """Train by SGD with momentum so that the run can be taken back, and differentiated, exactly.
 
-    Takes the arguments of `meta_grad`, which see, but for its validation data.  Training inputs and targets are not
-    copied where they are arrays of the model's dtype already: leave them alone until the run has been taken back.
+    Training inputs and targets are not copied where they are arrays of the model's dtype already: leave them alone
+    until the run has been taken back.
 
     Parameters
     ----------
+    model, w0, train, lr, decay, steps, batch_size, seed, batches, l2, v0, example_weights, progress
+        As in `meta_grad`.
     curve : tuple (Xv, Yv, every) or (f, every), optional
         Measure the loss of these examples, as ``model.loss_value`` does, on the way, and hand it over as ``run.curve``.
         An Objective needs the second form, with `f` a function from weights (P,) to a loss, or to a pair of loss and

@@ -35,7 +35,7 @@ def named(page):
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.parametrize("block", BLOCKS, ids=[each.splitlines()[0] for each in BLOCKS])
 def test_scripts_of_the_pages_run(block, capsys):
     for node in ast.walk(ast.parse(block)):
         for module in [each.name for each in node.names] if isinstance(node, ast.Import) else []:
@@ -63,6 +63,48 @@ def test_whole_scripts_run(script, tmp_path):
 def test_nothing_else_is_left_unrun():
     """Whatever is marked as Python is a doctest, or one of these."""
     assert len(blocks("py")) == len(SCRIPTS)
+
+
+def test_tables_are_between_what_made_them():
+    for page in [*PAGES, ROOT / "bench" / "README.md"]:
+        text = page.read_text(encoding="utf-8")
+        makers = re.findall(r"<!-- made by python -m (.*?) -->", text)
+        assert makers == re.findall(r"<!-- end of (.*?) -->", text)
+        for maker in makers:
+            assert (ROOT / maker.split()[0].replace(".", "/")).with_suffix(".py").exists()
+
+
+def test_the_readme_quotes_the_table():
+    """Of ratios of speed, the least and the most."""
+    rows = re.findall(r"^\| W\d float\d\d \|.*$", (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8"), re.M)
+    jax, torch = ([float(row.split("|")[column].strip(" x")) for row in rows] for column in (3, 5))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"compiled JAX {min(jax):g} to {max(jax):g} times as long" in readme.replace("\n", " ")
+    assert f"PyTorch's unrolled graph {min(torch):g} to {max(torch):g} times" in readme.replace("\n", " ")
+
+
+def test_the_check_of_the_site_finds_faults(tmp_path):
+    faults = runpy.run_path(str(ROOT / "docs" / "check_site.py"))["faults"]
+    for number in range(25):
+        (tmp_path / f"{number}.html").write_text('<h1 id="top">x</h1>', encoding="utf-8")
+    (tmp_path / "picture.png").touch()
+    words = 'alt="what there is to be seen on it"'
+    good = (
+        f'<a href="1.html#top">x</a><a href="#a">x</a><p id="a"><img {words} src="picture.png"><a href="https://x.org">'
+    )
+    (tmp_path / "0.html").write_text(good, encoding="utf-8")
+    assert faults(tmp_path) == []
+    planted = {
+        '<a href="gone.html">': "is not there", '<a href="1.html#a">': "no such place", '<a href="#b">': "no such place",
+        '<img src="picture.png">': "no words", f'<img {words} src="no.png">': "is not there",
+        '<script src="https://x.org/a.js"></script>': "is elsewhere", '<link href="//x.org/a.css">': "is elsewhere",
+    }  # fmt: skip
+    for fault, said in planted.items():
+        (tmp_path / "0.html").write_text(good + fault, encoding="utf-8")
+        (found,) = faults(tmp_path)
+        assert said in found
+    (tmp_path / "1.html").unlink()
+    assert "24 pages only" in faults(tmp_path)[0]
 
 
 def test_there_are_some():

@@ -102,6 +102,17 @@ def test_hard_cases(gamma: float, ratio: tuple[int, int]) -> None:
     assert naive.decay_ratio(gamma) == ratio
 
 
+@pytest.mark.parametrize("q", [1, 2, 3, 10, 100])
+def test_how_far_the_ratio_may_be_off(q: int) -> None:
+    """As docs/theory.md says: beside p/q by half of its distance to the next ratio, 1 / (131072 q), and no more."""
+    for p in {1, q - 1} - {0}:
+        for side in (-1, 1):
+            between = np.linspace(0, 1 / (q * (D - q)), 1001)[1:-1]
+            gammas = [p / q + side * each for each in between if 2.0**-16 <= p / q + side * each <= 1]
+            off = [abs(gamma - n / d) for gamma, (n, d) in zip(gammas, ratios(gammas), strict=True)]
+            assert not off or 0.95 / (2 * D * q) < max(off) < 1.01 / (2 * (D - q) * q)
+
+
 def test_many_at_once() -> None:
     gammas = np.random.default_rng(0).uniform(2.0**-16, 1.0, 5000)
     gammas[1::2] = 1.0 - gammas[1::2] ** 4 / 2  # schedules live near 1

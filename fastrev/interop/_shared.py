@@ -92,27 +92,111 @@ class LossObjective:
         return copy.copy(self)  # its derivatives never change, and keep what they have compiled
 
     def loss(self, w: npt.ArrayLike, t: int) -> float:
-        """The loss of step t at weights w of shape (P,)."""
+        """The loss of a step.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        t : int
+            The step.
+
+        Returns
+        -------
+        float
+            The loss.
+        """
         return float(self._derivatives.loss(self._vector("w", w), self._own_theta(), whole("t", t, 0)))
 
     def grad(self, w: npt.ArrayLike, t: int) -> Floating:
-        """The gradient of `loss` by w, of shape (P,): the same bits for the same arguments."""
+        """The gradient of `loss` by the parameters: the same bits for the same arguments.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        t : int
+            The step.
+
+        Returns
+        -------
+        (P,) ndarray
+            The gradient.
+        """
         return self._numpy(self._derivatives.grad(self._vector("w", w), self._own_theta(), whole("t", t, 0)))
 
     def loss_and_grad(self, w: npt.ArrayLike, t: int) -> tuple[float, Floating]:
-        """Both, as what `fastrev.meta_grad` takes for `valid` is to return."""
+        """Both, as what `fastrev.meta_grad` takes for `valid` is to return.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        t : int
+            The step.
+
+        Returns
+        -------
+        tuple of float and (P,) ndarray
+            Loss and gradient.
+        """
         return self.loss(w, t), self.grad(w, t)
 
     def hvp(self, w: npt.ArrayLike, u: npt.ArrayLike, t: int) -> Floating:
-        """The Hessian of `loss` by w times u, of shape (P,)."""
+        """The Hessian of `loss` by the parameters, times a vector.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        u : (P,) array_like
+            The vector that is multiplied.
+        t : int
+            The step.
+
+        Returns
+        -------
+        (P,) ndarray
+            The product.
+        """
         return self._numpy(self._derivatives.hvp(*self._point(w, u, t)))
 
     def cross(self, w: npt.ArrayLike, u: npt.ArrayLike, t: int) -> dict[str, Floating]:
-        """The derivative of ``grad(w, t) . u`` by each hyperparameter, of its shape."""
+        """The derivative of ``grad(w, t) . u`` by each hyperparameter.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        u : (P,) array_like
+            The vector that is multiplied.
+        t : int
+            The step.
+
+        Returns
+        -------
+        dict of str to ndarray
+            Each of the hyperparameter's shape.
+        """
         return self._numpy_by_name(self._derivatives.cross(*self._point(w, u, t))) if self.theta else {}
 
     def hvp_and_cross(self, w: npt.ArrayLike, u: npt.ArrayLike, t: int) -> tuple[Floating, dict[str, Floating]]:
-        """Both at once, which costs little more than `hvp`."""
+        """`hvp` and `cross` at once, which costs little more than `hvp`.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        u : (P,) array_like
+            The vector that is multiplied.
+        t : int
+            The step.
+
+        Returns
+        -------
+        tuple of (P,) ndarray and dict of str to ndarray
+            The product, and the derivatives.
+        """
         if not self.theta:
             return self.hvp(w, u, t), {}
         product, crossed = self._derivatives.hvp_and_cross(*self._point(w, u, t))
@@ -120,6 +204,16 @@ class LossObjective:
 
     def with_theta(self, theta: Mapping[str, npt.ArrayLike]) -> LossObjective:
         """The same objective with other values of the same hyperparameters; nothing is compiled again.
+
+        Parameters
+        ----------
+        theta : mapping of str to array_like
+            All of them, by name, each in its shape.
+
+        Returns
+        -------
+        LossObjective
+            A new one.
 
         Raises
         ------
@@ -135,7 +229,18 @@ class LossObjective:
         return LossObjective(self._derivatives, self._leaves, {name: values[name] for name in self.theta})
 
     def unflatten(self, w: npt.ArrayLike) -> Any:
-        """Weights of shape (P,) as the tree that the parameters came in; of a module, as its state dict."""
+        """Parameters as the tree that they came in; of a module, as its state dict.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+
+        Returns
+        -------
+        pytree
+            With arrays of the library's own.
+        """
         return self._derivatives.unflatten(self._vector("w", w))
 
     def _point(self, w: npt.ArrayLike, u: npt.ArrayLike, t: int) -> tuple[AnyArray, dict[str, AnyArray], AnyArray, int]:
