@@ -94,8 +94,9 @@ def test_the_check_of_the_site_finds_faults(tmp_path):
     )
     (tmp_path / "0.html").write_text(good, encoding="utf-8")
     assert faults(tmp_path) == []
-    planted = {
-        '<a href="gone.html">': "is not there", '<a href="1.html#a">': "no such place", '<a href="#b">': "no such place",
+    planted = {  # what is wrong, and what is said of it
+        '<a href="gone.html">': "is not there", '<a href="1.html#a">': "no such place",
+        '<a href="#b">': "no such place",
         '<img src="picture.png">': "no words", f'<img {words} src="no.png">': "is not there",
         '<script src="https://x.org/a.js"></script>': "is elsewhere", '<link href="//x.org/a.css">': "is elsewhere",
     }  # fmt: skip
