@@ -109,6 +109,8 @@ def _link_names(_app: Any, doctree: Any) -> None:
 
     for code in list(doctree.findall(nodes.literal)):
         name = code.astext()
+        if isinstance(code.parent, pending_xref):
+            continue
         if name.removeprefix("fastrev.") in fastrev.__all__ and name.startswith("fastrev."):
             link = pending_xref("", code.deepcopy(), refdomain="py", reftype="obj", reftarget=name, refexplicit=True)
             code.replace_self(link)
