@@ -1,10 +1,12 @@
-"""What pyproject.toml cannot say: the README of the package, whose links are absolute."""
+"""What pyproject.toml cannot say: the README of the package has absolute links, and nothing old gets into a wheel."""
 
 import re
+import shutil
 import tomllib
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 
@@ -20,4 +22,13 @@ def readme() -> str:
     )
 
 
-setup(long_description=readme(), long_description_content_type="text/markdown")
+class BuildAnew(build_py):
+    """Without what an earlier build left in its folder: modules that are gone since would be in the wheel."""
+
+    def run(self) -> None:
+        """Build."""
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
+setup(long_description=readme(), long_description_content_type="text/markdown", cmdclass={"build_py": BuildAnew})

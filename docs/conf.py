@@ -26,7 +26,8 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["_build", "tutorial.md"]  # the text of the notebook, which is read with what it printed
+# what was built before; and the text of the notebook, which is read with what it printed
+exclude_patterns = ["_build", "**/jupyter_execute", "jupyter_execute", "tutorial.md"]
 
 # ---- pages -----------------------------------------------------------------------------------------------------
 

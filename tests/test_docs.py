@@ -98,12 +98,21 @@ def test_the_check_of_the_site_finds_faults(tmp_path):
         '<a href="gone.html">': "is not there", '<a href="1.html#a">': "no such place",
         '<a href="#b">': "no such place",
         '<img src="picture.png">': "no words", f'<img {words} src="no.png">': "is not there",
-        '<script src="https://x.org/a.js"></script>': "is elsewhere", '<link href="//x.org/a.css">': "is elsewhere",
+        '<script src="https://x.org/a.js"></script>': "is elsewhere", '<iframe src="https://x.org/">': "is elsewhere",
+        f'<img {words} srcset="https://x.org/a.png 2x">': "is elsewhere",
+        '<p style="background: url(https://x.org/a.png)">': "is elsewhere",
+        '<link href="//x.org/a.css">': "is elsewhere",
     }  # fmt: skip
     for fault, said in planted.items():
         (tmp_path / "0.html").write_text(good + fault, encoding="utf-8")
         (found,) = faults(tmp_path)
         assert said in found
+    (tmp_path / "0.html").write_text(good, encoding="utf-8")
+    (tmp_path / "a.css").write_text('@import "b.css"; p { background: url("https://x.org/a.png") }', encoding="utf-8")
+    assert [fault.partition(": ")[2] for fault in faults(tmp_path)] == [
+        "b.css is not there",
+        "https://x.org/a.png is elsewhere",
+    ]
     (tmp_path / "1.html").unlink()
     assert "24 pages only" in faults(tmp_path)[0]
 
@@ -152,6 +161,7 @@ def test_the_readme_of_the_package_has_absolute_links(monkeypatch):
     """As an index of packages shows it: setup.py makes it of README.md and project.urls."""
     given = {}
     monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(setup=given.update))
+    monkeypatch.setitem(sys.modules, "setuptools.command.build_py", SimpleNamespace(build_py=object))
     runpy.run_path(str(ROOT / "setup.py"))
     links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", given["long_description"])
     repository = PROJECT["urls"]["Repository"]
