@@ -64,7 +64,7 @@ def problems(task: Task) -> dict[str, Problem]:
             "Optuna": optuna(whole_schedule(task), 8),
             "Optuna, 2 numbers": optuna(ramps(task, by_group=False), 16),
         }),
-        "d": Problem("(d) lr, decay, l2, initial scale by group: 16 numbers", 40, {
+        "d": Problem("(d) those of (b) by group: 16 numbers", 40, {
             "fastrev.tune": tune(groups, "lr", "decay", "l2", "init_scale", meta_lr=0.08),
             "Optuna": optuna(sixteen, 16),
             "random search": random_search(sixteen, 16),

@@ -49,7 +49,7 @@ def _cell(losses: list[float]) -> str:
 def _bars(curves: Curves) -> list[str]:
     """How far the loss after 10 s lies from the best of Optuna's after the longest time."""
     found = []
-    for key, moment in (("c", 100), ("b", 40)):
+    for key, moment in (("b", 40), ("d", 40), ("c", 100)):
         rivals = [losses_at(each, moment) for name, each in curves.get(key, {}).items() if name.startswith("Optuna")]
         own = losses_at(curves.get(key, {}).get(OWN, {}), 10)
         if own and all(rivals) and rivals:
