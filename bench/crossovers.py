@@ -7,20 +7,17 @@ exact one.  They take some six minutes; ``--only`` makes one of them.
 from __future__ import annotations
 
 import argparse
-import datetime
-import platform
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, cg
 
 import fastrev
-from bench.pages import ROOT, rewrite
+from bench.pages import ROOT, machine, rewrite, today
 from bench.peers import assert_same, contestant
-from bench.report import REST, alone, processor
+from bench.report import REST, alone
 from bench.workloads import PRECISIONS, Workload, workload
 from fastrev.experiments._shared import datasets
 
@@ -74,7 +71,7 @@ def unrolled() -> str:
             peaks = ", ".join(f"{each['peak_mb']:,.0f} MB" for each in first)
             own = milliseconds(float(np.median(times["fastrev"])))
             lines.append(f"| {dtype} | {steps:,} | {own} | {ratio(times, 'jax-stored')} | {calls} | {peaks} |")
-    return "\n".join([*lines, "", machine("jax")])
+    return "\n".join([*lines, "", measured_on("jax")])
 
 
 def wide(shape: tuple[int, ...], dtype: str, steps: int = 50, rows: int = 640, batch: int = 64) -> Workload:
@@ -101,7 +98,12 @@ def sizes() -> str:
             times = turns(contestants)
             cells += [milliseconds(float(np.median(times["fastrev"]))), ratio(times, "jax-stored")]
         lines.append(f"| {'-'.join(map(str, shape))} | {case.w0.size:,} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", machine("jax")])
+    return "\n".join([*lines, "", measured_on("jax")])
+
+
+def measured_on(package: str) -> str:
+    """The line below a table."""
+    return f"On {machine('numba', 'numpy', package)}, {today()}."
 
 
 def timed(function: Callable[[], Any], repeat: int = 3) -> tuple[Any, float]:
@@ -163,13 +165,7 @@ def implicit() -> str:
         model = fastrev.MLP(shape)
         l2 = np.full(model.num_params, coefficient)
         lines += [f"| {title} | {after(model, l2, steps, train, data.valid)} |" for steps in TRAINED]
-    return "\n".join([*lines, "", machine("scipy")])
-
-
-def machine(package: str) -> str:
-    """What a table was measured on."""
-    packages = ", ".join(f"{each} {version(each)}" for each in ("numba", "numpy", package))
-    return f"On {processor()}, {packages}, Python {platform.python_version()}, {datetime.date.today():%Y-%m-%d}."
+    return "\n".join([*lines, "", measured_on("scipy")])
 
 
 TABLES = {"unrolled": unrolled, "sizes": sizes, "implicit": implicit}

@@ -18,8 +18,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from bench.pages import rewrite
-from bench.report import processor
+from bench.pages import processor, rewrite
 from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES
 from fastrev._engine import state

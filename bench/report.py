@@ -7,21 +7,18 @@ them alike; the ratios of the medians are what counts.  For the plots, every poi
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.pages import BENCHMARKS, ROOT, rewrite
+from bench.pages import BENCHMARKS, ROOT, machine, rewrite, today
 from bench.peers import PEERS, UnfitError, contestant
 from bench.products_alone import products_alone
 from bench.workloads import PRECISIONS, SHAPES, workload
@@ -75,21 +72,8 @@ def table() -> str:
     """The table in Markdown, with what it was measured on."""
     lines = [f"| | fastrev, a step | {' | '.join(COLUMNS.values())} |", "|---" * (2 + len(COLUMNS)) + "|"]
     lines += [row(name, dtype) for name in SHAPES for dtype in PRECISIONS]
-    packages = [f"{each} {version(each)}" for each in ("numba", "numpy", "jax", "torch", "autograd") if find_spec(each)]
-    lines += [
-        "",
-        f"Medians of {ROUNDS} interleaved runs on {processor()}, {', '.join(packages)}, Python "
-        f"{platform.python_version()}, {datetime.date.today():%Y-%m-%d}.",
-    ]
-    return "\n".join(lines)
-
-
-def processor() -> str:
-    """The processor, as the system calls it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} cores of {names[0]}" if names else platform.processor()
+    packages = [each for each in ("numba", "numpy", "jax", "torch", "autograd") if find_spec(each)]
+    return "\n".join([*lines, "", f"Medians of {ROUNDS} interleaved runs on {machine(*packages)}, {today()}."])
 
 
 def alone(name: str, dtype: str, peer: str, steps: int, repeat: int) -> dict[str, float]:

@@ -10,20 +10,16 @@ Every curve is kept in OUT/tuning.json once it is measured: ``--resume`` measure
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastrev
-from bench.pages import BENCHMARKS, ROOT, rewrite
-from bench.report import processor
+from bench.pages import BENCHMARKS, ROOT, machine, rewrite, today
 from bench.tuners import CORES, Contender, Race, optuna, random_search, tune
 from bench.tuning_plot import plot
 from bench.tuning_table import TIMES, table
@@ -109,10 +105,9 @@ def warm_up(task: Task) -> None:
 
 def setting(data: Path | None) -> dict[str, str]:
     """What curves must have in common to be compared."""
-    packages = ", ".join(f"{each} {version(each)}" for each in ("numba", "numpy", "optuna", "scikit-learn"))
     return {
         "data": "digits" if data is None else data.name,
-        "machine": f"{processor()}, {packages}, Python {platform.python_version()}",
+        "machine": machine("numba", "numpy", "optuna", "scikit-learn"),
     }
 
 
@@ -158,7 +153,7 @@ def main() -> None:
     print(found)
     plot(arguments.out, titles, curves)
     if arguments.data is None and arguments.out == ROOT / "bench" / "plots":
-        made = f"{kept.setting['machine']}, {datetime.date.today():%Y-%m-%d}"
+        made = f"{kept.setting['machine']}, {today()}"
         rewrite(BENCHMARKS, "bench.tuning", f"{found}\n\nOn {made}.\n\n{PICTURE}")
 
 
