@@ -411,8 +411,10 @@ def test_random_problems_never_end_above_their_start(seed, meta_lr, factor, data
 
 
 def test_a_start_that_diverges_is_an_error_where_rates_are_not_learned():
-    with pytest.raises(DivergenceError, match="No run of the first meta-step ended: "):
+    with pytest.raises(DivergenceError, match="No run of the first meta-step ended: ") as caught:
         tune(lr=1e6, steps=50, learn=("decay",))
+    assert caught.value.run is None
+    assert str(caught.value).endswith("lower lr, or scale the inputs down.")  # and no word of the run
     result = tune(lr=1e6, steps=50, learn=("lr", "decay"))
     assert result.start_loss == np.inf
     assert result.loss < 2

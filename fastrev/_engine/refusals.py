@@ -11,6 +11,9 @@ from fastrev.errors import DivergenceError, ReversalError
 from fastrev.kernels import outcomes
 
 
+OF_THE_RUN = " The run up to that step is whole: error.run.rewind() takes it back to its start."
+
+
 def divergence(problem: Problem, step: int, reason: int, parameter: int, run: Any) -> DivergenceError:
     """Of a step that cannot be made, for the reason that the kernel gave."""
     position = int(np.searchsorted(problem.trained.bounds, parameter, side="right")) - 1
@@ -22,8 +25,7 @@ def divergence(problem: Problem, step: int, reason: int, parameter: int, run: An
     )
     return DivergenceError(
         f"Step {step} of {problem.steps} was refused: {what}, in group '{group}'. The likely cause is a "
-        f"learning rate that is too high (lr = {rate:g} there): lower lr, or scale the inputs down. The run up to "
-        "that step is whole: error.run.rewind() takes it back to its start.",
+        f"learning rate that is too high (lr = {rate:g} there): lower lr, or scale the inputs down.{OF_THE_RUN}",
         step=step,
         group=group,
         run=run,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrev._engine import arguments, chaos
+from fastrev._engine import arguments, chaos, refusals
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_key
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import require_finite, validation
@@ -92,7 +92,7 @@ def attempt(training: Training, trial: Trial) -> Outcome:
         loss, w_bar = validation(training.model, training.valid)(run.w)
         require_finite(run, loss, w_bar)
     except DivergenceError as error:
-        return Outcome(np.inf, refusal=str(error))
+        return Outcome(np.inf, refusal=str(error).removesuffix(refusals.OF_THE_RUN))  # which is not handed on
     if not differentiate:
         return Outcome(loss)
     with chaos.unheard():
