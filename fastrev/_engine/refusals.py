@@ -10,7 +10,6 @@ from fastrev._engine.problem import Problem
 from fastrev.errors import DivergenceError, ReversalError
 from fastrev.kernels import outcomes
 
-
 OF_THE_RUN = " The run up to that step is whole: error.run.rewind() takes it back to its start."
 
 
