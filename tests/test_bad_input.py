@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import fastrev
 from tests.cases import digits_like
@@ -103,6 +106,33 @@ def test_of_meta_grad(name, value, pieces):
     else:
         case.arguments[name] = value
     check(pieces, case.meta_grad)
+
+
+@pytest.mark.parametrize(
+    ("advice", "changes"),
+    [
+        ("The inputs hold 40 examples, row i of both is one.", {"train": (np.zeros((40, 4)), np.zeros(39, int))}),
+        ("Pass Y.ravel() for classes.", {"train": (np.zeros((40, 4)), np.zeros((40, 1), int))}),
+        ("np.unique(Y, return_inverse=True)", {"train": (np.zeros((40, 4)), np.array(["a", "b"] * 20))}),
+        ("Make a model of 7 inputs", {"train": (np.zeros((40, 7)), np.zeros(40, int))}),
+        ("X.reshape(len(X), -1)", {"train": (np.zeros((40, 2, 2)), np.zeros(40, int))}),
+        ("X[None] for a single example", {"train": (np.zeros(4), np.zeros(1, int))}),
+        ("a sparse csr_array. Pass .toarray() of it.", {"train": (csr_array(np.zeros((40, 4))), np.zeros(40, int))}),
+        ("not inf. Pass a finite number.", {"lr": np.inf}),
+        ("not nan. Pass a finite number.", {"decay": np.nan}),
+        ("a dict. Pass its values as an array.", {"l2": {"W1": 0.1}}),
+        ("Pass its .real", {"v0": np.zeros(SIZE, complex)}),
+    ],
+)
+def test_advice_fits_the_fault(advice, changes):
+    with pytest.raises(fastrev.ArgumentError, match=re.escape(advice)):
+        digits_like(**changes).meta_grad()
+
+
+def test_a_run_in_place_of_its_weights_is_told_apart():
+    case = digits_like()
+    with pytest.raises(fastrev.ArgumentError, match=re.escape("a Run. Pass its w.")):
+        case.model.accuracy(case.train(), *case.arguments["valid"])
 
 
 def check(pieces, call):

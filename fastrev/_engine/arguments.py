@@ -53,9 +53,7 @@ def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64, *, o
     """
     array = as_array(name, value)
     if array.dtype.kind not in "fiu":
-        raise fault(
-            name, "be an array of real numbers", f"of dtype {array.dtype}", "Convert it with .astype(np.float64)."
-        )
+        raise fault(name, "be an array of real numbers", *_not_real(value, array))
     with np.errstate(over="ignore"):  # becomes an infinity, refused below
         converted = np.array(array, dtype, order="C") if own else np.require(array, dtype, ["C", "A", "W"])
     if not all_finite(converted.reshape(-1)):
@@ -65,9 +63,23 @@ def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64, *, o
             name,
             "be finite" if np.dtype(dtype) == np.float64 else f"be finite in {np.dtype(dtype)}",
             f"{array[tuple(where)]}{at}",
-            "Remove or impute NaN and infinite entries first.",
+            "Remove or impute NaN and infinite entries first." if where.size else "Pass a finite number.",
         )
     return converted
+
+
+def _not_real(value: object, array: npt.NDArray[Any]) -> tuple[str, str]:
+    """What came in place of real numbers, and what to pass instead."""
+    if hasattr(value, "toarray"):  # of scipy.sparse
+        return f"a sparse {type(value).__name__}", "Pass .toarray() of it."
+    if array.dtype.kind == "O" and array.ndim == 0:
+        hint = "Pass its w." if hasattr(value, "w") else "Pass its values as an array."
+        return f"a {type(value).__name__}", "Pass a number or an array." if value is None else hint
+    if array.dtype.kind in "US":
+        return f"of dtype {array.dtype}", "Strings stand for no numbers: encode them first."
+    if array.dtype.kind == "c":
+        return f"of dtype {array.dtype}", "Pass its .real, or its parts as numbers of their own."
+    return f"of dtype {array.dtype}", "Convert it with .astype(np.float64)."
 
 
 def precision(dtype: npt.DTypeLike) -> np.dtype[np.floating[Any]]:

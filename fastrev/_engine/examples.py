@@ -57,7 +57,9 @@ def as_inputs(model: Architecture, X: npt.ArrayLike, name: str) -> tuple[Data, i
     if x.ndim != 2 or x.shape[1] != d:
         raise arguments.fault(
             name, f"have shape (N, {d}), N examples of the model's {d} inputs", f"shape {x.shape}",
-            "Pass X.reshape(len(X), -1) for images, X[:, None] for a single input.",
+            "Pass X.reshape(len(X), -1) for images." if x.ndim > 2
+            else f"Make a model of {x.shape[1]} inputs, or pass those of this one." if x.ndim == 2
+            else "Pass X[:, None] for a single input, X[None] for a single example.",
         )  # fmt: skip
     if len(x) == 0:
         raise arguments.fault(name, "hold at least one example", f"shape {x.shape}")
@@ -70,19 +72,22 @@ def _targets(model: Architecture, Y: npt.ArrayLike, n: int, name: str) -> npt.ND
     y = arguments.as_array(name, Y)
     if y.shape == (n, k):
         return arguments.real_array(name, y, model.dtype)
+    unequal = f"The inputs hold {n} examples, row i of both is one." if y.ndim and len(y) != n else ""
     if model.loss != "cross_entropy":
         raise arguments.fault(
             name, f"have shape (N, K) = ({n}, {k}) for loss={model.loss!r}", f"shape {y.shape}",
-            "Pass Y[:, None] for a single output.",
+            unequal or "Pass Y[:, None] for a single output.",
         )  # fmt: skip
     if y.shape != (n,):
         raise arguments.fault(
-            name, f"have shape ({n}, {k}) of class probabilities or ({n},) of integer classes", f"shape {y.shape}"
-        )
+            name, f"have shape ({n}, {k}) of class probabilities or ({n},) of integer classes", f"shape {y.shape}",
+            unequal or ("Pass Y.ravel() for classes." if y.shape == (n, 1) else ""),
+        )  # fmt: skip
     if y.dtype.kind not in "iu":
+        numbered = "Number them: classes, Y = np.unique(Y, return_inverse=True)."
         raise arguments.fault(
             name, "be of integer type where it holds classes", f"of dtype {y.dtype}",
-            "Pass Y.astype(int), or probabilities of shape (N, K).",
+            numbered if y.dtype.kind in "USO" else "Pass Y.astype(int), or probabilities of shape (N, K).",
         )  # fmt: skip
     if y.min() < 0 or y.max() >= k:
         bad = y[(y < 0) | (y >= k)][0]
