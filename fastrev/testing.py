@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fastrev._engine.arguments import fault
 from fastrev._engine.extras import require
 from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
 from fastrev._engine.python_objective import theta_name
@@ -302,7 +303,12 @@ def assert_same(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     ------
     AssertionError
         Naming what differs.
+    ArgumentError
+        If one is no mapping.
     """
+    for each in (state, expected):
+        if not isinstance(each, Mapping):
+            raise fault("state", "map names to numbers or arrays", f"a {type(each).__name__}", "Return a dict.")
     if state.keys() != expected.keys():
         raise AssertionError(f"There is {sorted(state)} where {sorted(expected)} is expected.")
     for name, value in expected.items():

@@ -283,7 +283,9 @@ def _transforms(training: Training, start: Values, given: Mapping[str, Any] | No
     else:
         chosen |= dict.fromkeys(mine, theta)
     for name in chosen:
-        arguments.choice("transforms", name, start)
+        if name not in start:
+            learned = ", ".join(repr(each) for each in start)
+            raise arguments.fault("transforms", f"name only what is learned, {learned}", repr(name))
     found = {**_FIXED, **dict.fromkeys(mine, Linear())}
     if isinstance(training.model, MLP):
         found["y"] = _TARGETS[training.model.loss]

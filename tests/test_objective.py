@@ -460,6 +460,7 @@ def test_data_are_the_objectives_own_business(changes):
     [
         ((W0, W0), r"'valid' must be a function from weights \(P,\)"),
         (lambda w: 1.0, r"valid\(w\) must return a pair"),
+        (lambda params, theta, t: 1.0, "'valid' must be a function of the final weights alone, not <lambda>, which"),
         (lambda w: (w, w), r"valid\(w\)\[0\] must be a number"),
         (lambda w: (1.0, w[1:]), r"valid\(w\)\[1\] must be the gradient.*\(5,\), not of shape \(4,\)"),
         (lambda w: (1.0, None), r"valid\(w\)\[1\].*dtype object"),

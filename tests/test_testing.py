@@ -95,6 +95,8 @@ def test_states_that_differ(state, expected, message):
         testing.assert_same(state, expected)
     testing.assert_same(expected, expected)
     testing.assert_same({"a": np.nan}, {"a": np.nan})
+    with pytest.raises(fastrev.ArgumentError, match=r"'state' must map names .* not a ndarray\. Return a dict"):
+        testing.assert_undone(lambda: None, lambda: None, lambda: np.zeros(2))
 
 
 def test_without_hypothesis_the_extra_is_named():

@@ -189,6 +189,7 @@ def test_a_process_without_what_is_shared_says_so():
         (2.0, r"not 2\.0"),
         ("2", "not '2'"),
         (None, "not None"),
+        (lambda: None, "as map.*, not .*<lambda>, which takes other arguments. If it makes a pool, call it"),
         (ThreadPoolExecutor, r"not the class ThreadPoolExecutor\. Pass a ThreadPoolExecutor\(\.\.\.\)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -143,6 +144,17 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise fault(name, "be True or False", f"{value!r}")
     return bool(value)
+
+
+def takes(function: Any, count: int) -> bool:
+    """Whether something can be called with so many arguments, as far as it says."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it does not say
+        return True
+    return True
 
 
 def choice(name: str, value: object, choices: Iterable[str]) -> str:

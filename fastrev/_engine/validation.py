@@ -23,6 +23,12 @@ def validation(model: Any, valid: Any) -> Callable[[FloatArray], tuple[float, Fl
     if callable(getattr(valid, "loss_and_grad", None)):
         return lambda w: _checked(valid.loss_and_grad(w.copy(), 0), w.size)
     if callable(valid):
+        if not arguments.takes(valid, 1):
+            name = getattr(valid, "__name__", repr(valid))
+            raise arguments.fault(
+                "valid", "be a function of the final weights alone", f"{name}, which takes other arguments",
+                "For a loss in JAX, PyTorch or autograd pass the objective that fastrev.interop makes of it.",
+            )  # fmt: skip
         return lambda w: _checked(valid(w.copy()), w.size)
     if not isinstance(model, Architecture):
         raise arguments.fault(

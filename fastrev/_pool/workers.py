@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastrev._engine.arguments import fault
+from fastrev._engine.arguments import fault, takes
 from fastrev._engine.pooled import in_a_pool
 from fastrev._engine.settings import cores
 from fastrev._pool.own_threads import Map, own_threads
@@ -74,6 +74,12 @@ def _understood(workers: Any) -> int | Map:
         raise fault(
             "workers", "be an int, something to call as map(function, iterable), or an object with such a method map",
             f"{workers!r}",
+        )  # fmt: skip
+    if not takes(found, 2):
+        name = getattr(found, "__qualname__", repr(found))
+        raise fault(
+            "workers", "be callable as map(function, iterable), or a pool", f"{name}, which takes other arguments",
+            "If it makes a pool, call it.",
         )  # fmt: skip
     mapped: Map = found
     return mapped
