@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
+from fastrev._engine.examples import as_data
 from fastrev._engine.python_objective import is_theta, theta_key, theta_name
 from fastrev._files import files
 from fastrev._pictures import outer_loop
@@ -180,6 +181,12 @@ class TuneResult(Account):
             raise ArgumentError(
                 "Argument 'example_weights' must be given with X and Y, since tune had weights for its examples. Pass "
                 "result.example_weights if these are the same, numpy.ones(len(X)) if not."
+            )
+        _, examples = as_data(training.model, X, Y, "X", "Y", example_weights)
+        size = training.arguments["batch_size"]
+        if size is not None and examples < size:
+            raise arguments.fault(
+                "X", f"hold {size} examples or more, the batch_size that was learned with", f"{examples}"
             )
         given = {**training.arguments, "train": (X, Y), "example_weights": example_weights}
         kept = {name: value for name, value in self.learned.items() if name not in ("x", "y", "example_weights")}

@@ -605,8 +605,12 @@ def test_it_trains_with_what_was_learned(result):
         result.train(Y=Y)
     with pytest.raises(ArgumentError, match=r"'seed' must be a whole number, not 1\.5"):
         result.train(seed=1.5)
-    with pytest.raises(ArgumentError, match=r"'train\[0\]' must have shape"):
+    with pytest.raises(ArgumentError, match="'X' must have shape"):
         result.train(X[:, :2], Y, example_weights=np.ones(len(X)))
+    with pytest.raises(
+        ArgumentError, match="'X' must hold 8 examples or more, the batch_size that was learned with, not 7"
+    ):
+        result.train(X[:7], Y[:7], example_weights=np.ones(7))
 
 
 def test_it_trains_with_learned_data():
