@@ -12,7 +12,7 @@ from fastrev.experiments._shared.commands import name_of
 from tests.test_commands import FEW
 
 pytest.importorskip("bench.paper", reason="not a checkout")
-from bench import paper
+from bench import pages, paper
 
 FEWER = {
     **FEW, "valley": [], "reverse": ["--steps", "20"], "hypergradient": ["--trainings", "2", "--steps", "5"],
@@ -48,9 +48,20 @@ def test_pictures_become_small(results):
         assert small.size == whole.size
 
 
+def test_a_table_goes_where_the_page_says(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- made by python -m bench.x -->\nold\n<!-- end of bench.x -->\nb\n", encoding="utf-8")
+    pages.rewrite(page, "bench.x", "new")
+    expected = "a\n<!-- made by python -m bench.x -->\nnew\n<!-- end of bench.x -->\nb\n"
+    assert page.read_text(encoding="utf-8") == expected
+    with pytest.raises(ValueError, match="must have one <!-- made by python -m bench.y -->"):
+        pages.rewrite(page, "bench.y", "new")
+    assert page.read_text(encoding="utf-8") == expected
+
+
 def test_the_page_has_the_table_and_every_picture():
     page = paper.PAGE.read_text(encoding="utf-8")
-    between = page.split(paper.BEGIN)[1].split(paper.END)[0]
+    between = page.split("<!-- made by python -m bench.paper -->")[1].split("<!-- end of bench.paper -->")[0]
     for experiment in EXPERIMENTS:
         name = name_of(experiment)
         assert f"\n## {name}\n" in page
