@@ -54,7 +54,7 @@ def test_a_table_goes_where_the_page_says(tmp_path):
     pages.rewrite(page, "bench.x", "new")
     expected = "a\n<!-- made by python -m bench.x -->\nnew\n<!-- end of bench.x -->\nb\n"
     assert page.read_text(encoding="utf-8") == expected
-    with pytest.raises(ValueError, match="must have one <!-- made by python -m bench.y -->"):
+    with pytest.raises(ValueError, match=r"must have one <!-- made by python -m bench\.y -->"):
         pages.rewrite(page, "bench.y", "new")
     assert page.read_text(encoding="utf-8") == expected
 
