@@ -199,7 +199,7 @@ TERM_FAULTS = [
     (True, "Argument 'y' must be an array of real numbers, not of dtype bool."),
     (1j, "Argument 'y' must be an array of real numbers, not of dtype complex128."),
     ("1", "Argument 'y' must be an array of real numbers, not of dtype <U1."),
-    (None, "Argument 'y' must be an array of real numbers, not of dtype object."),
+    (None, "Argument 'y' must be an array of real numbers, not None."),
     ([[1.0], [1.0, 2.0]], "Argument 'y' must be a rectangular array, not a ragged sequence."),
 ]
 RATIOS_FAULTS = [
@@ -454,7 +454,7 @@ STEP_FAULTS = [
     ({"g": [[1.0, 1.0]]}, "Argument 'g' must have shape (2,)"),
     ({"g": lambda w: w[:1]}, "Argument 'g' must have shape (2,)"),
     ({"g": lambda w: w * np.nan}, "Argument 'g' must be finite, not nan at g[0]."),
-    ({"g": None}, "Argument 'g' must be an array of real numbers, not of dtype object."),
+    ({"g": None}, "Argument 'g' must be an array of real numbers, not None."),
     ({"lr": -0.1}, "Argument 'lr' must not be negative, not -0.1. A rate of 0 freezes the weights."),
     ({"lr": np.nan}, "Argument 'lr' must be finite, not nan."),
     ({"lr": np.inf}, "Argument 'lr' must be finite, not inf."),

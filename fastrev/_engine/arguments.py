@@ -73,9 +73,10 @@ def _not_real(value: object, array: npt.NDArray[Any]) -> tuple[str, str]:
     """What came in place of real numbers, and what to pass instead."""
     if hasattr(value, "toarray"):  # of scipy.sparse
         return f"a sparse {type(value).__name__}", "Pass .toarray() of it."
+    if value is None:
+        return "None", "Pass a number or an array."
     if array.dtype.kind == "O" and array.ndim == 0:
-        hint = "Pass its w." if hasattr(value, "w") else "Pass its values as an array."
-        return f"a {type(value).__name__}", "Pass a number or an array." if value is None else hint
+        return f"a {type(value).__name__}", "Pass its w." if hasattr(value, "w") else "Pass its values as an array."
     if array.dtype.kind in "US":
         return f"of dtype {array.dtype}", "Strings stand for no numbers: encode them first."
     if array.dtype.kind == "c":
