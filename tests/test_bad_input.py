@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
+import numba
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
 import fastrev
+from fastrev._engine.arguments import takes
 from tests.cases import digits_like
 
 NAN, INF = float("nan"), float("inf")
@@ -127,6 +130,20 @@ def test_of_meta_grad(name, value, pieces):
 def test_advice_fits_the_fault(advice, changes):
     with pytest.raises(fastrev.ArgumentError, match=re.escape(advice)):
         digits_like(**changes).meta_grad()
+
+
+def test_callables_of_all_kinds_say_what_they_take():
+    class Undescribed:
+        __signature__ = "none"
+
+        def __call__(self, w):
+            return w
+
+    fitting = [numba.njit(lambda w: w), partial(max, 1), np.sin, abs, lambda *both: both, Undescribed()]
+    assert all(takes(each, 1) for each in fitting)
+    assert takes(map, 2)
+    assert not takes(numba.njit(lambda w, theta, t: w), 1)
+    assert not takes(lambda: None, 1)
 
 
 def test_a_run_in_place_of_its_weights_is_told_apart():

@@ -150,11 +150,13 @@ def flag(name: str, value: object) -> bool:
 def takes(function: Any, count: int) -> bool:
     """Whether something can be called with so many arguments, as far as it says."""
     try:
-        inspect.signature(function).bind(*range(count))
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it does not say
+        return True
+    try:
+        signature.bind(*range(count))
     except TypeError:
         return False
-    except ValueError:  # it does not say
-        return True
     return True
 
 
