@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
+from fastrev._engine.examples import as_pair
 from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_name
 from fastrev._engine.validation import Validation, validation
@@ -33,6 +34,7 @@ _FIXED: dict[str, Transform] = {
     "lr": Log(), "decay": Logit(SMALLEST_DECAY, LARGEST_DECAY), "l2": Log(), "init_scale": Log(),
     "w0": Linear(*_ON_THE_GRID), "v0": Linear(*_ON_THE_GRID), "x": Linear(), "example_weights": Linear(0.0),
 }  # fmt: skip
+_OF_DATA = ("x", "y", "example_weights")
 _FUNCTIONS = ("grad", "hvp", "cross", "hvp_and_cross", "with_theta", "with_seed")  # of an Objective
 _TARGETS: dict[str, Transform] = {"cross_entropy": Softmax(), "logistic": Linear(0.0, 1.0), "squared_error": Linear()}
 
@@ -43,7 +45,7 @@ def tune(
     *,
     learn: tuple[str, ...],
     train: Examples | None = None,
-    valid: Examples | Validation,
+    valid: Examples | Validation | float,
     lr: npt.ArrayLike,
     decay: npt.ArrayLike,
     steps: int | None = None,
@@ -77,9 +79,14 @@ def tune(
 
     Parameters
     ----------
-    model, train, valid, lr, decay, steps, batch_size, batches, l2, v0, example_weights, truncate
+    model, train, lr, decay, steps, batch_size, batches, l2, v0, example_weights, truncate
         As in `meta_grad`: where to begin.  The shapes of what is learned say how finely: `lr` as a number, (T,), (1, G)
         or (T, G).
+    valid : pair (X, Y), function, or float
+        As in `meta_grad`; or a share between 0 and 1 of the training examples of an MLP.  Each run then holds another
+        such share out, drawn by its seed, of each class alike where the loss is cross_entropy, and is validated on it:
+        where examples are few, all serve for both, and what is learned fits none of them in particular.  With
+        `example_weights` the held-out examples keep theirs.  `TuneResult.train` trains on all.
     w0 : (P,) array_like, or function of a seed, optional
         Initial weights of all runs, or of each.  Default: ``model.init(seed, scale=init_scale)``.
     learn : tuple of str
@@ -182,6 +189,8 @@ def tune(
     }  # fmt: skip
     if truncate is not None:
         truncate = arguments.whole("truncate", truncate, 1)
+    if isinstance(valid, int | float | np.floating):
+        valid = _share(model, valid, given)
     training = Training(model, w0 if callable(w0) else _own("w0", w0), given, valid, truncate)
     _check_weights(training)
     runs = arguments.whole("runs", runs, 1)
@@ -226,6 +235,27 @@ def _own_examples(model: MLP, name: str, pair: Any) -> Any:
     return arguments.real_array(f"{name}[0]", pair[0], model.dtype, own=True), _own(f"{name}[1]", pair[1])
 
 
+def _share(model: Any, valid: Any, given: Mapping[str, Any]) -> float:
+    """The argument `valid` as a share of the training examples that is held out."""
+    if not isinstance(model, MLP):
+        raise arguments.fault(
+            "valid", "be a function where the model is a fastrev.Objective", f"{valid}",
+            "A share of the training examples can be held out where the model is a fastrev.MLP.",
+        )  # fmt: skip
+    if isinstance(valid, bool) or not 0 < valid < 1:
+        raise arguments.fault(
+            "valid", "be a pair (X, Y), a function, or a share of the training examples between 0 and 1", f"{valid}"
+        )
+    if given["batches"] is not None:
+        raise arguments.fault(
+            "batches", "be left out where valid is a share, which each run draws anew", "given", "Pass batch_size."
+        )
+    _, examples = as_pair(model, "train", given["train"], given["example_weights"])
+    if examples < 2:
+        raise arguments.fault("train", "hold at least 2 examples, one of which is held out", f"{examples}")
+    return float(valid)
+
+
 def _check_weights(training: Training) -> None:
     """Refuse initial weights that cannot be made."""
     scale = training.arguments["init_scale"]
@@ -245,21 +275,28 @@ def _check_weights(training: Training) -> None:
 
 def _start(training: Training, learn: Any) -> Values:
     """The values that are learned, checked with everything else of a run."""
-    run = training.run({}, 0)
+    run = training.drawn(0).run({}, 0)
     found = values(run)
     network = isinstance(training.model, MLP)
     thetas = [name for name in found if is_theta(name)]
-    own = ("l2", "x", "y", "example_weights") if network else ("theta",) if thetas else ()
+    own = ("l2", *_OF_DATA) if network else ("theta",) if thetas else ()
     names = ["lr", "decay", "v0", *own]
     names += ["w0"] if training.w0 is not None and not callable(training.w0) else ["init_scale"] if network else []
     in_order = sorted(learn, key=str) if isinstance(learn, set | frozenset) else learn  # the same in every process
     if isinstance(in_order, tuple | list) and "w0" in in_order and "w0" not in names:
         raise arguments.fault("learn", "hold 'w0' only where w0 is an array", "'w0'", "Pass w0=model.init(seed=0).")
+    if isinstance(in_order, tuple | list) and isinstance(training.valid, float):
+        for name in _OF_DATA:
+            if name in in_order:
+                raise arguments.fault(
+                    "learn", f"hold {name!r} only where valid holds examples or is a function", f"{in_order!r}",
+                    "What is held out is not trained on; pass valid=(Xv, Yv).",
+                )  # fmt: skip
     chosen = arguments.distinct_choices("learn", in_order, names)
     if not chosen:
         raise arguments.fault("learn", "name something", "nothing", f"Pass names among {', '.join(names)}.")
     differentiable(run, tuple({"init_scale": "w0"}.get(name, name) for name in chosen))
-    validation(training.model, training.valid)
+    validation(training.model, training.drawn(0).valid)
     start: Values = {}
     for name in chosen:
         if name == "theta":

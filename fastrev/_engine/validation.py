@@ -14,6 +14,7 @@ from fastrev._engine.evaluation import loss_and_gradient, loss_value
 from fastrev._engine.examples import as_data, as_pair
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.errors import ArgumentError, DivergenceError
+from fastrev.kernels.structures import Data
 
 Validation = Callable[[FloatArray], tuple[float, npt.ArrayLike]]  # weights (P,) to a loss and its gradient (P,)
 
@@ -36,7 +37,11 @@ def validation(model: Any, valid: Any) -> Callable[[FloatArray], tuple[float, Fl
             "be a function from weights (P,) to a pair of loss and gradient (P,), or an objective of fastrev.interop",
             f"a {type(valid).__name__}",
         )
-    data, examples = as_pair(model, "valid", valid)
+    return of_examples(model, *as_pair(model, "valid", valid))
+
+
+def of_examples(model: Architecture, data: Data, examples: int) -> Callable[[FloatArray], tuple[float, FloatArray]]:
+    """The mean loss of checked examples and its gradient, as a function of the final weights."""
 
     def evaluate(w: FloatArray) -> tuple[float, FloatArray]:
         compilation.finish(model.dtype)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrev._engine import arguments, chaos, refusals
+from fastrev._engine.examples import as_pair
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_key
 from fastrev._engine.types import FloatArray
-from fastrev._engine.validation import require_finite, validation
+from fastrev._engine.validation import of_examples, require_finite, validation
+from fastrev._tuning import held_out
 from fastrev._tuning.space import Values
 from fastrev.errors import DivergenceError
 from fastrev.kernels.fixed_point import LIMIT
+from fastrev.kernels.structures import Data
 from fastrev.mlp import MLP
 from fastrev.training import make_all_steps, start
 
@@ -43,14 +46,30 @@ class Training:
     model: Any
     w0: Any  # (P,), a function of the seed, or None for `MLP.init`
     arguments: Mapping[str, Any]  # of `fastrev.train`
-    valid: Any
+    valid: Any  # of `fastrev.meta_grad`, or the share of the training examples that each run holds out
     truncate: int | None = None
 
     @property
     def random(self) -> bool:
         """Whether anything of a run depends on its seed."""
         drawn = self.w0 is None or callable(self.w0) or callable(getattr(self.model, "with_seed", None))
-        return drawn or self.arguments.get("batch_size") is not None
+        return drawn or self.arguments.get("batch_size") is not None or isinstance(self.valid, float)
+
+    def drawn(self, seed: int) -> Training:
+        """The training of this seed: where a share is held out, on the rest, and validated on that share."""
+        if not isinstance(self.valid, float):
+            return self
+        (X, Y), weights = self.arguments["train"], self.arguments["example_weights"]
+        data, examples = as_pair(self.model, "train", (X, Y), weights)
+        y = data.y.reshape(examples, -1)
+        strata = y.argmax(axis=1) if self.model.loss == "cross_entropy" else np.zeros(examples, np.int64)
+        kept, out = held_out.split(strata, self.valid, seed)
+        x, y_out = data.x.reshape(examples, -1), y[out].reshape(-1)
+        held = Data(x[out].reshape(-1), y_out, data.weights[out] if data.weights.size else data.weights, data.unit)
+        given: dict[str, Any] = {"train": (x[kept], y[kept])}
+        if weights is not None:
+            given["example_weights"] = data.weights[kept]
+        return replace(self, arguments={**self.arguments, **given}, valid=of_examples(self.model, held, len(out)))
 
     def run(self, values: Mapping[str, Any], seed: int, weights: Any = None) -> Any:
         """A run of which no step is made yet, from these weights or from its own."""
@@ -83,6 +102,7 @@ class Training:
 def attempt(training: Training, trial: Trial) -> Outcome:
     """Train, and differentiate if that is wanted; what diverges is an outcome as well."""
     values, seed, differentiate = trial
+    training = training.drawn(seed)
     try:
         weights = training.weights(values, seed)
         if not np.abs(arguments.real_array("w0", weights)).max(initial=0.0) < LIMIT:  # as seed or scales have it
