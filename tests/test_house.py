@@ -35,7 +35,7 @@ MODULES = {
 # what other packages offer under such a name only
 FROM_OTHERS = {("fastrev.kernels.broadcast", "_getvalue"), ("fastrev.kernels.code_cache", "_cache"),
                ("fastrev.kernels.code_cache", "_reduce"), ("fastrev.kernels.code_cache", "_rebuild")}  # fmt: skip
-OF_NAMED_TUPLES = {"_fields"}
+OF_NAMED_TUPLES = {"_fields", "_replace"}
 ALLOWED = sys.stdlib_module_names | {"numpy", "numba", "llvmlite"}
 
 

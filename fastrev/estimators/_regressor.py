@@ -1,0 +1,107 @@
+"""A regressor that learns how it is trained."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.preprocessing import StandardScaler
+
+from fastrev._engine.types import FloatArray
+from fastrev.estimators._base import MetaMLP
+from fastrev.estimators._examples import merged
+
+
+class MetaMLPRegressor(RegressorMixin, MetaMLP):
+    """A multilayer perceptron that learns its own learning rates, momentum, penalties and initial scales.
+
+    It is fitted to squared errors as `MetaMLPClassifier` is to cross-entropy.  Inputs and targets are standardised
+    within.
+
+    Parameters
+    ----------
+    hidden_layer_sizes, activation, lr, decay, l2, init_scale, learn, steps, batch_size
+        As in `MetaMLPClassifier`; ``hidden_layer_sizes=()`` is ridge regression.
+    validation_fraction : float
+        Share of the training data that a training holds out; another one each time.
+    meta_steps, meta_lr, runs, workers, dtype, random_state, progress
+        As in `MetaMLPClassifier`.
+
+    Attributes
+    ----------
+    lr_, decay_, l2_, init_scale_, loss_, tuned_, model_, w_, coefs_, intercepts_, scaler_
+        As in `MetaMLPClassifier`; `loss_` is half the mean squared error of standardised targets.
+    target_scaler_ : sklearn.preprocessing.StandardScaler
+        That of the targets: ``target_scaler_.inverse_transform(model_.outputs(w_, scaler_.transform(X)))``.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    See Also
+    --------
+    MetaMLPClassifier : The same for classes, with notes.
+
+    Examples
+    --------
+    >>> from fastrev.estimators import MetaMLPRegressor
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.model_selection import train_test_split
+    >>> X, X_test, y, y_test = train_test_split(*load_diabetes(return_X_y=True), random_state=0)
+    >>> regressor = MetaMLPRegressor(random_state=0).fit(X, y)
+    >>> regressor.score(X_test, y_test) > 0.3, len(regressor.coefs_)
+    (True, 2)
+    """
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Learn how to train, and train.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array_like or DataFrame
+            Inputs.
+        y : (n_samples,) or (n_samples, n_outputs) array_like
+            Targets.
+        sample_weight : (n_samples,) array_like, optional
+            Weights of the examples, not negative.
+
+        Returns
+        -------
+        MetaMLPRegressor
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If an argument is at fault.
+        DivergenceError
+            If no training ends, at whatever rates.
+        """
+        X, y, weights = self._checked(X, y, sample_weight, multi_output=True, y_numeric=True)
+        Y = y.reshape(len(y), -1).astype(np.float64)
+        examples = merged(X, Y, weights)
+        self.target_scaler_ = StandardScaler().fit(examples.y, sample_weight=examples.weights)
+        self._learn(examples._replace(y=self.target_scaler_.transform(examples.y)), "squared_error", Y.shape[1])
+        self._flat = y.ndim == 1
+        return self
+
+    def predict(self, X: Any) -> FloatArray:
+        """Predicted targets.
+
+        Parameters
+        ----------
+        X : (n_samples, n_features) array_like or DataFrame
+            Inputs.
+
+        Returns
+        -------
+        (n_samples,) or (n_samples, n_outputs) float64 ndarray
+            As `y` was given.
+        """
+        outputs = self._outputs(X)
+        found: FloatArray = self.target_scaler_.inverse_transform(outputs)
+        return found.ravel() if self._flat else found
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
