@@ -105,6 +105,8 @@ class _Derivatives:
     results; where theta's part is wanted, reverse over reverse, as reverse over forward refuses a `jax.custom_vjp`.
     """
 
+    library = "JAX"
+
     def __init__(self, jax: Any, loss: Callable[..., Any], structure: Any, leaves: Leaves) -> None:
         self._jax, self._loss, self._structure, self._leaves = jax, loss, structure, leaves
         self.loss = jax.jit(self._traced_loss)

@@ -190,6 +190,8 @@ class _Derivatives:
     cross-entropy, whose forward rule overwrites what the reverse needs.
     """
 
+    library = "PyTorch"
+
     def __init__(self, torch: Any, model: _Model, leaves: Leaves) -> None:
         self._torch, self._model, self._leaves = torch, model, leaves
         self._attention = require("torch.nn.attention", "torch", "fastrev.interop.torch")
