@@ -1,4 +1,4 @@
-"""Losses written in PyTorch."""
+"""Losses written in PyTorch, and a training as a node of its graph."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from fastrev.interop._shared import (
     rebuild,
     walk,
 )
+from fastrev.interop._torch_node import validation_loss as validation_loss
 
 
 def objective(
