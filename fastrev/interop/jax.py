@@ -1,4 +1,4 @@
-"""Losses written in JAX."""
+"""Losses written in JAX, and a training as a node of its graph."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastrev._engine.arguments import fault
 from fastrev._engine.extras import require
 from fastrev._engine.types import AnyArray, FloatArray
+from fastrev.interop._jax_node import validation_loss as validation_loss
 from fastrev.interop._shared import (
     Leaves,
     LossObjective,
