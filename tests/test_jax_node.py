@@ -174,6 +174,17 @@ def test_check_grads_of_theta(names: tuple[str, ...]) -> None:
     assert RIDGE.theta is THETA
 
 
+def test_hyperparameters_are_not_made_up_while_tracing() -> None:
+    class Picky(type(RIDGE)):
+        def with_theta(self, theta: dict[str, np.ndarray]) -> Any:
+            assert (theta["penalty"] > 0).all()
+            return type(self)(self.X, self.y, theta)
+
+    model = Picky(RIDGE.X, RIDGE.y, THETA)
+    function = lambda theta: validation_loss(model, W0, valid=squares, lr=0.3, decay=0.8, steps=6, theta=theta)
+    assert jax.jit(function)(THETA) == function(THETA)
+
+
 def test_an_objective_of_another_library() -> None:
     def loss(params: Any, theta: Any, t: Any) -> Any:
         return ((INPUTS @ params["w"] - CLASSES) ** 2).mean() + theta["l2"] * (params["w"] ** 2).sum()

@@ -89,6 +89,11 @@ def validation_loss(
     DivergenceError
         If a step is refused.  Under `jax.jit` and other tracing likewise an error of JAX, with the message in it.
 
+    Warns
+    -----
+    ChaosWarning
+        If the derivatives exploded on their way back, as in `fastrev.meta_grad`.
+
     Notes
     -----
     With L the loss and ``x`` what it is differentiated by, the node hands on ``L_bar * dL/dx``.  dL/dx is computed with
@@ -134,10 +139,12 @@ def validation_loss(
         batches=batches, l2=l2, v0=v0, example_weights=example_weights, theta=theta, truncate=truncate,
     )  # fmt: skip
     arrays, constants = divided(given, jax.Array)
-    if _traced(jax, arrays):  # and run later, with constants as they are now
+    if _traced(jax, *arrays.values()):  # and run later, with constants as they are now
         constants = {name: each.copy() if isinstance(each, np.ndarray) else each for name, each in constants.items()}
-        training = training.with_constants(constants)
-        training.check({name: _stand_in(jax, name, array) for name, array in arrays.items()})
+        training.with_constants(constants).check({
+            name: _numpy(training.stand_in(name, each.shape, each.dtype) if _traced(jax, each) else each)
+            for name, each in arrays.items()
+        })  # fmt: skip
     return _Node(jax, training.with_constants(constants), arrays).loss(arrays)
 
 
@@ -170,7 +177,7 @@ class _Node:
     def _computed(self, arrays: dict[str, Any], wanted: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
         """The loss, and its derivatives by what is wanted."""
         jax = self._jax
-        if not _traced(jax, arrays):
+        if not _traced(jax, *arrays.values()):
             loss, gradients = self._on_host(arrays, wanted)
             return jax.numpy.asarray(loss), {name: jax.numpy.asarray(each) for name, each in gradients.items()}
         shapes = jax.ShapeDtypeStruct((), self._dtype), {name: self._shapes[name] for name in wanted}
@@ -209,20 +216,14 @@ def _refuse_twice(primals: Any, tangents: Any) -> Any:
     raise twice()
 
 
-def _traced(jax: Any, arrays: Mapping[str, Any]) -> bool:
-    return any(isinstance(array, jax.core.Tracer) for array in arrays.values())
+def _traced(jax: Any, *arrays: Any) -> bool:
+    return any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
 def _numpy(array: Any) -> AnyArray:
+    """Its values; of bfloat16, which the kernels' checks do not know, in float64."""
     values = np.asarray(array)
-    return (
-        values if values.dtype.kind in "iufc" else values.astype(np.float64)
-    )  # of bfloat16, which NumPy does not know
-
-
-def _stand_in(jax: Any, name: str, array: Any) -> AnyArray:
-    """Of an array whose shape and dtype alone are known, an admissible one."""
-    return _numpy(np.full(array.shape, name == "decay", array.dtype) if _traced(jax, {name: array}) else array)
+    return values if values.dtype.kind in "iufc" else values.astype(np.float64)
 
 
 def _refuse_jax_within(jax: Any, **functions: Any) -> None:

@@ -20,6 +20,7 @@ from fastrev.interop._shared import quoted, walk
 from fastrev.training import Run, make_all_steps, start
 
 _OF_VALID = ("valid[0]", "valid[1]")
+_NEVER_NONE = ("lr", "decay", "l2")
 _NAMES = {"train[0]": "x", "train[1]": "y"}  # in `wrt`
 
 
@@ -40,6 +41,12 @@ class Training:
     def check(self, given: Mapping[str, Any]) -> None:
         """Refuse arguments that are at fault, before anything is computed."""
         self._start(given)
+
+    def stand_in(self, name: str, shape: tuple[int, ...], dtype: Any) -> AnyArray:
+        """An admissible array in place of one that is not known yet."""
+        if is_theta(name) and (own := PythonObjective(self.model).theta()[theta_key(name)]).shape == shape:
+            return own
+        return np.full(shape, name == "decay", dtype)
 
     def require_derivatives(self, names: Iterable[str]) -> None:
         """Refuse to differentiate by what has no derivative here."""
@@ -68,8 +75,8 @@ class Training:
         valid = tuple(arrays.pop(name) for name in _OF_VALID if name in arrays) or self.valid
         train = tuple(arrays.pop(name) for name in ("train[0]", "train[1]") if name in arrays) or None
         model = _with_theta(self.model, theta) if theta else self.model
-        run = start(model, **({"l2": 0.0, "v0": None, "example_weights": None, "batches": None} | arrays),
-                    train=train, **self.settings)  # fmt: skip
+        optional = {"v0": None, "example_weights": None, "batches": None}
+        run = start(model, train=train, **(optional | arrays), **self.settings)
         if self.truncate is not None:
             arguments.whole("truncate", self.truncate, 1)
         return run, validation(model, valid)
@@ -117,7 +124,7 @@ def gather(
     **arrays: Any,
 ) -> tuple[Training, dict[str, Any]]:
     """A training without its arrays, and those that were passed, of whatever library, by the names of errors."""
-    given = {"w0": w0} | {name: value for name, value in arrays.items() if value is not None or name in ("lr", "decay")}
+    given = {"w0": w0} | {name: value for name, value in arrays.items() if value is not None or name in _NEVER_NONE}
     if train is not None:
         given |= zip(("train[0]", "train[1]"), inputs_and_targets("train", train), strict=True)
     if isinstance(valid, tuple | list):

@@ -65,9 +65,8 @@ def validation_loss(
     Returns
     -------
     torch.Tensor
-        The loss, a scalar, on the device of the first tensor in the order of the signature.  Its dtype is that of all
-        floating tensors together by `torch.promote_types`, float64 without any; each gradient has its tensor's dtype
-        and device.
+        The loss, a scalar, on the device of `w0`, or else of another tensor.  Its dtype is that of all floating tensors
+        together by `torch.promote_types`, float64 without any; each gradient has its tensor's dtype and device.
 
     Raises
     ------
@@ -79,6 +78,11 @@ def validation_loss(
     DivergenceError
         If a step is refused.
 
+    Warns
+    -----
+    ChaosWarning
+        If the derivatives exploded on their way back, as in `fastrev.meta_grad`.
+
     Notes
     -----
     With L the loss and ``x`` a tensor, the node hands on ``L_bar * dL/dx``.  dL/dx is computed with L itself, by one
@@ -89,8 +93,8 @@ def validation_loss(
     `torch.func.grad` and `torch.func.vmap` know the node, in any order; `vmap` trains one row after the other.
     `torch.compile` leaves it out of what it compiles.  A second derivative raises an error, as does forward mode.
 
-    `torch.autograd.gradcheck` needs ``eps=1e-4``: decays are rounded to ratios n/d, as `fastrev.ratio` says, which a
-    difference over a distance of 1e-6 would see.
+    `torch.autograd.gradcheck` needs ``eps=1e-4``: decays are rounded to ratios n/d (`fastrev.ratio`), which its
+    differences over the usual 1e-6 would see.
 
     References
     ----------
