@@ -2,4 +2,6 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("torch") else ["fastrev/interop/torch.py"]
+collect_ignore = (
+    [] if find_spec("torch") else [f"fastrev/interop/{name}.py" for name in ("torch", "_torch_node", "_torch_function")]
+)

@@ -149,6 +149,7 @@ def test_everything_public_is_in_the_reference():
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES if page.parent.name == "reference")
     listed = re.findall(r"^\.\. auto(?:function|class|exception):: (\S+)$", text, re.M)
     interops = {f"fastrev.interop.{name}.objective" for name in interop.__all__ if name != "LossObjective"}
+    interops |= {f"fastrev.interop.{name}.validation_loss" for name in ("jax", "torch")}
     assert sorted(listed) == sorted({*fastrev.__all__, "LossObjective"} | interops)
     assert ".. automodule:: fastrev.testing\n   :members:" in text
     assert all(getattr(testing, name).__doc__ for name in testing.__all__ if name != "EDGE_RATIOS")

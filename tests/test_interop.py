@@ -93,6 +93,7 @@ def test_vector_and_groups(library: Library) -> None:
     np.testing.assert_array_equal(w0, np.concatenate(expected))
     assert w0.dtype == np.float64
     assert repr(objective) == "<objective of 48 float64 parameters, theta: l2, scale, unused>"
+    assert objective.library == {"jax": "JAX", "torch": "PyTorch", "autograd": "autograd"}[library.name]
 
 
 def test_derivatives_against_central_differences(library: Library) -> None:

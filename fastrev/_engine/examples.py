@@ -17,11 +17,16 @@ def as_pair(
     model: Architecture, name: str, pair: Any, example_weights: npt.ArrayLike | None = None
 ) -> tuple[Data, int]:
     """Check an argument ``(X, Y)``.  Returns the data and N, the number of examples."""
+    X, Y = inputs_and_targets(name, pair)
+    return as_data(model, X, Y, f"{name}[0]", f"{name}[1]", example_weights)
+
+
+def inputs_and_targets(name: str, pair: Any) -> tuple[Any, Any]:
+    """The two of a pair, whatever they are."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         what = f"{len(pair)} items" if isinstance(pair, tuple | list) else type(pair).__name__
         raise arguments.fault(name, "be a pair (X, Y) of inputs and targets", what)
-    X, Y = pair
-    return as_data(model, X, Y, f"{name}[0]", f"{name}[1]", example_weights)
+    return pair[0], pair[1]
 
 
 def as_data(

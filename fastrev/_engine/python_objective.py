@@ -129,7 +129,11 @@ class PythonObjective:
 
     def with_value(self, name: str, value: FloatArray) -> PythonObjective:
         """The same with another value of one of its hyperparameters."""
-        theta = {each: value if theta_name(each) == name else old for each, old in self.theta().items()}
+        return self.with_theta({theta_key(name): value})
+
+    def with_theta(self, values: Mapping[str, FloatArray]) -> PythonObjective:
+        """The same with other values of some of its hyperparameters."""
+        theta = self.theta() | dict(values)
         if _has(self.objective, "with_theta"):
             return PythonObjective(self.objective.with_theta(theta))
         other = copy.copy(self.objective)

@@ -1,6 +1,7 @@
 """Losses written in JAX, PyTorch or autograd, as objectives that fastrev trains and differentiates.
 
-Each module has one function, ``objective(loss, params, theta)``, and imports its library when that is called.
+Each module has a function ``objective(loss, params, theta)``, and imports its library when that is called.  Those of
+PyTorch and JAX have ``validation_loss(model, w0, ...)`` besides: a whole training as a node of their graphs.
 
 Examples
 --------

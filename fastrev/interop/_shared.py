@@ -30,6 +30,8 @@ class Derivatives(Protocol):
     `numpy.array` takes.
     """
 
+    library: str  # its name
+
     def loss(self, w: AnyArray, theta: dict[str, AnyArray], t: int) -> Any:
         """The loss."""
 
@@ -67,6 +69,8 @@ class LossObjective:
         Where each leaf is in the vector, by its dotted path.
     theta : mapping of str to ndarray
         Hyperparameters, read-only float64.
+    library : str
+        What the loss is written in: ``"JAX"``, ``"PyTorch"`` or ``"autograd"``.
     """
 
     def __init__(self, derivatives: Derivatives, leaves: Leaves, theta: Mapping[str, FloatArray]) -> None:
@@ -80,6 +84,10 @@ class LossObjective:
 
     def __repr__(self) -> str:
         return f"<objective of {self.num_params} {self.dtype} parameters, theta: {', '.join(self.theta) or 'none'}>"
+
+    @property
+    def library(self) -> str:
+        return self._derivatives.library
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"groups": dict(self.groups), "theta": dict(self.theta)}

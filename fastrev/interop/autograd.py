@@ -91,6 +91,8 @@ class _Derivatives:
     function that the loss uses, and 89 of autograd's 216 have none.
     """
 
+    library = "autograd"
+
     def __init__(self, autograd: Any, loss: Callable[..., Any], tree: Any, leaves: Leaves, theta: Leaves) -> None:
         self._autograd, self._loss, self._tree, self._leaves, self._theta = autograd, loss, tree, leaves, theta
         self._gradient = autograd.grad(self._checked)

@@ -1,4 +1,4 @@
-"""Losses written in JAX."""
+"""Losses written in JAX, and a training as a node of its graph."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastrev._engine.arguments import fault
 from fastrev._engine.extras import require
 from fastrev._engine.types import AnyArray, FloatArray
+from fastrev.interop._jax_node import validation_loss as validation_loss
 from fastrev.interop._shared import (
     Leaves,
     LossObjective,
@@ -104,6 +105,8 @@ class _Derivatives:
     (`python -m bench.choices jax`).  `hvp` is forward over reverse, which keeps no second record of intermediate
     results; where theta's part is wanted, reverse over reverse, as reverse over forward refuses a `jax.custom_vjp`.
     """
+
+    library = "JAX"
 
     def __init__(self, jax: Any, loss: Callable[..., Any], structure: Any, leaves: Leaves) -> None:
         self._jax, self._loss, self._structure, self._leaves = jax, loss, structure, leaves

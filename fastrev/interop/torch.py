@@ -1,4 +1,4 @@
-"""Losses written in PyTorch."""
+"""Losses written in PyTorch, and a training as a node of its graph."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from fastrev.interop._shared import (
     rebuild,
     walk,
 )
+from fastrev.interop._torch_node import validation_loss as validation_loss
 
 
 def objective(
@@ -189,6 +190,8 @@ class _Derivatives:
     and 5.8; a gradient 0.7 and 0.9 (`python -m bench.choices torch`).  Reverse over forward raises an error at its own
     cross-entropy, whose forward rule overwrites what the reverse needs.
     """
+
+    library = "PyTorch"
 
     def __init__(self, torch: Any, model: _Model, leaves: Leaves) -> None:
         self._torch, self._model, self._leaves = torch, model, leaves

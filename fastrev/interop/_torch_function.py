@@ -1,0 +1,192 @@
+"""The functions of PyTorch's graph that stand behind `validation_loss`.  Importing this imports PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce, wraps
+from itertools import compress
+from typing import Any
+
+from fastrev._engine.arguments import fault
+from fastrev._engine.extras import require
+from fastrev._engine.types import AnyArray
+from fastrev.interop._node import Trained, Training, divided, gather, twice
+
+torch = require("torch", "torch", "fastrev.interop.torch")
+_Function: Any = torch.autograd.Function
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_not_compiled: _Decorator = torch.compiler.disable
+_once_differentiable: _Decorator = torch.autograd.function.once_differentiable
+
+
+@_not_compiled
+def validation_loss(model: Any, w0: Any, **arguments: Any) -> Any:
+    """What `fastrev.interop.torch.validation_loss` returns."""
+    training, given = gather(model, w0, **arguments)
+    tensors, constants = divided(given, torch.Tensor)
+    training = training.with_constants(constants)
+    if torch.is_grad_enabled():
+        training.require_derivatives(name for name, tensor in tensors.items() if tensor.requires_grad)
+    else:  # needs_input_grad is of the tensors alone
+        tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+    loss, _ = _Loss.apply(_Call(training, tuple(tensors)), *tensors.values())
+    return loss
+
+
+# ---- what goes from function to function beside tensors; torch.func looks for tensors in none of it -------------
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A training, and the names of the tensors that it is given."""
+
+    training: Training
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What was trained in each row of a batch."""
+
+    rows: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class _Pull:
+    """What was trained, to be differentiated by those tensors that need it."""
+
+    trained: Any
+    names: tuple[str, ...]
+    needed: tuple[bool, ...]
+
+
+# ---- the functions -----------------------------------------------------------------------------------------------
+
+
+def _refusing_twice(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """Make gradients that are to have a graph raise an error in it.
+
+    `once_differentiable` does so only if what comes from above has one; of a loss itself, whose gradient comes as a
+    plain 1, second derivatives would be left out without a word.
+    """
+
+    @wraps(backward)
+    def refusing(ctx: Any, *bars: Any) -> tuple[Any, ...]:
+        found = backward(ctx, *bars)
+        if not torch.is_grad_enabled():
+            return found
+        return tuple(
+            each if each is None or each.requires_grad else _Constant.apply(each, *ctx.inputs) for each in found
+        )
+
+    return refusing
+
+
+class _Loss(_Function):  # type: ignore[misc]
+    """Train; where a gradient is needed, take the training back as soon as it is made."""
+
+    @staticmethod
+    def forward(call: _Call, *tensors: Any) -> tuple[Any, Trained]:
+        arrays = {name: _numpy(name, tensor) for name, tensor in zip(call.names, tensors, strict=True)}
+        trained = call.training.run(arrays)
+        device = tensors[0].device if tensors else None
+        return torch.tensor(trained.loss, dtype=_common_dtype(tensors), device=device), trained
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, Any]) -> None:
+        call, *tensors = inputs
+        ctx.needed = ctx.needs_input_grad[1:]
+        ctx.inputs = tensors  # for `_refusing_twice`; their values are not asked for, and may change
+        if any(ctx.needed):
+            call.training.require_derivatives(compress(call.names, ctx.needed))
+            # with all tensors, so that vmap maps over the same ones as it did to train
+            pull = _Pull(output[1], call.names, ctx.needed)
+            ctx.save_for_backward(*_Gradients.apply(pull, *tensors))
+
+    @staticmethod
+    @_refusing_twice
+    @_once_differentiable
+    def backward(ctx: Any, loss_bar: Any, _: None) -> tuple[Any, ...]:
+        gradients = iter(ctx.saved_tensors)
+        return None, *(_times(loss_bar, next(gradients)) if needed else None for needed in ctx.needed)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], call: _Call, *tensors: Any) -> tuple[Any, Any]:
+        rows = [_Loss.apply(call, *row) for row in _rows(info.batch_size, in_dims[1:], tensors)]
+        losses, trained = zip(*rows, strict=True)
+        return (torch.stack(losses), _Batch(trained)), (0, None)
+
+
+class _Gradients(_Function):  # type: ignore[misc]
+    """Take a training back, to the derivatives by those of its tensors that need them."""
+
+    @staticmethod
+    def forward(pull: _Pull, *tensors: Any) -> tuple[Any, ...]:
+        found = pull.trained.gradients(compress(pull.names, pull.needed))
+        return tuple(
+            torch.tensor(found[name], dtype=tensor.dtype, device=tensor.device).reshape(tensor.shape)
+            for name, tensor in compress(zip(pull.names, tensors, strict=True), pull.needed)
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *bars: Any) -> Any:
+        raise twice()
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], pull: _Pull, *tensors: Any) -> tuple[Any, Any]:
+        rows = zip(pull.trained.rows, _rows(info.batch_size, in_dims[1:], tensors), strict=True)
+        gradients = [_Gradients.apply(_Pull(trained, pull.names, pull.needed), *row) for trained, row in rows]
+        return tuple(torch.stack(each) for each in zip(*gradients, strict=True)), (0,) * sum(pull.needed)
+
+
+class _Constant(_Function):  # type: ignore[misc]
+    """A gradient, whose derivatives by what it was taken by nobody has computed."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(gradient: Any, *inputs: Any) -> Any:
+        return gradient.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, bar: Any) -> Any:
+        raise twice()
+
+
+# ---- tensors -----------------------------------------------------------------------------------------------------
+
+
+def _numpy(name: str, tensor: Any) -> AnyArray:
+    """The values of a tensor, which are not copied if they are on the CPU."""
+    if tensor.layout != torch.strided:
+        raise fault(name, "be dense", f"of {tensor.layout}", "Convert it with .to_dense().")
+    values = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float64, torch.float32):
+        values = values.double()  # of bfloat16 and narrower ones, which NumPy does not know
+    array: AnyArray = values.numpy()
+    return array
+
+
+def _common_dtype(tensors: tuple[Any, ...]) -> Any:
+    """That of all floating tensors together."""
+    floating = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    return reduce(torch.promote_types, floating) if floating else torch.float64
+
+
+def _rows(size: int, dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> Iterator[list[Any]]:
+    """The tensors of each row of a batch."""
+    for k in range(size):
+        yield [tensor if dim is None else tensor.select(dim, k) for tensor, dim in zip(tensors, dims, strict=True)]
+
+
+def _times(loss_bar: Any, gradient: Any) -> Any:
+    return (loss_bar.to(gradient.device) * gradient).to(gradient.dtype)
