@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from fastrev.tuning_results import TuneResult
 
 LEARNED = ("lr", "decay", "l2", "init_scale")
 _FIRST_RATE, _FIRST_PENALTY = 0.1, 1e-3
-_BATCH, _EPOCHS, _FEWEST_STEPS, _MOST_STEPS = 64, 20, 200, 1000  # of "auto"
+_BATCH, _PASSES, _FEWEST_STEPS, _MOST_STEPS = 64, 20, 200, 1000  # of "auto"
 
 
 class MetaMLP(BaseEstimator):
@@ -74,6 +75,9 @@ class MetaMLP(BaseEstimator):
     def intercepts_(self) -> list[FloatArray]:
         return [self.model_.unflatten(self.w_)[name] for name in self.model_.groups if name.startswith("b")]
 
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "w_")
+
     def _checked(self, X: Any, y: Any, sample_weight: Any, **how: bool) -> tuple[FloatArray, AnyArray, FloatArray]:
         """Inputs, targets and weights, as scikit-learn checks them."""
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, **how)
@@ -81,13 +85,14 @@ class MetaMLP(BaseEstimator):
 
     def _learn(self, examples: Examples, loss: str, outputs: int) -> None:
         """Learn how to train on a part of the examples, then train on all."""
+        learn = arguments.distinct_choices("learn", self.learn, LEARNED)
         scaler = StandardScaler().fit(examples.X, sample_weight=examples.weights)
         model = MLP((examples.X.shape[1], *self._hidden(), outputs), self.activation, loss, self.dtype)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         found = tune(
             model, train=(scaler.transform(examples.X), examples.y), valid=self._share(),
             example_weights=None if (examples.weights == 1).all() else examples.weights,
-            **self._start(model, len(examples.X)), learn=self.learn, meta_steps=self.meta_steps, meta_lr=self.meta_lr,
+            **self._start(model, len(examples.X)), learn=learn, meta_steps=self.meta_steps, meta_lr=self.meta_lr,
             runs=self.runs, workers=self.workers, seed=seed, progress=self.progress,
         )  # fmt: skip
         if not found.success:
@@ -119,20 +124,26 @@ class MetaMLP(BaseEstimator):
 
     def _start(self, model: MLP, examples: int) -> dict[str, Any]:
         """Where the learning begins."""
-        trained = max(1, examples - max(1, round(self._share() * examples)))  # beside those that are held out
-        batch = min(_BATCH, trained) if _is_auto(self.batch_size) else self.batch_size
-        steps, lr, l2 = self.steps, self.lr, self.l2
-        if _is_auto(steps) and np.ndim(lr) == np.ndim(self.decay) == 0:
-            batches = -(-_EPOCHS * examples // arguments.whole("batch_size", batch, 1))
-            steps = min(max(batches, _FEWEST_STEPS), _MOST_STEPS)
-        elif _is_auto(steps):
-            steps = None
+        lr, l2, steps, batch = self.lr, self.l2, self.steps, self.batch_size
+        if _is_auto(batch):
+            trained = examples - max(1, round(self._share() * examples))  # others are held out
+            batch = max(1, min(_BATCH, trained))
+        count = _axis_of_steps(lr) or _axis_of_steps(self.decay)
+        if _is_auto(steps):
+            a_pass = 1 if batch is None else examples / arguments.whole("batch_size", batch, 1)
+            steps = None if count else min(max(ceil(_PASSES * a_pass), _FEWEST_STEPS), _MOST_STEPS)
         if lr is None:
-            lr = np.full(arguments.whole("steps", steps or len(self.decay), 1), _FIRST_RATE)
+            lr = np.full(count or arguments.whole("steps", steps, 1), _FIRST_RATE)
         if l2 is None:
             l2 = np.full(len(model.groups), _FIRST_PENALTY)
         return {"steps": steps, "batch_size": batch, "lr": lr, "decay": self.decay, "l2": l2,
                 "init_scale": self.init_scale}  # fmt: skip
+
+
+def _axis_of_steps(value: Any) -> int | None:
+    """T, of what has one value for each of T steps."""
+    shape = np.shape(value)
+    return shape[0] if len(shape) == 1 or (len(shape) == 2 and shape[0] > 1) else None
 
 
 def _is_auto(value: Any) -> bool:

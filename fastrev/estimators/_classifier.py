@@ -181,7 +181,7 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         if len(np.unique(examples.y)) < 2:
             raise fault(
                 "y", "hold at least two classes, of examples with a weight",
-                f"one class, {self.classes_[examples.y[0]]!r}",
+                f"one, {self.classes_[examples.y[0]]}",
             )  # fmt: skip
         self._learn(examples, "cross_entropy", len(self.classes_))
         return self

@@ -23,7 +23,8 @@ def as_weights(sample_weight: Any, examples: int) -> FloatArray:
     """The argument `sample_weight`, None for ones, as weights (N,) of which two at least are above 0."""
     if sample_weight is None:
         return np.ones(examples)
-    weights = arguments.real_array("sample_weight", sample_weight)
+    given = arguments.as_array("sample_weight", sample_weight)
+    weights = arguments.real_array("sample_weight", given.astype(np.float64) if given.dtype == bool else given)
     if weights.shape not in ((), (examples,)):
         raise arguments.fault("sample_weight", f"have shape ({examples},), one per example", f"shape {weights.shape}")
     if (weights < 0).any():
@@ -33,7 +34,7 @@ def as_weights(sample_weight: Any, examples: int) -> FloatArray:
     weights = np.broadcast_to(weights, (examples,))
     if (there := np.count_nonzero(weights)) < 2:
         raise arguments.fault(
-            "sample_weight", "be above 0 for at least 2 examples, one of which is held out", f"above 0 for {there}"
+            "sample_weight", "be above zero for at least 2 examples, one of which is held out", f"for {there}"
         )
     return weights
 
@@ -42,12 +43,19 @@ def merged(X: FloatArray, y: npt.NDArray[np.int64] | FloatArray, weights: FloatA
     """Each distinct example once, with the sum of its weights; those of weight 0 not at all.
 
     So a weight of two is an example given twice, to the last bit, and the held-out part never holds a copy of what is
-    trained on.  The order is that of the examples' bytes.
+    trained on.  They are in the order of their values, which does not change with the units of the features.
     """
     there = np.flatnonzero(weights > 0)
-    X, y, weights = X[there] + 0.0, y[there] + 0, weights[there]  # + 0: no -0.0, which has other bytes than 0.0
-    rows = np.hstack([np.ascontiguousarray(part).reshape(len(there), -1).view(np.uint8) for part in (X, y)])
-    keys = rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
+    X, y, weights = X[there] + 0.0, y[there] + 0, weights[there]  # + 0: no -0.0, which has other bits than 0.0
+    rows = np.hstack([_in_order(part.reshape(len(there), -1)) for part in (X, y)]).astype(">u8")  # first byte first
+    keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
     _, first, of = np.unique(keys, return_index=True, return_inverse=True)
     total = np.bincount(of.ravel(), weights)
     return Examples(X[first], y[first], total / total.mean())
+
+
+def _in_order(values: AnyArray) -> npt.NDArray[np.uint64]:
+    """Numbers of eight bytes as whole ones in the same order."""
+    bits = np.ascontiguousarray(values).view(np.int64)
+    negative_float = (bits < 0) & (values.dtype.kind == "f")  # whose order is the other way round
+    return np.where(negative_float, ~bits, bits ^ np.iinfo(np.int64).min).view(np.uint64)
