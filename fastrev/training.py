@@ -52,6 +52,19 @@ class Run(Exclusive):
         self._astray = False  # did not arrive at its start
         self._losses: Losses | None = None
 
+    def __repr__(self) -> str:
+        done, top, _ = self._state.cursor.tolist()
+        size = self._state.w.size
+        if self._end is None:
+            bits = states.stored_bits(self._state.heads, top) / (size * max(done, 1))
+            steps, stands = f"{done} of {self._problem.steps} steps", "not taken back"
+        else:
+            stats = self._end[2]
+            bits, steps = stats.bits_per_parameter_step, f"{stats.steps} steps"
+            stands = "taken back, every bit" if stats.exact else f"taken back to step {done}"
+        stands = "lost on its way back" if self._astray else stands
+        return f"Run({steps}, {size} parameters, {bits:.3g} bits per parameter and step, {stands})"
+
     @property
     def w(self) -> FloatArray:
         return states.to_floats(self._state.w) if self._end is None else self._end[0].copy()

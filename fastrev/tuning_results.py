@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
+from fastrev._engine.equality import compared_by_value
 from fastrev._engine.examples import as_data
 from fastrev._engine.python_objective import is_theta, theta_key, theta_name
 from fastrev._files import files
@@ -24,6 +25,7 @@ from fastrev.training import Run, make_all_steps
 _KIND = "tune result"
 
 
+@compared_by_value
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class MinimizeResult(Account):
     """What `minimize` returns.
@@ -45,6 +47,10 @@ class MinimizeResult(Account):
         Why it ended, and how many of the final runs diverged if any did.
     history : History
         Every meta-step.
+
+    Notes
+    -----
+    Two are equal if all of these are, arrays by their shapes and values.
     """
 
     x: dict[str, Any]
@@ -69,6 +75,7 @@ class MinimizeResult(Account):
         return table("MinimizeResult", self.x, self.fun, self.start_fun, self)
 
 
+@compared_by_value
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class TuneResult(Account):
     """What `tune` returns.
@@ -87,10 +94,15 @@ class TuneResult(Account):
         the first runs.  `fun` is another name of `loss`.
     nit, nfev, refused, diverged, success, message, history
         How it went, as in `MinimizeResult`.
+
+    Notes
+    -----
+    Two are equal if all that was learned and recorded is, that is ``learned``, the losses and how it went: not what
+    was trained on, of which a file keeps little.
     """
 
     learned: dict[str, Any]
-    training: Training
+    training: Training = field(compare=False)
     loss: float
     start_loss: float
 
