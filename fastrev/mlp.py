@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments, evaluation
-from fastrev._engine.architecture import Architecture, initial_scales
+from fastrev._engine.architecture import Architecture, described, initial_scales
 from fastrev._engine.examples import as_data, as_inputs
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.types import FloatArray, Floating
+from fastrev._files import files
+from fastrev.errors import ArgumentError
 
 
 class MLP(Architecture):
@@ -176,6 +179,42 @@ class MLP(Architecture):
             return classes
         return (z > 0).astype(np.int64) if self.loss == "logistic" else z
 
+    def predict_proba(self, w: npt.ArrayLike, X: npt.ArrayLike) -> FloatArray:
+        """Probabilities, of classes or of single targets.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        X : (N, D) array_like
+            Inputs.
+
+        Returns
+        -------
+        (N, K) float64 ndarray
+            For cross_entropy those of the K classes, softmax(z), which sum to 1 in every row; for logistic those of
+            each target being 1, sigmoid(z), also where there is only one.
+
+        Raises
+        ------
+        ArgumentError
+            If the loss is squared_error.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrev
+        >>> model = fastrev.MLP((2, 3))
+        >>> p = model.predict_proba(model.init(seed=0), [[1.0, 2.0], [3.0, -1.0]])
+        >>> p.shape, p.sum(axis=1)
+        ((2, 3), array([1., 1.]))
+        """
+        if self.loss == "squared_error":
+            raise arguments.fault(
+                "loss", "be 'cross_entropy' or 'logistic' for probabilities", "'squared_error'",
+                "Use model.outputs or model.predict.",
+            )  # fmt: skip
+        return evaluation.means(self, self.outputs(w, X))
+
     def accuracy(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:
         """Share of right predictions: of examples for cross_entropy, of single targets for logistic.
 
@@ -281,6 +320,64 @@ class MLP(Architecture):
         data, n = as_data(self, X, Y, "X", "Y")
         weights, coefficients = self._parameters("w", w), penalty(self, l2)
         return evaluation.hvp(self, weights, self._parameters("u", u), data, n, coefficients).astype(np.float64)
+
+    def save(self, path: Any, w: npt.ArrayLike) -> None:
+        """Write the model and its parameters to a file that `load` reads: an ``.npz`` without pickle.
+
+        ``numpy.load(path)["w"]`` are the parameters, for whoever has no fastrev.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Taken as it is; no suffix is added.  A file that was there is replaced as a whole.
+        w : (P,) array_like
+            Parameters, such as the ``w`` of a `Run`.
+
+        Raises
+        ------
+        ArgumentError
+            If `w` is at fault, or the file cannot be written.  One that was there stays.
+        """
+        weights = arguments.parameters("w", w, self.num_params)
+        files.write(path, files.MODEL, {"model": described(self)}, {"w": weights})
+
+    @classmethod
+    def load(cls, path: Any) -> tuple[Self, FloatArray]:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        model : MLP
+            One of the same sizes, activation, loss and dtype.
+        w : (P,) float64 ndarray
+            The parameters, the same bits.
+
+        Raises
+        ------
+        ArgumentError
+            If the file is damaged, or is none of these.
+
+        Examples
+        --------
+        >>> import os, tempfile, fastrev
+        >>> model = fastrev.MLP((4, 8, 3))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.npz")
+        ...     model.save(path, model.init(seed=0))
+        ...     again, w = fastrev.MLP.load(path)
+        >>> again, bool((w == model.init(seed=0)).all())
+        (MLP((4, 8, 3), activation='tanh', loss='cross_entropy', dtype=numpy.float64), True)
+        """
+        _, about, arrays = files.read(path, files.MODEL)
+        try:
+            model = cls(**about["model"])
+            return model, arguments.parameters("w", arrays["w"], model.num_params)
+        except (LookupError, TypeError, ArgumentError) as error:  # made with a checksum, but not by `save`
+            raise arguments.fault("path", "be a file that MLP.save wrote", repr(path), "Pass another file.") from error
 
     def _parameters(self, name: str, w: npt.ArrayLike) -> Floating:
         flat = arguments.parameters(name, w, self.num_params)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
-from fastrev._engine.architecture import initial_scales
+from fastrev._engine.architecture import described, initial_scales
 from fastrev._engine.equality import compared_by_value
 from fastrev._engine.examples import as_data
 from fastrev._engine.python_objective import is_theta, theta_key, theta_name
@@ -21,8 +21,6 @@ from fastrev._tuning.trials import Training
 from fastrev.errors import ArgumentError
 from fastrev.mlp import MLP
 from fastrev.training import Run, make_all_steps
-
-_KIND = "tune result"
 
 
 @compared_by_value
@@ -223,11 +221,9 @@ class TuneResult(Account):
             If the file cannot be written.  One that was there stays.
         """
         given, model = self.training.arguments, self.training.model
-        network = {"sizes": list(model.sizes), "activation": model.activation, "loss": model.loss,
-                   "dtype": model.dtype.name} if isinstance(model, MLP) else None  # fmt: skip
         names = ("loss", "start_loss", "nit", "nfev", "refused", "diverged", "success", "message")
         about = {
-            "model": network,
+            "model": described(model) if isinstance(model, MLP) else None,
             "result": {name: getattr(self, name) for name in names},
             "settings": {name: None if given[name] is None else int(given[name]) for name in ("steps", "batch_size")},
             "drawn": callable(self.training.w0),
@@ -243,7 +239,7 @@ class TuneResult(Account):
                 f"given.{name}": np.asarray(self._value(name)) for name in ("x", "y") if name not in self.learned
             }
         arrays |= {f"history.{name}": each for name, each in zip(History._fields, self.history, strict=True)}
-        files.write(path, _KIND, about, arrays)
+        files.write(path, files.TUNE_RESULT, about, arrays)
 
     def plot(self) -> Any:
         """Draw what happened and what was learned, for matplotlib (extra ``plot``).
@@ -330,7 +326,7 @@ def load(path: Any) -> TuneResult:
     >>> np.array_equal(rates, result.lr), np.array_equal(again.train(X, Y).w, result.train().w)
     (True, True)
     """
-    _, about, arrays = files.read(path, _KIND)
+    _, about, arrays = files.read(path, files.TUNE_RESULT)
     parts: dict[str, dict[str, Any]] = {"learned": {}, "given": {}, "history": {}}
     for name, array in arrays.items():
         part, _, rest = name.partition(".")

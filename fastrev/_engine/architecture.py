@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +73,13 @@ class Architecture:
         self.network = Network(
             np.array(self.sizes, np.int64), bounds, _ACTIVATIONS[self.activation], _LOSSES[self.loss]
         )
+
+
+def described(model: Architecture) -> dict[str, Any]:
+    """The arguments that make a model like this one, as JSON holds them."""
+    return {
+        "sizes": list(model.sizes), "activation": model.activation, "loss": model.loss, "dtype": model.dtype.name
+    }  # fmt: skip
 
 
 def initial_scales(model: Architecture, scale: npt.ArrayLike | None, name: str) -> FloatArray:
