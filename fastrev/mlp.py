@@ -28,7 +28,8 @@ class MLP(Architecture):
         Of the hidden layers.  The outputs are linear.
     loss : {"cross_entropy", "squared_error", "logistic"}
         Of one example with outputs z and targets y: ``-sum(y * log(softmax(z)))`` with one-hot or soft labels,
-        ``sum((z - y)**2) / 2``, or ``sum(log(1 + exp(z)) - y * z)`` for independent binary targets.
+        ``sum((z - y)**2) / 2``, or ``sum(log(1 + exp(z)) - y * z)`` for independent binary targets.  Targets may be any
+        numbers: see Notes.
     dtype : {numpy.float64, numpy.float32}
         Precision of the gradients' arithmetic.  Parameters are float64 in either case.
 
@@ -40,6 +41,16 @@ class MLP(Architecture):
         P, the length of a parameter vector.
     groups : dict of str to slice
         Where each parameter group lies in a parameter vector: ``"W1"``, ``"b1"``, ``"W2"``, ...; G of them.
+
+    Notes
+    -----
+    Targets Y are (N, K), or (N,): for cross_entropy classes from 0 to K - 1, as integers, bools, or floats that are
+    whole; for one output its target.
+
+    Nothing is normalised: the formulas are taken at their word.  For cross_entropy a label of mass m = sum(y) counts as
+    m examples of the label y / m.  A negative part of such a label, a target of logistic outside [0, 1] or a negative
+    example weight makes a loss that falls without bound as predictions get worse: training with much of it diverges.
+    Derivatives are exact nevertheless.
 
     Examples
     --------
@@ -95,6 +106,8 @@ class MLP(Architecture):
             ``"W1"``, ... of shape (inputs, outputs), ``"b1"``, ... of shape (outputs,).
         """
         flat = arguments.as_array("w", w)
+        if flat.ndim == 0 and flat.dtype == object:
+            raise arguments.fault("w", f"have shape ({self.num_params},)", *arguments.not_real(w, flat))
         if flat.shape != (self.num_params,):
             raise arguments.fault("w", f"have shape ({self.num_params},)", f"shape {flat.shape}")
         return {name: flat[where].reshape(self.shapes[name]) for name, where in self.groups.items()}
@@ -112,6 +125,8 @@ class MLP(Architecture):
         (P,) float64 ndarray
             A new vector.
         """
+        if not isinstance(groups, Mapping):
+            raise arguments.fault("groups", "map names to arrays", arguments.named(groups), "unflatten makes such.")
         if set(groups) != set(self.groups):
             raise arguments.fault("groups", f"hold exactly {', '.join(self.groups)}", ", ".join(map(str, groups)))
         flat = np.empty(self.num_params)
@@ -224,8 +239,8 @@ class MLP(Architecture):
             Parameters.
         X : (N, D) array_like
             Inputs.
-        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
-            Targets.
+        Y : (N, K) or (N,) array_like
+            Targets: see the notes of the class.
 
         Returns
         -------
@@ -256,8 +271,8 @@ class MLP(Architecture):
             Parameters.
         X : (N, D) array_like
             Inputs.
-        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
-            Targets.
+        Y : (N, K) or (N,) array_like
+            Targets: see the notes of the class.
 
         Returns
         -------
@@ -276,8 +291,8 @@ class MLP(Architecture):
             Parameters.
         X : (N, D) array_like
             Inputs.
-        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
-            Targets.
+        Y : (N, K) or (N,) array_like
+            Targets: see the notes of the class.
         l2 : float, (G,) or (P,) array_like
             Penalty coefficient of all, of each group, or of each parameter.
 
@@ -303,8 +318,8 @@ class MLP(Architecture):
             The vector.
         X : (N, D) array_like
             Inputs.
-        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
-            Targets.
+        Y : (N, K) or (N,) array_like
+            Targets: see the notes of the class.
         l2 : float, (G,) or (P,) array_like
             Penalty coefficient of all, of each group, or of each parameter.
 

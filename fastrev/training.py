@@ -152,7 +152,7 @@ class Run(Exclusive):
         names = differentiable(self, wrt)
         dw = arguments.parameters("w_bar", w_bar, problem.trained.num_params).copy()
         dv = np.zeros_like(dw) if v_bar is None else arguments.parameters("v_bar", v_bar, dw.size).copy()
-        last = done if truncate is None else min(arguments.whole("truncate", truncate, 1), done)
+        last = done if truncate is None else min(arguments.count("truncate", truncate), done)
         size = max(norm(dw), norm(dv))
         back = self._walk.back(dw, dv, names, range(done - last, done))
         compilation.finish(problem.trained.dtype)

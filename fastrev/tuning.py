@@ -181,10 +181,10 @@ def tune(
         }.items()
     }  # fmt: skip
     if truncate is not None:
-        truncate = arguments.whole("truncate", truncate, 1)
+        truncate = arguments.count("truncate", truncate)
     training = Training(model, w0 if callable(w0) else _own("w0", w0), given, valid, truncate)
     _check_weights(training)
-    runs = arguments.whole("runs", runs, 1)
+    runs = arguments.count("runs", runs)
     start = _start(training, learn)
     space = Space.of(_transforms(training, start, transforms), start)
     settings = outer.check(

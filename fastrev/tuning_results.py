@@ -283,7 +283,7 @@ class TuneResult(Account):
             # of a loaded result they are what was learned
             first |= {name: value for name, value in pairs if not np.array_equal(value, self.learned.get(name, ()))}
             if np.ndim(first.get("y", 0)) == 1 and np.ndim(self.learned.get("y", 0)) == 2:  # classes
-                first["y"] = np.eye(len(self.learned["y"].T))[first["y"]]
+                first["y"] = np.eye(len(self.learned["y"].T))[np.asarray(first["y"]).astype(np.int64)]
         if first["init_scale"] is None and isinstance(model, MLP):
             first["init_scale"] = initial_scales(model, None, "init_scale")
         first |= {theta_name(name): value for name, value in (getattr(model, "theta", None) or {}).items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -46,9 +47,10 @@ class Architecture:
         loss: str = "cross_entropy",
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
+        unordered = isinstance(sizes, str | bytes | set | frozenset | Mapping)
+        if unordered or not hasattr(sizes, "__len__") or np.ndim(sizes) != 1 or len(sizes) < 2:
             raise arguments.fault(
-                "sizes", "hold at least two layer sizes", repr(sizes), "Pass (inputs, hidden, ..., outputs)."
+                "sizes", "hold at least two layer sizes", arguments.shown(sizes), "Pass (inputs, hidden, ..., outputs)."
             )
         self.sizes = tuple(arguments.whole(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
         self.activation = arguments.choice("activation", activation, _ACTIVATIONS)
@@ -64,7 +66,10 @@ class Architecture:
         for layer, (a, b) in enumerate(pairwise(self.sizes), start=1):
             self.shapes[f"W{layer}"] = (a, b)
             self.shapes[f"b{layer}"] = (b,)
-        bounds = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes.values())], dtype=np.int64)
+        counts = [prod(shape) for shape in self.shapes.values()]
+        if sum(counts) >= 2**48:  # which no machine holds: less overflows no index
+            raise arguments.fault("sizes", "make fewer than 2**48 parameters", arguments.shown(self.sizes))
+        bounds = np.cumsum([0, *counts], dtype=np.int64)
         self.num_params = int(bounds[-1])
         self.groups = {
             name: slice(int(start), int(stop))
