@@ -350,6 +350,8 @@ def test_numbers_of_things_that_nobody_has_are_refused():
             meta_grad(**{name: 10**30})
     with pytest.raises(fastrev.ArgumentError, match=re.escape("'meta_lr' must be a number above 0, not 1000")):
         tune(meta_lr=10**400)
+    with pytest.raises(fastrev.ArgumentError, match="or a pair of bounds"):
+        tune(transforms={"lr": (0, 10**400)})
     with pytest.raises(fastrev.ArgumentError, match=r"'sizes' must make fewer than 2\*\*48 parameters"):
         fastrev.MLP((2**40, 2**40))
     for sizes in ({64, 10}, {"a": 64, "b": 10}, "64", None, [[64, 10]], (each for each in (64, 10))):

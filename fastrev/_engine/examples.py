@@ -19,7 +19,7 @@ def as_pair(
     """Check an argument ``(X, Y)``.  Returns the data and N, the number of examples."""
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         what = f"{len(pair)} items" if isinstance(pair, tuple | list) else type(pair).__name__
-        raise arguments.fault(name, "be a pair (X, Y) of inputs and targets", what)
+        raise arguments.fault(name, "be a pair (X, Y) of inputs and targets", what, f"Pass {name}=(X, Y).")
     X, Y = pair
     return as_data(model, X, Y, f"{name}[0]", f"{name}[1]", example_weights)
 
@@ -39,8 +39,9 @@ def as_data(
         weights = arguments.real_array("example_weights", example_weights, model.dtype, own=True)
         if weights.shape != (n,):
             raise arguments.fault(
-                "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}"
-            )
+                "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}",
+                "Pass numpy.ravel(example_weights)." if weights.size == n else "",
+            )  # fmt: skip
     y = _targets(model, Y, n, y_name)
     return Data(inputs.x, y.reshape(-1), weights, unit_of(model, y)), n
 
