@@ -38,5 +38,5 @@ def minibatches(examples: int, batch_size: int, steps: int, seed: int = 0) -> Ro
     >>> minibatches(examples=6, batch_size=2, steps=4).shape
     (4, 2)
     """
-    shuffled = ShuffledBatches(arguments.whole("examples", examples, 1), batch_size, seed)
-    return shuffled.rows(0, arguments.whole("steps", steps, 1))
+    shuffled = ShuffledBatches(arguments.count("examples", examples), batch_size, seed)
+    return shuffled.rows(0, arguments.count("steps", steps))

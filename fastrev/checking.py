@@ -94,7 +94,7 @@ def check_meta_grad(
     )  # fmt: skip
     run = Run(problem)
     names, validate = differentiable(run, wrt), validation(model, valid)
-    count = arguments.whole("directions", directions, 1)
+    count = arguments.count("directions", directions)
     rng = np.random.default_rng(arguments.whole("direction_seed", direction_seed, 0))
     make_all_steps(run, progress=False)
     loss, w_bar = validate(run.w)

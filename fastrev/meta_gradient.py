@@ -48,8 +48,9 @@ def meta_grad(
     w0 : (P,) array_like
         Initial weights, magnitudes below 2048; rounded to multiples of 2**-52, to which a reversal returns.
     train : pair (X, Y)
-        Training inputs (N, D) and targets: (N, K), or (N,) int classes for cross_entropy.  Arrays of the model's dtype
-        are not copied; one that changes in place during the call is a `ReversalError`.
+        Training inputs (N, D) and targets: (N, K), or (N,) classes for cross_entropy, or (N,) for one output; see
+        `MLP`.  Arrays of the model's dtype are not copied; one that changes in place during the call is a
+        `ReversalError`.
     valid : pair (X, Y), or function
         Validation examples, of any number.  They may be the training examples; the gradients by `x` and `y` are then
         still those of training alone.  Or a function from the final weights (P,) to a pair of loss and gradient (P,),
@@ -60,7 +61,8 @@ def meta_grad(
         Momentum decays in (0, 1].  Each is replaced by the nearest ratio n/d with d <= 65536, which mostly
         differs by less than 1e-9, beside 0, 1/2, 1 and other simple fractions by up to 8e-6 (`fastrev.ratio`).
     steps : int, optional
-        T; needed only where no argument has an axis of steps.
+        T; needed only where no argument has an axis of steps, and where `lr` or `decay` of shape (T,) would have as
+        many values as there are parameter groups, for which it might be meant.
     batch_size, seed : int, optional
         Train on shuffled mini-batches: the rows that ``minibatches(N, batch_size, T, seed)`` gives.
     batches : (T, B) array_like of int, optional
@@ -70,7 +72,7 @@ def meta_grad(
     v0 : (P,) array_like, optional
         Initial velocity; default zero.
     example_weights : (N,) array_like, optional
-        Weights of the training examples; default one.
+        Weights of the training examples; default one.  They are not normalised, and may be negative (see `MLP`).
     wrt : tuple of str, optional
         What to differentiate by: names among "lr", "decay", "w0", "v0", and of an MLP "l2", "x", "y",
         "example_weights", of an Objective "theta", all of its own hyperparameters.  Default: all but the last three of
@@ -132,7 +134,7 @@ def meta_grad(
     names = differentiable(run, wrt)
     validate = validation(model, valid)
     if truncate is not None:
-        arguments.whole("truncate", truncate, 1)
+        arguments.count("truncate", truncate)
     make_all_steps(run, progress)
 
     w, v = run.w, run.v

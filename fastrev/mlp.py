@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments, evaluation
-from fastrev._engine.architecture import Architecture, initial_scales
+from fastrev._engine.architecture import Architecture, described, initial_scales
 from fastrev._engine.examples import as_data, as_inputs
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.types import FloatArray, Floating
+from fastrev._files import files
+from fastrev.errors import ArgumentError
 
 
 class MLP(Architecture):
@@ -25,7 +28,8 @@ class MLP(Architecture):
         Of the hidden layers.  The outputs are linear.
     loss : {"cross_entropy", "squared_error", "logistic"}
         Of one example with outputs z and targets y: ``-sum(y * log(softmax(z)))`` with one-hot or soft labels,
-        ``sum((z - y)**2) / 2``, or ``sum(log(1 + exp(z)) - y * z)`` for independent binary targets.
+        ``sum((z - y)**2) / 2``, or ``sum(log(1 + exp(z)) - y * z)`` for independent binary targets.  Targets may be any
+        numbers: see Notes.
     dtype : {numpy.float64, numpy.float32}
         Precision of the gradients' arithmetic.  Parameters are float64 in either case.
 
@@ -37,6 +41,16 @@ class MLP(Architecture):
         P, the length of a parameter vector.
     groups : dict of str to slice
         Where each parameter group lies in a parameter vector: ``"W1"``, ``"b1"``, ``"W2"``, ...; G of them.
+
+    Notes
+    -----
+    Targets Y are (N, K), or (N,): for cross_entropy classes from 0 to K - 1, as integers, bools, or floats that are
+    whole; for one output its target.
+
+    Nothing is normalised: the formulas are taken at their word.  For cross_entropy a label of mass m = sum(y) counts as
+    m examples of the label y / m.  A negative part of such a label, a target of logistic outside [0, 1] or a negative
+    example weight makes a loss that falls without bound as predictions get worse: training with much of it diverges.
+    Derivatives are exact nevertheless.
 
     Examples
     --------
@@ -92,6 +106,8 @@ class MLP(Architecture):
             ``"W1"``, ... of shape (inputs, outputs), ``"b1"``, ... of shape (outputs,).
         """
         flat = arguments.as_array("w", w)
+        if flat.ndim == 0 and flat.dtype == object:
+            raise arguments.fault("w", f"have shape ({self.num_params},)", *arguments.not_real(w, flat))
         if flat.shape != (self.num_params,):
             raise arguments.fault("w", f"have shape ({self.num_params},)", f"shape {flat.shape}")
         return {name: flat[where].reshape(self.shapes[name]) for name, where in self.groups.items()}
@@ -109,6 +125,8 @@ class MLP(Architecture):
         (P,) float64 ndarray
             A new vector.
         """
+        if not isinstance(groups, Mapping):
+            raise arguments.fault("groups", "map names to arrays", arguments.named(groups), "unflatten makes such.")
         if set(groups) != set(self.groups):
             raise arguments.fault("groups", f"hold exactly {', '.join(self.groups)}", ", ".join(map(str, groups)))
         flat = np.empty(self.num_params)
@@ -176,6 +194,42 @@ class MLP(Architecture):
             return classes
         return (z > 0).astype(np.int64) if self.loss == "logistic" else z
 
+    def predict_proba(self, w: npt.ArrayLike, X: npt.ArrayLike) -> FloatArray:
+        """Probabilities, of classes or of single targets.
+
+        Parameters
+        ----------
+        w : (P,) array_like
+            Parameters.
+        X : (N, D) array_like
+            Inputs.
+
+        Returns
+        -------
+        (N, K) float64 ndarray
+            For cross_entropy those of the K classes, softmax(z), which sum to 1 in every row; for logistic those of
+            each target being 1, sigmoid(z), also where there is only one.
+
+        Raises
+        ------
+        ArgumentError
+            If the loss is squared_error.
+
+        Examples
+        --------
+        >>> import numpy as np, fastrev
+        >>> model = fastrev.MLP((2, 3))
+        >>> p = model.predict_proba(model.init(seed=0), [[1.0, 2.0], [3.0, -1.0]])
+        >>> p.shape, p.sum(axis=1)
+        ((2, 3), array([1., 1.]))
+        """
+        if self.loss == "squared_error":
+            raise arguments.fault(
+                "loss", "be 'cross_entropy' or 'logistic' for probabilities", "'squared_error'",
+                "Use model.outputs or model.predict.",
+            )  # fmt: skip
+        return evaluation.means(self, self.outputs(w, X))
+
     def accuracy(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:
         """Share of right predictions: of examples for cross_entropy, of single targets for logistic.
 
@@ -185,8 +239,8 @@ class MLP(Architecture):
             Parameters.
         X : (N, D) array_like
             Inputs.
-        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
-            Targets.
+        Y : (N, K) or (N,) array_like
+            Targets: see the notes of the class.
 
         Returns
         -------
@@ -217,8 +271,8 @@ class MLP(Architecture):
             Parameters.
         X : (N, D) array_like
             Inputs.
-        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
-            Targets.
+        Y : (N, K) or (N,) array_like
+            Targets: see the notes of the class.
 
         Returns
         -------
@@ -237,8 +291,8 @@ class MLP(Architecture):
             Parameters.
         X : (N, D) array_like
             Inputs.
-        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
-            Targets.
+        Y : (N, K) or (N,) array_like
+            Targets: see the notes of the class.
         l2 : float, (G,) or (P,) array_like
             Penalty coefficient of all, of each group, or of each parameter.
 
@@ -264,8 +318,8 @@ class MLP(Architecture):
             The vector.
         X : (N, D) array_like
             Inputs.
-        Y : (N, K) array_like, or (N,) array_like of int classes for cross_entropy
-            Targets.
+        Y : (N, K) or (N,) array_like
+            Targets: see the notes of the class.
         l2 : float, (G,) or (P,) array_like
             Penalty coefficient of all, of each group, or of each parameter.
 
@@ -281,6 +335,64 @@ class MLP(Architecture):
         data, n = as_data(self, X, Y, "X", "Y")
         weights, coefficients = self._parameters("w", w), penalty(self, l2)
         return evaluation.hvp(self, weights, self._parameters("u", u), data, n, coefficients).astype(np.float64)
+
+    def save(self, path: Any, w: npt.ArrayLike) -> None:
+        """Write the model and its parameters to a file that `load` reads: an ``.npz`` without pickle.
+
+        ``numpy.load(path)["w"]`` are the parameters, for whoever has no fastrev.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Taken as it is; no suffix is added.  A file that was there is replaced as a whole.
+        w : (P,) array_like
+            Parameters, such as the ``w`` of a `Run`.
+
+        Raises
+        ------
+        ArgumentError
+            If `w` is at fault, or the file cannot be written.  One that was there stays.
+        """
+        weights = arguments.parameters("w", w, self.num_params)
+        files.write(path, files.MODEL, {"model": described(self)}, {"w": weights})
+
+    @classmethod
+    def load(cls, path: Any) -> tuple[Self, FloatArray]:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        model : MLP
+            One of the same sizes, activation, loss and dtype.
+        w : (P,) float64 ndarray
+            The parameters, the same bits.
+
+        Raises
+        ------
+        ArgumentError
+            If the file is damaged, or is none of these.
+
+        Examples
+        --------
+        >>> import os, tempfile, fastrev
+        >>> model = fastrev.MLP((4, 8, 3))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.npz")
+        ...     model.save(path, model.init(seed=0))
+        ...     again, w = fastrev.MLP.load(path)
+        >>> again, bool((w == model.init(seed=0)).all())
+        (MLP((4, 8, 3), activation='tanh', loss='cross_entropy', dtype=numpy.float64), True)
+        """
+        _, about, arrays = files.read(path, files.MODEL)
+        try:
+            model = cls(**about["model"])
+            return model, arguments.parameters("w", arrays["w"], model.num_params)
+        except (LookupError, TypeError, ArgumentError) as error:  # made with a checksum, but not by `save`
+            raise arguments.fault("path", "be a file that MLP.save wrote", repr(path), "Pass another file.") from error
 
     def _parameters(self, name: str, w: npt.ArrayLike) -> Floating:
         flat = arguments.parameters(name, w, self.num_params)

@@ -1,4 +1,7 @@
-"""What the public functions return."""
+"""What the public functions return.
+
+Two of a kind are equal if all their fields are, arrays by their shapes and values, NaN to NaN.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrev._engine.equality import compared_by_value
 from fastrev._engine.types import FloatArray, Ints
 
 
-@dataclass(frozen=True)
+@compared_by_value
+@dataclass(frozen=True, eq=False)
 class Stats:
     """What a run took.
 
@@ -39,11 +44,12 @@ class Stats:
     bits_per_parameter_step: float
     bytes_held: int
     exact: bool | None
-    adjoint_norms: FloatArray | None = field(default=None, compare=False, repr=False)
-    adjoint_steps: Ints | None = field(default=None, compare=False, repr=False)
+    adjoint_norms: FloatArray | None = field(default=None, repr=False)
+    adjoint_steps: Ints | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, repr=False)
+@compared_by_value
+@dataclass(frozen=True, repr=False, eq=False)
 class Gradients:
     """Derivatives of one loss, each of the shape of its argument; None where it was not asked for.
 
@@ -55,8 +61,8 @@ class Gradients:
         By the initial weights and velocity.
     x : (N, D) float64 ndarray
         By the training inputs.
-    y : (N, K) float64 ndarray
-        By the training targets; for targets given as integer classes, by their one-hot form.
+    y : (N, K) or (N,) float64 ndarray
+        By the training targets, (N,) if these were; for targets given as classes, by their one-hot form.
     example_weights : (N,) float64 ndarray
         By the weights of the training examples.
     theta : dict of str to float or float64 ndarray
@@ -78,7 +84,8 @@ class Gradients:
         return f"Gradients({', '.join(parts)})"
 
 
-@dataclass(frozen=True, repr=False)
+@compared_by_value
+@dataclass(frozen=True, repr=False, eq=False)
 class MetaGradient:
     """What `meta_grad` returns.
 
@@ -104,6 +111,7 @@ class MetaGradient:
         return f"MetaGradient({parts}, stats={self.stats!r})"
 
 
+@compared_by_value
 class Curve(NamedTuple):
     """Losses along a run, where `train` was asked for them.
 
@@ -118,6 +126,7 @@ class Curve(NamedTuple):
     losses: FloatArray
 
 
+@compared_by_value
 class StepPullback(NamedTuple):
     """What `ReversibleSGD.backward` returns: the derivatives of a loss of what a step arrived at.
 

@@ -48,6 +48,12 @@ class ReversibleArray(Exclusive):
     >>> a.value
     array([ 0.1, -1.8])
     >>> a.div([1, 9], 10)
+
+    NumPy takes it for an array of its values:
+
+    >>> import numpy as np
+    >>> len(a), a.shape, float(np.sum(a))
+    (2, (2,), -1.0)
     """
 
     def __init__(self, x: npt.ArrayLike) -> None:
@@ -64,6 +70,32 @@ class ReversibleArray(Exclusive):
 
     def __repr__(self) -> str:
         return f"ReversibleArray({self.value!r}, bits={self.bits:.1f})"
+
+    def __len__(self) -> int:
+        if not self._shape:
+            raise TypeError("len() of a ReversibleArray without dimensions")
+        return int(self._shape[0])
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
+        """What ``numpy.asarray(a)`` is: `value`, which no array of NumPy's can share memory with."""
+        if copy is False:
+            raise ValueError("A ReversibleArray cannot become an array without a copy: leave copy=False out.")
+        return self.value.astype(dtype, copy=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values."""
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self._shape)
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return self._flat.size
 
     @property
     def value(self) -> FloatArray:

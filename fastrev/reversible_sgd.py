@@ -72,6 +72,9 @@ class ReversibleSGD(Exclusive):
         self._last: SGD | None = None  # what the last call was made with
         self._scratch, self._unread = np.empty(2 * buffer.BLOCK), np.empty(1, np.int64)
 
+    def __repr__(self) -> str:
+        return f"ReversibleSGD({self._state.w.size} parameters, {self.steps} steps to undo, {self.bits:.1f} bits)"
+
     @property
     def w(self) -> FloatArray:
         """The parameters (P,), rounded to 53 significant bits."""

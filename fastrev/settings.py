@@ -37,7 +37,7 @@ class threads:  # noqa: N801  # used like a function, as numpy.errstate is
     """
 
     def __init__(self, *, per_run: int | None = None, pin: bool = True) -> None:
-        if per_run is not None and arguments.whole("per_run", per_run, 1) > 2:
+        if per_run is not None and arguments.count("per_run", per_run) > 2:
             raise arguments.fault("per_run", "be 1, 2 or None", f"{per_run}", "A reversal has use for two threads.")
         pinned = arguments.flag("pin", pin)
         self._before = replace(settings)

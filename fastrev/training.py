@@ -52,6 +52,19 @@ class Run(Exclusive):
         self._astray = False  # did not arrive at its start
         self._losses: Losses | None = None
 
+    def __repr__(self) -> str:
+        done, top, _ = self._state.cursor.tolist()
+        size = self._state.w.size
+        if self._end is None:
+            bits = states.stored_bits(self._state.heads, top) / (size * max(done, 1))
+            steps, stands = f"{done} of {self._problem.steps} steps", "not taken back"
+        else:
+            stats = self._end[2]
+            bits, steps = stats.bits_per_parameter_step, f"{stats.steps} steps"
+            stands = "taken back, every bit" if stats.exact else f"taken back to step {done}"
+        stands = "lost on its way back" if self._astray else stands
+        return f"Run({steps}, {size} parameters, {bits:.3g} bits per parameter and step, {stands})"
+
     @property
     def w(self) -> FloatArray:
         return states.to_floats(self._state.w) if self._end is None else self._end[0].copy()
@@ -139,7 +152,7 @@ class Run(Exclusive):
         names = differentiable(self, wrt)
         dw = arguments.parameters("w_bar", w_bar, problem.trained.num_params).copy()
         dv = np.zeros_like(dw) if v_bar is None else arguments.parameters("v_bar", v_bar, dw.size).copy()
-        last = done if truncate is None else min(arguments.whole("truncate", truncate, 1), done)
+        last = done if truncate is None else min(arguments.count("truncate", truncate), done)
         size = max(norm(dw), norm(dv))
         back = self._walk.back(dw, dv, names, range(done - last, done))
         compilation.finish(problem.trained.dtype)

@@ -188,12 +188,12 @@ def tune(
         }.items()
     }  # fmt: skip
     if truncate is not None:
-        truncate = arguments.whole("truncate", truncate, 1)
+        truncate = arguments.count("truncate", truncate)
     if isinstance(valid, int | float | np.floating):
         valid = _share(model, valid, given)
     training = Training(model, w0 if callable(w0) else _own("w0", w0), given, valid, truncate)
     _check_weights(training)
-    runs = arguments.whole("runs", runs, 1)
+    runs = arguments.count("runs", runs)
     start = _start(training, learn)
     space = Space.of(_transforms(training, start, transforms), start)
     settings = outer.check(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
-from fastrev._engine.architecture import initial_scales
+from fastrev._engine.architecture import described, initial_scales
+from fastrev._engine.equality import compared_by_value
 from fastrev._engine.examples import as_data
 from fastrev._engine.python_objective import is_theta, theta_key, theta_name
 from fastrev._files import files
@@ -21,9 +22,8 @@ from fastrev.errors import ArgumentError
 from fastrev.mlp import MLP
 from fastrev.training import Run, make_all_steps
 
-_KIND = "tune result"
 
-
+@compared_by_value
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class MinimizeResult(Account):
     """What `minimize` returns.
@@ -45,6 +45,10 @@ class MinimizeResult(Account):
         Why it ended, and how many of the final runs diverged if any did.
     history : History
         Every meta-step.
+
+    Notes
+    -----
+    Two are equal if all of these are, arrays by their shapes and values.
     """
 
     x: dict[str, Any]
@@ -69,6 +73,7 @@ class MinimizeResult(Account):
         return table("MinimizeResult", self.x, self.fun, self.start_fun, self)
 
 
+@compared_by_value
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class TuneResult(Account):
     """What `tune` returns.
@@ -87,10 +92,15 @@ class TuneResult(Account):
         the first runs.  `fun` is another name of `loss`.
     nit, nfev, refused, diverged, success, message, history
         How it went, as in `MinimizeResult`.
+
+    Notes
+    -----
+    Two are equal if all that was learned and recorded is, that is ``learned``, the losses and how it went: not what
+    was trained on, of which a file keeps little.
     """
 
     learned: dict[str, Any]
-    training: Training
+    training: Training = field(compare=False)
     loss: float
     start_loss: float
 
@@ -211,11 +221,9 @@ class TuneResult(Account):
             If the file cannot be written.  One that was there stays.
         """
         given, model = self.training.arguments, self.training.model
-        network = {"sizes": list(model.sizes), "activation": model.activation, "loss": model.loss,
-                   "dtype": model.dtype.name} if isinstance(model, MLP) else None  # fmt: skip
         names = ("loss", "start_loss", "nit", "nfev", "refused", "diverged", "success", "message")
         about = {
-            "model": network,
+            "model": described(model) if isinstance(model, MLP) else None,
             "result": {name: getattr(self, name) for name in names},
             "settings": {name: None if given[name] is None else int(given[name]) for name in ("steps", "batch_size")},
             "drawn": callable(self.training.w0),
@@ -231,7 +239,7 @@ class TuneResult(Account):
                 f"given.{name}": np.asarray(self._value(name)) for name in ("x", "y") if name not in self.learned
             }
         arrays |= {f"history.{name}": each for name, each in zip(History._fields, self.history, strict=True)}
-        files.write(path, _KIND, about, arrays)
+        files.write(path, files.TUNE_RESULT, about, arrays)
 
     def plot(self) -> Any:
         """Draw what happened and what was learned, for matplotlib (extra ``plot``).
@@ -275,7 +283,7 @@ class TuneResult(Account):
             # of a loaded result they are what was learned
             first |= {name: value for name, value in pairs if not np.array_equal(value, self.learned.get(name, ()))}
             if np.ndim(first.get("y", 0)) == 1 and np.ndim(self.learned.get("y", 0)) == 2:  # classes
-                first["y"] = np.eye(len(self.learned["y"].T))[first["y"]]
+                first["y"] = np.eye(len(self.learned["y"].T))[np.asarray(first["y"]).astype(np.int64)]
         if first["init_scale"] is None and isinstance(model, MLP):
             first["init_scale"] = initial_scales(model, None, "init_scale")
         first |= {theta_name(name): value for name, value in (getattr(model, "theta", None) or {}).items()}
@@ -318,7 +326,7 @@ def load(path: Any) -> TuneResult:
     >>> np.array_equal(rates, result.lr), np.array_equal(again.train(X, Y).w, result.train().w)
     (True, True)
     """
-    _, about, arrays = files.read(path, _KIND)
+    _, about, arrays = files.read(path, files.TUNE_RESULT)
     parts: dict[str, dict[str, Any]] = {"learned": {}, "given": {}, "history": {}}
     for name, array in arrays.items():
         part, _, rest = name.partition(".")

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrev._engine.chaos import CHAOTIC_GROWTH
+from fastrev._engine.equality import compared_by_value
 
 _LEAST_SLOPE = 1.8  # smooth remainders have 2 within hundredths, a wrong derivative 1 (tests/test_checking.py)
 _LEAST_REACH = 1e-3  # moves of any use are of about that length
 _LARGEST_DIFFERENCE = 1e-3  # of two float32 ways back, 1e-4; of two in float64, 1e-12
 
 
-@dataclass(frozen=True)
+@compared_by_value
+@dataclass(frozen=True, eq=False)
 class HyperparameterCheck:
     """What was found of the derivative by one hyperparameter, in the worst of the directions.
 
@@ -38,7 +40,8 @@ class HyperparameterCheck:
     stored: float
 
 
-@dataclass(frozen=True)
+@compared_by_value
+@dataclass(frozen=True, eq=False)
 class TermCheck:
     """What was found of one second derivative of a step's loss.
 
@@ -61,7 +64,8 @@ class TermCheck:
     moved: bool = True
 
 
-@dataclass(frozen=True, repr=False)
+@compared_by_value
+@dataclass(frozen=True, repr=False, eq=False)
 class MetaGradientCheck:
     """What `check_meta_grad` returns; printed, it is a table and a verdict.
 

@@ -85,7 +85,7 @@ BAD_ARGUMENTS = [
     ("train", (X[:0], Y[:0]), ["'train[0]'", "at least one example", "(0, 4)"]),
     ("train", (changed(X, NAN, 9), Y), ["'train[0]'", "finite", "nan at train[0][2, 1]"]),
     ("train", (X, Y[:39]), ["'train[1]'", "(40,)", "(39,)"]),
-    ("train", (X, Y.astype(float)), ["'train[1]'", "integer type", "float64", "astype(int)"]),
+    ("train", (X, Y + 0.5), ["'train[1]'", "whole numbers", "not 0.5 at train[1][0]", "squared_error"]),
     ("train", (X, changed(Y, 3).astype(int)), ["'train[1]'", "classes from 0 to 2", "not 3"]),
     ("train", (X, changed(Y, -1).astype(int)), ["'train[1]'", "classes from 0 to 2", "not -1"]),
     ("train", (X, np.ones((40, 2))), ["'train[1]'", "(40, 3)", "(40, 2)"]),
@@ -115,7 +115,7 @@ def test_of_meta_grad(name, value, pieces):
     ("advice", "changes"),
     [
         ("The inputs hold 40 examples, row i of both is one.", {"train": (np.zeros((40, 4)), np.zeros(39, int))}),
-        ("Pass Y.ravel() for classes.", {"train": (np.zeros((40, 4)), np.zeros((40, 1), int))}),
+        ("Pass numpy.ravel(Y) for classes.", {"train": (np.zeros((40, 4)), np.zeros((40, 1), int))}),
         ("np.unique(Y, return_inverse=True)", {"train": (np.zeros((40, 4)), np.array(["a", "b"] * 20))}),
         ("Make a model of 7 inputs", {"train": (np.zeros((40, 7)), np.zeros(40, int))}),
         ("X.reshape(len(X), -1)", {"train": (np.zeros((40, 2, 2)), np.zeros(40, int))}),

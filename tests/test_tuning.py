@@ -414,7 +414,7 @@ def test_a_start_that_diverges_is_an_error_where_rates_are_not_learned():
     with pytest.raises(DivergenceError, match="No run of the first meta-step ended: ") as caught:
         tune(lr=1e6, steps=50, learn=("decay",))
     assert caught.value.run is None
-    assert str(caught.value).endswith("lower lr, or scale the inputs down.")  # and no word of the run
+    assert str(caught.value).endswith("that is too high: lower lr.")  # and no word of the run
     result = tune(lr=1e6, steps=50, learn=("lr", "decay"))
     assert result.start_loss == np.inf
     assert result.loss < 2

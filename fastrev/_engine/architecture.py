@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +47,10 @@ class Architecture:
         loss: str = "cross_entropy",
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
-        if isinstance(sizes, str) or not hasattr(sizes, "__len__") or len(sizes) < 2:
+        unordered = isinstance(sizes, str | bytes | set | frozenset | Mapping)
+        if unordered or not hasattr(sizes, "__len__") or np.ndim(sizes) != 1 or len(sizes) < 2:
             raise arguments.fault(
-                "sizes", "hold at least two layer sizes", repr(sizes), "Pass (inputs, hidden, ..., outputs)."
+                "sizes", "hold at least two layer sizes", arguments.shown(sizes), "Pass (inputs, hidden, ..., outputs)."
             )
         self.sizes = tuple(arguments.whole(f"sizes[{i}]", size, 1) for i, size in enumerate(sizes))
         self.activation = arguments.choice("activation", activation, _ACTIVATIONS)
@@ -63,7 +66,10 @@ class Architecture:
         for layer, (a, b) in enumerate(pairwise(self.sizes), start=1):
             self.shapes[f"W{layer}"] = (a, b)
             self.shapes[f"b{layer}"] = (b,)
-        bounds = np.cumsum([0, *(int(np.prod(shape)) for shape in self.shapes.values())], dtype=np.int64)
+        counts = [prod(shape) for shape in self.shapes.values()]
+        if sum(counts) >= 2**48:  # which no machine holds: less overflows no index
+            raise arguments.fault("sizes", "make fewer than 2**48 parameters", arguments.shown(self.sizes))
+        bounds = np.cumsum([0, *counts], dtype=np.int64)
         self.num_params = int(bounds[-1])
         self.groups = {
             name: slice(int(start), int(stop))
@@ -72,6 +78,13 @@ class Architecture:
         self.network = Network(
             np.array(self.sizes, np.int64), bounds, _ACTIVATIONS[self.activation], _LOSSES[self.loss]
         )
+
+
+def described(model: Architecture) -> dict[str, Any]:
+    """The arguments that make a model like this one, as JSON holds them."""
+    return {
+        "sizes": list(model.sizes), "activation": model.activation, "loss": model.loss, "dtype": model.dtype.name
+    }  # fmt: skip
 
 
 def initial_scales(model: Architecture, scale: npt.ArrayLike | None, name: str) -> FloatArray:

@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastrev._engine.received import UnreadableError, plain
+from fastrev._engine.received import named as named
+from fastrev._engine.received import not_real as not_real
+from fastrev._engine.received import not_whole as not_whole
+from fastrev._engine.received import shown as shown
 from fastrev.errors import ArgumentError
 from fastrev.kernels.checks import all_finite
 from fastrev.kernels.fixed_point import LIMIT
@@ -25,63 +30,55 @@ def reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def plain(value: object) -> npt.NDArray[Any]:
-    """An array of whatever it is, or a ValueError that says what came."""
-    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-        raise ValueError("a masked array with masked elements, which stand for no number: fill them in with .filled()")
-    try:
-        return np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:  # of a framework that does not hand it over
-        if isinstance(value, list | tuple) and isinstance(error, ValueError):
-            raise ValueError("a ragged sequence") from None
-        raise ValueError(f"a {type(value).__name__}: {str(error).rstrip('.')}") from None
-
-
 def as_array(name: str, value: object) -> npt.NDArray[Any]:
     """An array of whatever it is."""
     try:
         return plain(value)
-    except ValueError as error:
-        if isinstance(value, list | tuple):
-            raise fault(name, "be a rectangular array", str(error), "Pass rows of equal length.") from None
-        raise fault(name, "be an array of numbers", str(error)) from None
+    except UnreadableError as error:
+        what = "be a rectangular array" if error.ragged else "be an array of numbers"
+        raise fault(name, what, str(error), error.remedy) from None
 
 
-def real_array(name: str, value: object, dtype: npt.DTypeLike = np.float64, *, own: bool = False) -> npt.NDArray[Any]:
+def real_array(
+    name: str, value: object, dtype: npt.DTypeLike = np.float64, *, own: bool = False, remedy: str = ""
+) -> npt.NDArray[Any]:
     """A C-contiguous writeable array of finite real numbers, as kernels are compiled for.
 
-    A copy only if need be, or if it is to be our `own`, which nobody else can write to.
+    A copy only if need be, or if it is to be our `own`, which nobody else can write to.  `remedy` says what to do about
+    NaN and infinity.
     """
     array = as_array(name, value)
     if array.dtype.kind not in "fiu":
-        raise fault(name, "be an array of real numbers", *_not_real(value, array))
+        raise fault(name, "be an array of real numbers", *not_real(value, array))
     with np.errstate(over="ignore"):  # becomes an infinity, refused below
         converted = np.array(array, dtype, order="C") if own else np.require(array, dtype, ["C", "A", "W"])
     if not all_finite(converted.reshape(-1)):
-        where = np.argwhere(~np.isfinite(converted))[0]
-        at = f" at {name}{where.tolist()}" if where.size else ""
-        raise fault(
-            name,
-            "be finite" if np.dtype(dtype) == np.float64 else f"be finite in {np.dtype(dtype)}",
-            f"{array[tuple(where)]}{at}",
-            "Remove or impute NaN and infinite entries first." if where.size else "Pass a finite number.",
-        )
+        raise _not_finite(name, array, converted, remedy or _FINITE.get(name, "Pass finite numbers."))
     return converted
 
 
-def _not_real(value: object, array: npt.NDArray[Any]) -> tuple[str, str]:
-    """What came in place of real numbers, and what to pass instead."""
-    if hasattr(value, "toarray"):  # of scipy.sparse
-        return f"a sparse {type(value).__name__}", "Pass .toarray() of it."
-    if value is None:
-        return "None", "Pass a number or an array."
-    if array.dtype.kind == "O" and array.ndim == 0:
-        return f"a {type(value).__name__}", "Pass its w." if hasattr(value, "w") else "Pass its values as an array."
-    if array.dtype.kind in "US":
-        return f"of dtype {array.dtype}", "Strings stand for no numbers: encode them first."
-    if array.dtype.kind == "c":
-        return f"of dtype {array.dtype}", "Pass its .real, or its parts as numbers of their own."
-    return f"of dtype {array.dtype}", "Convert it with .astype(np.float64)."
+_FINITE = {
+    "lr": "Pass finite rates, such as 0.1.",
+    "decay": "Pass decays in (0, 1], such as 0.9.",
+    "l2": "Pass finite penalties; 0 is none.",
+    "w0": "Begin with finite weights, such as model.init() makes.",
+    "v0": "Begin with a finite velocity, or leave it out for 0.",
+    "w": "Pass finite weights, such as the w of a run.",
+    "example_weights": "Pass finite weights; 0 leaves an example out.",
+    "init_scale": "Pass finite standard deviations.",
+    "scale": "Pass finite standard deviations.",
+    "g": "As the gradient of a loss it says that training diverged: lower lr.",
+}
+
+
+def _not_finite(name: str, array: npt.NDArray[Any], converted: npt.NDArray[Any], remedy: str) -> ArgumentError:
+    """The error for the first element that is NaN or infinite, or becomes it."""
+    where = np.argwhere(~np.isfinite(converted))[0]
+    first, at = array[tuple(where)], f" at {name}{where.tolist()}" if where.size else ""
+    if not np.isfinite(first):
+        return fault(name, "be finite", f"{first}{at}", remedy if where.size else "Pass a finite number.")
+    other = "" if converted.dtype == np.float64 else ", or give the model dtype=np.float64"
+    return fault(name, f"be finite in {converted.dtype}", f"{first}{at}", f"Scale it down{other}.")
 
 
 def precision(dtype: npt.DTypeLike) -> np.dtype[np.floating[Any]]:
@@ -99,7 +96,8 @@ def parameters(name: str, value: object, size: int) -> npt.NDArray[np.float64]:
     """A float64 array of shape (P,)."""
     array = real_array(name, value)
     if array.shape != (size,):
-        raise fault(name, f"have shape ({size},), one number per parameter", f"shape {array.shape}")
+        remedy = f"Pass numpy.ravel({name})." if array.size == size else ""
+        raise fault(name, f"have shape ({size},), one number per parameter", f"shape {array.shape}", remedy)
     return array
 
 
@@ -119,22 +117,46 @@ def on_grid(name: str, array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64
 def whole(name: str, value: object, minimum: int) -> int:
     """An int of at least `minimum`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise fault(name, "be a whole number", f"{value!r}", f"Pass an int of at least {minimum}.")
+        instead = f"int({name})," if _is_whole(value) else "an int"
+        raise fault(name, "be a whole number", shown(value), f"Pass {instead} of at least {minimum}.")
     if value < minimum:
-        raise fault(name, f"be at least {minimum}", f"{value}")
+        raise fault(name, f"be at least {minimum}", shown(int(value)))
     return int(value)
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a float, or an array without dimensions, that an int can stand for."""
+    if not isinstance(value, float | np.floating | np.ndarray) or np.ndim(value):
+        return False
+    try:
+        return bool(int(value) == value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def count(name: str, value: object) -> int:
+    """A whole number of things, of at least 1."""
+    number = whole(name, value, 1)
+    if number >= 2**63:
+        raise fault(name, "be below 2**63", shown(number))
+    return number
+
+
+def a_number(name: str, value: Any, array: npt.NDArray[Any]) -> Any:
+    """The value, if it is at least a number or a text of one, of which `whole` says what is wrong with it."""
+    if array.dtype.kind == "O" and not isinstance(value, int):
+        raise fault(name, "be a whole number", *not_whole(value, array))
+    return value
 
 
 def whole_array(name: str, value: object, shape: tuple[int, ...]) -> npt.NDArray[np.integer[Any]]:
     """Integers of the given shape, or one for all of it."""
     array = as_array(name, value)
     if array.ndim == 0:
-        number = whole(name, value, 1)
-        if number >= 2**63:
-            raise fault(name, "be below 2**63", f"{number}")
-        return np.array(number)
+        return np.array(count(name, a_number(name, value, array)))
     if array.dtype.kind not in "iu":
-        raise fault(name, "be whole numbers", f"an array of dtype {array.dtype}", "Convert it with .astype(np.int64).")
+        received, remedy = not_whole(value, array)
+        raise fault(name, "be whole numbers", f"an array {received}", remedy)
     if array.shape != shape:
         raise fault(name, f"be a whole number or have shape {shape}", f"shape {array.shape}")
     return array
@@ -143,7 +165,7 @@ def whole_array(name: str, value: object, shape: tuple[int, ...]) -> npt.NDArray
 def flag(name: str, value: object) -> bool:
     """A bool."""
     if not isinstance(value, bool | np.bool_):
-        raise fault(name, "be True or False", f"{value!r}")
+        raise fault(name, "be True or False", shown(value))
     return bool(value)
 
 
@@ -164,7 +186,7 @@ def choice(name: str, value: object, choices: Iterable[str]) -> str:
     """One of the names in `choices`."""
     names = list(choices)
     if not isinstance(value, str) or value not in names:
-        raise fault(name, "be one of " + ", ".join(map(repr, names)), f"{value!r}")
+        raise fault(name, "be one of " + ", ".join(map(repr, names)), shown(value))
     return value
 
 
@@ -172,11 +194,11 @@ def distinct_choices(name: str, value: object, choices: Iterable[str]) -> tuple[
     """Names in `choices`, none of them twice."""
     names = list(choices)
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise fault(name, "be a sequence of names", f"{value!r}", f"Pass a tuple such as ({names[0]!r},).")
+        raise fault(name, "be a sequence of names", shown(value), f"Pass a tuple such as ({names[0]!r},).")
     chosen = tuple(value)
     for each in chosen:
         if not isinstance(each, str) or each not in names:
-            raise fault(name, "hold names among " + ", ".join(map(repr, names)), f"{each!r}")
+            raise fault(name, "hold names among " + ", ".join(map(repr, names)), shown(each))
     if len(set(chosen)) != len(chosen):
-        raise fault(name, "name each thing once", f"{chosen!r}")
+        raise fault(name, "name each thing once", shown(chosen))
     return chosen

@@ -57,17 +57,22 @@ class GivenBatches:
     def __init__(self, batches: npt.ArrayLike, examples: int) -> None:
         # the run's own: kernels index with it, and nobody may change it after these checks
         table = arguments.as_array("batches", batches).copy()
+        if table.dtype.kind not in "iufb":
+            raise arguments.fault("batches", "hold integer row indices", *arguments.not_whole(batches, table))
         if table.ndim != 2 or table.size == 0:
             raise arguments.fault(
-                "batches", "have shape (T, B), B row indices for each of T steps", f"shape {table.shape}"
-            )
+                "batches", "have shape (T, B), B row indices for each of T steps", f"shape {table.shape}",
+                "Pass it as batches[None] for one step, numpy.tile it for the same rows at every step."
+                if table.ndim == 1 and table.size else "",
+            )  # fmt: skip
         if table.dtype.kind not in "iu":
-            raise arguments.fault("batches", "hold integer row indices", f"dtype {table.dtype}")
+            raise arguments.fault("batches", "hold integer row indices", *arguments.not_whole(batches, table))
         if table.min() < 0 or table.max() >= examples:
             bad = table[(table < 0) | (table >= examples)][0]
             raise arguments.fault(
-                "batches", f"hold row indices from 0 to {examples - 1}, of the {examples} training examples", f"{bad}"
-            )
+                "batches", f"hold row indices from 0 to {examples - 1}, of the {examples} training examples", f"{bad}",
+                "Count the rows from 0.",
+            )  # fmt: skip
         self.table: npt.NDArray[np.integer] = table.astype(np.uint32 if examples <= 2**32 else np.int64)
         self.steps, self.size = table.shape
 
@@ -83,7 +88,7 @@ class ShuffledBatches:
     table = np.empty(0, np.uint32)
 
     def __init__(self, examples: int, batch_size: int, seed: int) -> None:
-        self.size = arguments.whole("batch_size", batch_size, 1)
+        self.size = arguments.count("batch_size", batch_size)
         if self.size > examples:
             raise arguments.fault(
                 "batch_size", f"be at most {examples}, the number of training examples", f"{self.size}",

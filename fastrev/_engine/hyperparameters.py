@@ -7,7 +7,7 @@ argument's shape already.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +109,7 @@ def penalty(model: Architecture, l2: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 def number_of_steps(steps: int | None, axes: Iterable[tuple[str, int | None]]) -> int:
     """T, from `steps` and from every argument with an axis of steps, which must agree."""
-    found = [("steps", arguments.whole("steps", steps, 1))] if steps is not None else []
+    found = [("steps", arguments.count("steps", steps))] if steps is not None else []
     found += [(name, count) for name, count in axes if count is not None]
     if not found:
         raise arguments.fault(
@@ -124,3 +124,15 @@ def number_of_steps(steps: int | None, axes: Iterable[tuple[str, int | None]]) -
                 f"For one value per parameter group, give {name} the shape (1, G).",
             )  # fmt: skip
     return count
+
+
+def refuse_ambiguity(shapes: Mapping[str, tuple[int, ...]], size: int) -> None:
+    """Refuse (G,) where nothing else gives the number of steps: who means the groups would train for G steps."""
+    found = {name: shape for name, shape in shapes.items() if len(shape) == 1 or (len(shape) == 2 and shape[0] > 1)}
+    if size > 1 and found and set(found.values()) == {(size,)}:
+        name = next(iter(found))
+        raise arguments.fault(
+            name, "be unambiguous where nothing else gives the number of steps",
+            f"of shape ({size},): it may be for {size} steps, or for the {size} parameter groups",
+            f"Pass steps={size} too for one value per step, {name}.reshape(1, {size}) and steps=T for one per group.",
+        )  # fmt: skip

@@ -134,12 +134,12 @@ def _counts(name: str, every: Any, steps: int, first: int) -> Iterator[int]:
     """The numbers of steps that `every` says, of `steps` in all; of a number they are not before `first`."""
     given = arguments.as_array(name, every)
     if given.ndim == 0:
-        apart = arguments.whole(name, every, 1)
+        apart = arguments.count(name, arguments.a_number(name, every, given))
         return chain(range(apart if first else 0, steps, apart), [steps])
     if given.ndim != 1 or given.size == 0:
         raise arguments.fault(name, f"{_NUMBERS}, (S,)", f"of shape {given.shape}")
     if given.dtype.kind not in "iu":
-        raise arguments.fault(name, _NUMBERS, f"of dtype {given.dtype}", "Convert it with .astype(int).")
+        raise arguments.fault(name, _NUMBERS, *arguments.not_whole(every, given))
     if given.min() < 0 or given.max() > steps:
         bad = given[(given < 0) | (given > steps)][0]
         raise arguments.fault(name, f"hold numbers of steps from 0 to {steps}", f"{bad}")

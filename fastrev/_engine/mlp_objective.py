@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.batches import Batches, plan
-from fastrev._engine.examples import as_pair, unit_of
+from fastrev._engine.examples import as_pair, shape_of_targets, unit_of
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.state import checksum
 from fastrev._engine.types import Fingerprint, FloatArray, Ints
@@ -25,7 +25,8 @@ class MLPObjective:
     data: Data
     examples: int  # N
     l2: FloatArray  # (1,), (G,) or (P,)
-    l2_shape: tuple[int, ...]  # of the argument
+    l2_shape: tuple[int, ...]  # of the argument, and of the targets
+    y_shape: tuple[int, ...]
     batches: Batches
     checksums: Fingerprint  # the fingerprint as it was when the data were checked
 
@@ -82,8 +83,7 @@ class MLPObjective:
 
     def gradients(self, adjoint: ObjectiveAdjoint) -> dict[str, FloatArray]:
         """The derivatives in the shapes of the arguments; empty where not wanted."""
-        sizes = self.model.sizes
-        shapes = [self.l2_shape, (self.examples, sizes[0]), (self.examples, sizes[-1]), (self.examples,)]
+        shapes = [self.l2_shape, (self.examples, self.model.sizes[0]), self.y_shape, (self.examples,)]
         return {
             name: array.reshape(shape)[()] for name, array, shape in zip(self.names, adjoint, shapes, strict=True)
             if array.size
@@ -95,7 +95,7 @@ class MLPObjective:
         return {
             "l2": self.l2.reshape(self.l2_shape),
             "x": x.reshape(-1, d).astype(np.float64),
-            "y": y.reshape(self.examples, -1).astype(np.float64),
+            "y": y.reshape(self.y_shape).astype(np.float64),
             "example_weights": weights.astype(np.float64) if weights.size else np.ones(self.examples),
         }
 
@@ -136,7 +136,8 @@ def prepare(
     data, examples = as_pair(model, "train", train, example_weights)
     batch_plan = plan(examples, batch_size, seed, batches)
     checksums = _of_model(model) | _of_data(data, data.unit) | _of_penalty(values) | _of_batches(batch_plan)
-    return MLPObjective(model, data, examples, values, np.shape(l2), batch_plan, checksums)
+    y_shape = shape_of_targets(model, train[1], examples)
+    return MLPObjective(model, data, examples, values, np.shape(l2), y_shape, batch_plan, checksums)
 
 
 def _of_model(model: Architecture) -> Fingerprint:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments, mlp_objective, sgd
 from fastrev._engine.architecture import Architecture
-from fastrev._engine.hyperparameters import number_of_steps
+from fastrev._engine.hyperparameters import number_of_steps, refuse_ambiguity
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.sgd import SGD
@@ -100,6 +100,8 @@ def assemble(
     v0: npt.NDArray[Any] | None,
 ) -> Problem:
     """A problem of parts that were checked, if they agree on the number of steps."""
+    if steps is None and all(each is None for _, each in trained.axes):
+        refuse_ambiguity(rule.shapes, len(trained.group_names))
     count = number_of_steps(steps, [*trained.axes, *rule.axes])
     start = to_grid("w0", w0), None if v0 is None else to_grid("v0", v0)
     return Problem(trained, rule, count, *start, {**trained.checksums, **rule.fingerprint()})

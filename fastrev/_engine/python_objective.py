@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastrev._engine import arguments
+from fastrev._engine.received import UnreadableError, plain
 from fastrev._engine.state import checksum
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.errors import ArgumentError
@@ -37,7 +38,7 @@ class PythonObjective:
                 "model", "be a fastrev.MLP, or a fastrev.Objective with num_params, grad and hvp",
                 f"a {type(objective).__name__}",
             )  # fmt: skip
-        self.num_params = arguments.whole("model.num_params", objective.num_params, 1)
+        self.num_params = arguments.count("model.num_params", objective.num_params)
         for name in ("grad", "hvp", "cross", "hvp_and_cross"):
             if not callable(getattr(objective, name, _nothing)):
                 raise arguments.fault(f"model.{name}", "be a method", repr(getattr(objective, name)))
@@ -233,9 +234,9 @@ def _ends(where: Any, size: int) -> tuple[int, int]:
 def _real(what: str, t: int, value: Any) -> AnyArray:
     """An array of real numbers, of which NaN and infinity are for others to judge."""
     try:
-        array = arguments.plain(value)
-    except ValueError as error:
-        raise _fault(what, t, "an array of real numbers", str(error)) from None
+        array = plain(value)
+    except UnreadableError as error:
+        raise _fault(what, t, "an array of real numbers", error.in_full) from None
     if array.dtype.kind not in "fiu":
         raise _fault(what, t, "an array of real numbers", "None" if value is None else f"one of dtype {array.dtype}")
     return array

@@ -36,6 +36,11 @@ class SGD:
         """Every argument with its number of steps, if it has an axis of them."""
         return [(table.name, table.steps) for table in (self.lr, self.decay)]
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of every argument."""
+        return {table.name: table.shape for table in (self.lr, self.decay)}
+
     def values(self) -> dict[str, FloatArray]:
         """What there is to differentiate by: of the decays, the ratios that stand for them."""
         decay = self.tables.n / self.tables.d

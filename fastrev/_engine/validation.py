@@ -12,6 +12,7 @@ from fastrev._engine import arguments, compilation, interruptible
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.evaluation import loss_and_gradient, loss_value
 from fastrev._engine.examples import as_data, as_pair
+from fastrev._engine.received import UnreadableError, plain
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.errors import ArgumentError, DivergenceError
 from fastrev.kernels.structures import Data
@@ -109,6 +110,6 @@ def _loss(what: str, value: Any) -> float:
 
 def _read(what: str, value: Any) -> AnyArray:
     try:
-        return arguments.plain(value)
-    except ValueError as error:
-        raise ArgumentError(f"{what} must be an array of real numbers, not {error}.") from None
+        return plain(value)
+    except UnreadableError as error:
+        raise ArgumentError(f"{what} must be an array of real numbers, not {error.in_full}.") from None

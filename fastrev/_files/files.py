@@ -25,6 +25,12 @@ from fastrev._files.replacing import StrPath, checked, replace
 from fastrev._files.replacing import writable as writable
 from fastrev.errors import ArgumentError
 
+MODEL, TUNE_RESULT, TUNING_CHECKPOINT = "model", "tune result", "tuning checkpoint"  # kinds of files
+_READERS = {
+    MODEL: "Call fastrev.MLP.load.",
+    TUNE_RESULT: "Call fastrev.load.",
+    TUNING_CHECKPOINT: "Pass it as checkpoint=, to go on with the loop that wrote it.",
+}
 _FORMAT = 1
 _HEAD = "fastrev"  # the member that says what the others are
 _LONGEST = 60  # characters of a member's name: a file system takes 255 bytes
@@ -111,7 +117,8 @@ def read(path: StrPath, kind: str | None = None, name: str = "path") -> Contents
         why = f"it was written by fastrev {library}, in format {version}; this is {__version__}, of format {_FORMAT}"
         raise _unfit(name, text, why, "Upgrade fastrev to read it.")
     if kind not in (None, found):
-        raise _unfit(name, text, f"it is a file of kind {found!r}, not {kind!r}", "Pass one of that kind.")
+        remedy = _READERS.get(found, "Pass one of that kind.")
+        raise _unfit(name, text, f"it is a file of kind {found!r}, not {kind!r}", remedy)
     return Contents(found, about, arrays)
 
 

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastrev._engine.equality import compared_by_value
 from fastrev._engine.types import FloatArray
 
 
+@compared_by_value
 class History(NamedTuple):
     """The outer loop, meta-step by meta-step.
 
@@ -34,7 +36,7 @@ class History(NamedTuple):
     accepted: npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)  # arrays have no one truth
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Account:
     """How it went: `fastrev.MinimizeResult` says what each of these is."""
 

@@ -24,7 +24,6 @@ from fastrev._tuning.adam import Moments
 from fastrev._tuning.loop import Descent, Plan, Progress
 from fastrev.errors import ArgumentError
 
-_KIND = "tuning checkpoint"
 _REST = 1.0  # seconds between two writings, which a disk may take 10 ms for
 _ARRAYS = ("z", "best")
 _NUMBERS = tuple(each.name for each in fields(Progress) if each.name not in (*_ARRAYS, "moments", "history"))
@@ -83,7 +82,7 @@ class Keeper:
         """Go on from the file, if there is one."""
         if self._path is None or not Path(self._path).exists():
             return
-        _, about, arrays = files.read(self._path, _KIND, "checkpoint")
+        _, about, arrays = files.read(self._path, files.TUNING_CHECKPOINT, "checkpoint")
         kept = about["fingerprint"]
         differs = [each for each in {**kept, **self._fingerprint} if kept.get(each) != self._fingerprint.get(each)]
         if differs:
@@ -119,7 +118,7 @@ class Keeper:
             **{f"history.{name}": np.array(progress.history[name]) for name in History._fields},
         }
         try:
-            files.write(self._path, _KIND, about, arrays, "checkpoint")
+            files.write(self._path, files.TUNING_CHECKPOINT, about, arrays, "checkpoint")
         except ArgumentError as error:  # what was learned is worth more than the file
             self._written_at = time.monotonic()
             if not self._warned:

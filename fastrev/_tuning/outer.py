@@ -90,9 +90,10 @@ def check(
 ) -> Settings:
     """Refuse what the loop cannot run by, before any work."""
     number = isinstance(meta_lr, int | float | np.integer | np.floating) and not isinstance(meta_lr, bool)
-    if not number or not 0 < meta_lr < np.inf:
-        raise arguments.fault("meta_lr", "be a number above 0", repr(meta_lr), "0.05 moves an lr by 5 % a meta-step.")
-    patience = None if patience is None else arguments.whole("patience", patience, 1)
+    if not number or not 0 < meta_lr < 1e308:
+        received = arguments.shown(meta_lr)
+        raise arguments.fault("meta_lr", "be a number above 0", received, "0.05 moves an lr by 5 % a meta-step.")
+    patience = None if patience is None else arguments.count("patience", patience)
     if callback is not None and not callable(callback):
         raise arguments.fault("callback", "be a function of the state", f"a {type(callback).__name__}")
     arguments.whole("seed", seed, 0)
@@ -107,7 +108,7 @@ def check(
     if checkpoint is not None:
         checkpoints.check(checkpoint)
     plan = Plan(
-        arguments.whole("meta_steps", meta_steps, 1), float(meta_lr), arguments.whole("runs", runs, 1), int(seed),
+        arguments.count("meta_steps", meta_steps), float(meta_lr), arguments.count("runs", runs), int(seed),
         random, patience, brake,
     )  # fmt: skip
     return Settings(plan, method, callback, arguments.flag("progress", progress), checkpoint)

@@ -179,11 +179,11 @@ def choose(name: str, chosen: object, low: float = -np.inf, high: float = np.inf
                 return Logit(least, most)
             raise arguments.fault(
                 f"transforms[{name!r}]", f"be bounds between {low:.9g} and {high:.9g}, which {name} must lie between",
-                repr(chosen),
+                arguments.shown(chosen),
             )  # fmt: skip
     raise arguments.fault(
         f"transforms[{name!r}]", f"be one of {', '.join(map(repr, NAMED))}, or a pair of bounds (low, high)",
-        repr(chosen),
+        arguments.shown(chosen),
     )  # fmt: skip
 
 
@@ -211,7 +211,9 @@ def _within(name: str, chosen: str, low: float, high: float) -> Transform:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return isinstance(value, float | np.floating) or abs(int(value)) < 2**1023  # which float() takes
 
 
 def _no_shares(name: str, received: str) -> Exception:

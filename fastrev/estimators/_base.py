@@ -102,10 +102,11 @@ class MetaMLP(BaseEstimator):
         self.lr_, self.decay_, self.l2_, self.init_scale_ = (getattr(found, name) for name in LEARNED)
         self.loss_ = found.loss
 
-    def _outputs(self, X: Any) -> FloatArray:
+    def _inputs(self, X: Any) -> FloatArray:
+        """What the network takes, if it is fitted."""
         check_is_fitted(self)
-        inputs: FloatArray = validate_data(self, X, reset=False, dtype=np.float64)
-        return self.model_.outputs(self.w_, self.scaler_.transform(inputs))
+        standardised: FloatArray = self.scaler_.transform(validate_data(self, X, reset=False, dtype=np.float64))
+        return standardised
 
     def _hidden(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes
@@ -130,10 +131,10 @@ class MetaMLP(BaseEstimator):
             batch = max(1, min(_BATCH, trained))
         count = _axis_of_steps(lr) or _axis_of_steps(self.decay)
         if _is_auto(steps):
-            a_pass = 1 if batch is None else examples / arguments.whole("batch_size", batch, 1)
+            a_pass = 1 if batch is None else examples / arguments.count("batch_size", batch)
             steps = None if count else min(max(ceil(_PASSES * a_pass), _FEWEST_STEPS), _MOST_STEPS)
         if lr is None:
-            lr = np.full(count or arguments.whole("steps", steps, 1), _FIRST_RATE)
+            lr = np.full(count or arguments.count("steps", steps), _FIRST_RATE)
         if l2 is None:
             l2 = np.full(len(model.groups), _FIRST_PENALTY)
         return {"steps": steps, "batch_size": batch, "lr": lr, "decay": self.decay, "l2": l2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import log_expit, log_softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -199,11 +199,9 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         (n_samples,) or (n_samples, n_labels) ndarray
             Of `classes_`; of multilabel targets 0 and 1.
         """
-        outputs = self._outputs(X)
-        if self._multilabel:
-            return (outputs > 0).astype(np.int64)
-        found: AnyArray = self.classes_[outputs.argmax(axis=1)]
-        return found
+        inputs = self._inputs(X)
+        found = self.model_.predict(self.w_, inputs)
+        return found if self._multilabel else np.asarray(self.classes_[found])
 
     def predict_proba(self, X: Any) -> FloatArray:
         """Probabilities.
@@ -218,9 +216,8 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         (n_samples, n_classes) float64 ndarray
             In the order of `classes_`; of multilabel targets those of 1.
         """
-        outputs = self._outputs(X)
-        found: FloatArray = expit(outputs) if self._multilabel else softmax(outputs, axis=1)
-        return found
+        inputs = self._inputs(X)
+        return self.model_.predict_proba(self.w_, inputs)
 
     def predict_log_proba(self, X: Any) -> FloatArray:
         """Logarithms of the probabilities.
@@ -235,7 +232,8 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         (n_samples, n_classes) float64 ndarray
             As of `predict_proba`, and finite where these round to 0.
         """
-        outputs = self._outputs(X)
+        inputs = self._inputs(X)
+        outputs = self.model_.outputs(self.w_, inputs)
         found: FloatArray = log_expit(outputs) if self._multilabel else log_softmax(outputs, axis=1)
         return found
 

@@ -97,8 +97,8 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
         (n_samples,) or (n_samples, n_outputs) float64 ndarray
             As `y` was given.
         """
-        outputs = self._outputs(X)
-        found: FloatArray = self.target_scaler_.inverse_transform(outputs)
+        inputs = self._inputs(X)
+        found: FloatArray = self.target_scaler_.inverse_transform(self.model_.outputs(self.w_, inputs))
         return found.ravel() if self._flat else found
 
     def __sklearn_tags__(self) -> Any:

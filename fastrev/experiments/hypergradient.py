@@ -14,7 +14,7 @@ import numpy as np
 import fastrev
 from fastrev.experiments._shared import datasets, pictures
 from fastrev.experiments._shared.output import Kept
-from fastrev.experiments._shared.settings import Count, Positive, Share, Sizes, setting
+from fastrev.experiments._shared.settings import LARGEST_SCALE, Count, Positive, Share, Sizes, at_most, setting
 from fastrev.experiments._shared.settings import Settings as Common
 
 
@@ -33,6 +33,7 @@ class Settings(Common):
 
 def run(settings: Settings, keep: Kept) -> bool:
     """Differentiate, report and keep the results."""
+    at_most("scale", settings.scale, LARGEST_SCALE, "as weights must be below 2048")
     data = datasets.load(settings.data, settings.seed)
     model = fastrev.MLP((data.inputs, *settings.hidden, data.classes), activation="tanh")
     lr = np.full((settings.steps, len(model.groups)), settings.lr)
@@ -42,7 +43,7 @@ def run(settings: Settings, keep: Kept) -> bool:
         for seed in seeds:
             result = fastrev.meta_grad(
                 model, model.init(seed, scale=settings.scale), train=data.train, valid=data.train, lr=lr,
-                decay=settings.decay, batch_size=settings.batch_size, seed=seed, wrt=("lr",),
+                decay=settings.decay, steps=settings.steps, batch_size=settings.batch_size, seed=seed, wrt=("lr",),
             )  # fmt: skip
             losses.append(result.loss)
             gradients.append(lr * result.grad.lr)  # by log lr

@@ -16,7 +16,7 @@ import fastrev
 from fastrev.experiments._shared import datasets, pictures
 from fastrev.experiments._shared.judging import Judge
 from fastrev.experiments._shared.output import Kept
-from fastrev.experiments._shared.settings import Count, Positive, Share, Sizes, at_most, setting
+from fastrev.experiments._shared.settings import LARGEST_SCALE, Count, Positive, Share, Sizes, at_most, setting
 from fastrev.experiments._shared.settings import Settings as Common
 
 # Without a bound, the search along all rates ends at the edge of chaos from such small scales, and meta-gradients there
@@ -42,6 +42,7 @@ class Settings(Common):
 def run(settings: Settings, keep: Kept) -> bool:
     """Learn, report and keep the results.  Returns False after Ctrl-C."""
     at_most("lr", settings.lr, 0.99 * HIGHEST_LR, f"as learning rates are learned below {HIGHEST_LR:g}")
+    at_most("scale", settings.scale, LARGEST_SCALE, "as weights must be below 2048")
     data = datasets.load(settings.data, settings.seed)
     model = fastrev.MLP((data.inputs, *settings.hidden, data.classes), activation="tanh")
     groups = list(model.groups)

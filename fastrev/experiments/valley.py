@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 import fastrev
+from fastrev._engine.arguments import fault
 from fastrev.experiments._shared import pictures
 from fastrev.experiments._shared.output import Kept
 from fastrev.experiments._shared.settings import Count, Positive, Share, setting
@@ -82,8 +83,14 @@ def run(settings: Settings, keep: Kept) -> bool:
     speed = np.zeros((2, settings.steps))
     print("meta-iteration   loss after training")
     for meta_step in range(settings.meta_steps):
-        lr, decay, path = np.exp(log_lr), 1 / (1 + np.exp(-logit_decay)), Path()
-        run = fastrev.train(valley, W0, lr=lr, decay=decay, callback=path.follow)
+        with np.errstate(over="ignore"):  # a rate that is infinite is refused below
+            lr, decay, path = np.exp(log_lr), 1 / (1 + np.exp(-logit_decay)), Path()
+        try:
+            run = fastrev.train(valley, W0, lr=lr, decay=decay, callback=path.follow)
+        except (fastrev.ArgumentError, fastrev.DivergenceError) as error:
+            if meta_step == 0:
+                raise
+            raise _left_the_valley(settings, meta_step, lr, decay) from error
         print(f"{meta_step + 1:<17}{valley.loss(run.w):.6f}")
         points = np.array(path.points)
         for name, value in zip(found, (points, valley.loss(points.T), lr, decay), strict=True):
@@ -93,6 +100,15 @@ def run(settings: Settings, keep: Kept) -> bool:
         speed = 0.9 * speed - 0.1 * np.array([lr * by.lr, decay * (1 - decay) * by.decay])
         log_lr, logit_decay = log_lr + settings.meta_lr * speed[0], logit_decay + settings.meta_lr * speed[1]
     return True
+
+
+def _left_the_valley(settings: Settings, meta_step: int, lr: Vector, decay: Vector) -> fastrev.ArgumentError:
+    """The error for rates and decays that were learned, with which no run can be made."""
+    return fault(
+        "--meta-lr", "be low enough for rates and decays to be learned with which a run can be made",
+        f"{settings.meta_lr:g}: meta-iteration {meta_step} came to lr from {lr.min():.3g} to {lr.max():.3g} and decays "
+        f"from {decay.min():.3g} to {decay.max():.3g}", "Pass a lower one.",
+    )  # fmt: skip
 
 
 def draw(saved: pictures.Saved) -> Any:

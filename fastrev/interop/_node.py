@@ -78,7 +78,7 @@ class Training:
         optional = {"v0": None, "example_weights": None, "batches": None}
         run = start(model, train=train, **(optional | arrays), **self.settings)
         if self.truncate is not None:
-            arguments.whole("truncate", self.truncate, 1)
+            arguments.count("truncate", self.truncate)
         return run, validation(model, valid)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastrev._engine.arguments import fault, reason
 from fastrev._engine.version import __version__
-from fastrev.errors import FastrevError
+from fastrev.errors import DivergenceError, FastrevError
 from fastrev.experiments._shared import page
 from fastrev.experiments._shared.output import Kept, prepared
 from fastrev.experiments._shared.settings import Settings, add_options, chosen
@@ -41,6 +41,9 @@ def main(experiments: Sequence[ModuleType], arguments: Sequence[str] | None = No
         if not finished:
             print("fastrev: interrupted; what was learned so far is saved", file=sys.stderr)
             return 130
+    except DivergenceError as error:
+        print(f"fastrev: {_diverged(error, options)}", file=sys.stderr)
+        return 2
     except FastrevError as error:
         print(f"fastrev: {error}", file=sys.stderr)
         return 2
@@ -133,6 +136,17 @@ def _parser(experiments: Sequence[ModuleType]) -> argparse.ArgumentParser:
         _command(commands, name_of(experiment), experiment.__doc__ or "", experiment.Settings, experiment)
     _command(commands, "all", "Run every experiment, and write a page of their pictures.", Settings, None)
     return parser
+
+
+def _diverged(error: DivergenceError, options: argparse.Namespace) -> str:
+    """What to do about a training that diverged, in terms of what was given on the command line."""
+    when = f"Training diverged at step {error.step + 1}" if error.step >= 0 else "Every training diverged"
+    settings = chosen(options, Settings if options.experiment is None else options.experiment.Settings)
+    remedies = {"lr": "a lower learning rate", "l2": "a lower penalty", "scale": "a smaller scale"}
+    there = [name for name in remedies if hasattr(settings, name)]
+    suspects = [name for name in there if getattr(options, name) is not None] or there[:1]
+    advice = [f"{remedies[name]}, --{name} below {getattr(settings, name):g}" for name in suspects]
+    return f"{when}: its weights or gradients became too large. Pass {', or '.join(advice) or 'other data'}."
 
 
 def _command(commands: Any, name: str, text: str, kind: type[Settings], experiment: ModuleType | None) -> None:

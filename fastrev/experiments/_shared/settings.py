@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
 from fastrev.errors import ArgumentError
 
+LARGEST_SCALE = 200.0  # of initial weights: none in a billion billion is ten times as large
 _MOST = 10**9  # of what is counted
 
 
@@ -56,7 +58,7 @@ Count = Annotated[int, _whole(1, _MOST)]
 Seed = Annotated[int, _whole(0, float("inf"))]
 Workers = Annotated[int, _workers]
 Positive = Annotated[float, _number("a number above 0", lambda x: 0 < x < float("inf"))]
-Share = Annotated[float, _number("a number between 0 and 1, both excluded", lambda x: 0 < x < 1)]
+Share = Annotated[float, _number("a number between 0.00002 and 0.99998", lambda x: SMALLEST_DECAY < x < LARGEST_DECAY)]
 Sizes = Annotated[tuple[int, ...], _sizes]
 Folder = Annotated[Path | None, Path]
 

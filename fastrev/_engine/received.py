@@ -1,0 +1,186 @@
+"""What came in place of an array of numbers: read if it can be, named with what to pass instead if not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from numbers import Number, Real
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_LONGEST = 80  # characters of a value that a message quotes
+_MOST = "1.8e308"  # of float64
+
+
+class UnreadableError(ValueError):
+    """What is no array.  Its text says what came, `remedy` what to pass, `ragged` whether only rows differ."""
+
+    def __init__(self, received: str, remedy: str, *, ragged: bool = False) -> None:
+        super().__init__(received)
+        self.remedy, self.ragged = remedy, ragged
+
+    @property
+    def in_full(self) -> str:
+        """What came, and what to pass: the end of a message, without its full stop."""
+        return f"{self}. {self.remedy}".rstrip(". ")
+
+
+def plain(value: object) -> npt.NDArray[Any]:
+    """An array of whatever it is, or an `UnreadableError`.  bfloat16 becomes float64, which loses nothing."""
+    array = value if type(value) is np.ndarray else _read(value)
+    if array.dtype.kind == "V" and array.dtype.names is None and np.can_cast(array.dtype, np.float64):
+        return array.astype(np.float64)
+    return array
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: on one line, and not a million digits of it."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an int of more digits than Python prints
+        return named(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def named(value: object) -> str:
+    """What kind of thing it is."""
+    name = type(value).__name__
+    return f"a{'n' if name.startswith((*'aeiouAEIO', 'nd', 'MLP')) else ''} {name}"
+
+
+def not_real(value: object, array: npt.NDArray[Any], dtype: str = "float64") -> tuple[str, str]:
+    """What came in place of real numbers, and what to pass instead."""
+    if hasattr(value, "toarray"):  # of scipy.sparse
+        return f"a sparse {type(value).__name__}", "Pass .toarray() of it."
+    if value is None:
+        return "None", "Pass numbers."
+    kind = array.dtype.kind
+    if kind == "O":
+        return _objects(value, array, dtype) if array.ndim else (named(value), _in_place_of(value, dtype))
+    if kind in "SU":
+        return f"of dtype {array.dtype}", _in_place_of_text(value, array, dtype)
+    if kind == "b" and not array.ndim:
+        return f"of dtype {array.dtype}", "Pass a number."
+    if array.dtype.names:
+        columns = "numpy.lib.recfunctions.structured_to_unstructured"
+        return "of structured dtype", f"Pass its fields as columns of one array, as {columns} makes them."
+    return f"of dtype {array.dtype}", _REMEDIES.get(kind, _cast(value, dtype))
+
+
+_REMEDIES = {
+    "V": "Raw bytes stand for no numbers.",
+    "c": "Pass its .real, or its parts as numbers of their own.",
+    "m": "Pass it in one unit: x / np.timedelta64(1, 's').",
+    "M": "Pass the time since one date, in one unit: (x - x.min()) / np.timedelta64(1, 'D').",
+}
+
+
+def not_whole(value: object, array: npt.NDArray[Any]) -> tuple[str, str]:
+    """What came in place of whole numbers, and what to pass instead."""
+    if array.dtype.kind == "f":
+        return f"of dtype {array.dtype}", _cast(value, "int64")
+    if array.dtype.kind == "b" and array.ndim:
+        return f"of dtype {array.dtype}", "Pass numbers: np.flatnonzero gives those of a mask."
+    return not_real(value, array, "int64")
+
+
+def _read(value: object) -> npt.NDArray[Any]:
+    if getattr(value, "requires_grad", False) is True:  # of PyTorch
+        raise UnreadableError(f"{named(value)} that requires grad", "Pass .detach() of it.")
+    try:
+        masked = _holds_masked(value)
+        array = np.asarray(None if masked else _widened(value))
+    except MemoryError:
+        raise
+    except Exception as error:  # of a framework that does not hand it over, or whatever else an __array__ does
+        if not isinstance(value, list | tuple):
+            what = f"{named(value)}: {str(error).rstrip('.')}"
+            raise UnreadableError(what, "Pass its values as a NumPy array.") from None
+        if any(getattr(each, "requires_grad", False) is True for each in value):
+            raise UnreadableError(f"{named(value)} of tensors that require grad", "Pass .detach() of each.") from None
+        if isinstance(error, ValueError):
+            raise UnreadableError("a ragged sequence", "Pass rows of equal length.", ragged=True) from None
+        raise UnreadableError(f"{named(value)}: {str(error).rstrip('.')}", "Pass one array of its numbers.") from None
+    if masked:
+        what = "a masked array with masked elements, which stand for no number: fill them in with .filled()"
+        raise UnreadableError(what, "")
+    return array
+
+
+def _holds_masked(value: object) -> bool:
+    """Whether it is, or a list of lists holds, a masked array with masked elements, whose mask NumPy would lose.
+
+    It looks at types first, which takes a fraction of the time that NumPy takes for a list.
+    """
+    if isinstance(value, list | tuple):
+        kinds = [each for each in set(map(type, value)) if issubclass(each, list | tuple | np.ma.MaskedArray)]
+        return bool(kinds) and any(map(_holds_masked, value))
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
+
+
+def _widened(value: Any) -> Any:
+    """A tensor of 16 or 8 bits of PyTorch that NumPy has no dtype for in float64, anything else as it is."""
+    return value.double() if str(getattr(value, "dtype", "")).startswith(("torch.bfloat16", "torch.float8")) else value
+
+
+def _in_place_of(value: Any, dtype: str) -> str:
+    """What to pass in place of one object."""
+    if hasattr(value, "w"):  # a run, or what it returned
+        return "Pass its w."
+    if isinstance(value, Number | Decimal):
+        return f"Pass {dtype.removesuffix('64')}() of it." if _fits(value) else f"Pass a number below {_MOST}."
+    if isinstance(value, Iterator):
+        return "Pass a list of what it yields."
+    if callable(value) and not isinstance(value, type):
+        return "Pass the numbers that it returns."
+    return "Pass its values as an array."
+
+
+def _objects(value: object, array: npt.NDArray[Any], dtype: str) -> tuple[str, str]:
+    """The first element that is no real number, and what to do about it."""
+    for i, each in enumerate(array.flat):
+        if isinstance(each, Real | Decimal | np.bool_) and _fits(each):
+            continue
+        at = [int(k) for k in np.unravel_index(i, array.shape)]
+        return f"of dtype object, with {shown(each)} at {at}", _in_place_of_element(each)
+    return "of dtype object", _cast(value, dtype)
+
+
+def _in_place_of_element(value: object) -> str:
+    if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return "Remove or fill in what is missing."
+    if isinstance(value, str | bytes):
+        return "Strings stand for no numbers: encode them first."
+    if isinstance(value, Real):
+        return f"Pass numbers below {_MOST}."
+    if isinstance(value, Mapping) or not hasattr(value, "__len__"):
+        return "Pass numbers."
+    return "Pass one array of numbers, its rows of equal length."
+
+
+def _in_place_of_text(value: object, array: npt.NDArray[Any], dtype: str) -> str:
+    try:
+        float(array.reshape(-1)[0])
+    except (ValueError, IndexError):
+        return "Strings stand for no numbers: encode them first." if array.ndim else "Pass numbers."
+    return _cast(value, dtype) if array.ndim else f"Pass {dtype.removesuffix('64')}() of it."
+
+
+def _cast(value: object, dtype: str) -> str:
+    """How to convert what has a dtype, if it can be converted by itself."""
+    if hasattr(value, "astype"):
+        return f"Convert it with .astype(np.{dtype})."
+    if callable(getattr(value, "double", None)):  # of PyTorch
+        return f"Convert it with .{'double' if dtype == 'float64' else 'long'}()."
+    return f"Convert it with np.array(..., np.{dtype})."
+
+
+def _fits(number: Any) -> bool:
+    """Whether a real number is one in float64."""
+    try:
+        float(number)
+    except (OverflowError, TypeError, ValueError):
+        return False
+    return True
