@@ -45,9 +45,16 @@ autodoc_typehints = "none"  # the docstrings say more: shapes
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
-CONSTRUCTED = {"MLP", "ReversibleArray", "ReversibleSGD", "threads"}  # by users; other classes are what they get
+CONSTRUCTED = {
+    "MLP",
+    "MetaMLPClassifier",
+    "MetaMLPRegressor",
+    "ReversibleArray",
+    "ReversibleSGD",
+    "threads",
+}  # by users; other classes are what they get
 numpydoc_validation_checks = {"PR01", "PR02", "RT01", "YD01"}  # what is taken and returned is documented, all of it
-numpydoc_validation_exclude = {rf"^fastrev\.(interop\.)?(?!({'|'.join(CONSTRUCTED)})$)[A-Z]\w*$"}
+numpydoc_validation_exclude = {rf"^fastrev\.((interop|estimators)\.)?(?!({'|'.join(CONSTRUCTED)})$)[A-Z]\w*$"}
 numpydoc_xref_param_type = True  # types link to what is public here, and to nothing else
 numpydoc_xref_ignore = "all"
 numpydoc_xref_aliases = {name: f"fastrev.{name}" for name in (

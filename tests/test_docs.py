@@ -150,7 +150,8 @@ def test_everything_public_is_in_the_reference():
     listed = re.findall(r"^\.\. auto(?:function|class|exception):: (\S+)$", text, re.M)
     interops = {f"fastrev.interop.{name}.objective" for name in interop.__all__ if name != "LossObjective"}
     interops |= {f"fastrev.interop.{name}.validation_loss" for name in ("jax", "torch")}
-    assert sorted(listed) == sorted({*fastrev.__all__, "LossObjective"} | interops)
+    estimators = pytest.importorskip("fastrev.estimators", reason="the extra sklearn is not installed").__all__
+    assert sorted(listed) == sorted({*fastrev.__all__, *estimators, "LossObjective"} | interops)
     assert ".. automodule:: fastrev.testing\n   :members:" in text
     assert all(getattr(testing, name).__doc__ for name in testing.__all__ if name != "EDGE_RATIOS")
 
