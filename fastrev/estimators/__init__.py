@@ -6,8 +6,8 @@ Examples
 >>> from sklearn.datasets import load_wine
 >>> from sklearn.model_selection import cross_val_score
 >>> X, y = load_wine(return_X_y=True)
->>> cross_val_score(MetaMLPClassifier(random_state=0), X, y, cv=3).round(2)
-array([0.98, 0.98, 1.  ])
+>>> cross_val_score(MetaMLPClassifier(random_state=0), X, y, cv=3).mean() > 0.94
+True
 """
 
 from fastrev._engine.extras import require
