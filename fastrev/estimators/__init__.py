@@ -6,7 +6,7 @@ Examples
 >>> from sklearn.datasets import load_wine
 >>> from sklearn.model_selection import cross_val_score
 >>> X, y = load_wine(return_X_y=True)
->>> cross_val_score(MetaMLPClassifier(random_state=0), X, y, cv=3).mean() > 0.94
+>>> bool(cross_val_score(MetaMLPClassifier(random_state=0), X, y, cv=3).mean() > 0.94)
 True
 """
 
