@@ -16,6 +16,7 @@ from fastrev._engine.python_objective import PythonObjective, is_theta, theta_na
 from fastrev._engine.validation import Validation, validation
 from fastrev._tuning import outer
 from fastrev._tuning.checkpoints import digest, plan_fingerprint
+from fastrev._tuning.held_out import HeldOut
 from fastrev._tuning.space import Space, Values
 from fastrev._tuning.transforms import Linear, Log, Logit, Softmax, Transform, as_mapping, choose
 from fastrev._tuning.trials import Training, attempt
@@ -189,9 +190,8 @@ def tune(
     }  # fmt: skip
     if truncate is not None:
         truncate = arguments.count("truncate", truncate)
-    if isinstance(valid, int | float | np.floating):
-        valid = _share(model, valid, given)
-    training = Training(model, w0 if callable(w0) else _own("w0", w0), given, valid, truncate)
+    validated: Any = _held_out(model, valid, given) if isinstance(valid, int | float | np.floating) else valid
+    training = Training(model, w0 if callable(w0) else _own("w0", w0), given, validated, truncate)
     _check_weights(training)
     runs = arguments.count("runs", runs)
     start = _start(training, learn)
@@ -215,6 +215,8 @@ def _fingerprint(training: Training, space: Space) -> dict[str, str]:
     model, given = training.model, training.arguments
     found = {name: digest(value) for name, value in {**given, "w0": training.w0, "valid": training.valid}.items()}
     found |= {"learn": repr(tuple(space.shapes)), "transforms": repr(space.transforms)}
+    if isinstance(training.valid, HeldOut):
+        found["valid"] = repr(training.valid.share)
     found |= {"truncate": repr(training.truncate)}
     if isinstance(model, MLP):
         return found | {"model": repr(model)}
@@ -235,8 +237,8 @@ def _own_examples(model: MLP, name: str, pair: Any) -> Any:
     return arguments.real_array(f"{name}[0]", pair[0], model.dtype, own=True), _own(f"{name}[1]", pair[1])
 
 
-def _share(model: Any, valid: Any, given: Mapping[str, Any]) -> float:
-    """The argument `valid` as a share of the training examples that is held out."""
+def _held_out(model: Any, valid: Any, given: Mapping[str, Any]) -> HeldOut:
+    """The argument `valid` as a share of the training examples, which are checked."""
     if not isinstance(model, MLP):
         raise arguments.fault(
             "valid", "be a function where the model is a fastrev.Objective", f"{valid}",
@@ -250,10 +252,11 @@ def _share(model: Any, valid: Any, given: Mapping[str, Any]) -> float:
         raise arguments.fault(
             "batches", "be left out where valid is a share, which each run draws anew", "given", "Pass batch_size."
         )
-    _, examples = as_pair(model, "train", given["train"], given["example_weights"])
+    data, examples = as_pair(model, "train", given["train"], given["example_weights"])
     if examples < 2:
         raise arguments.fault("train", "hold at least 2 examples, one of which is held out", f"{examples}")
-    return float(valid)
+    classes = data.y.reshape(examples, -1).argmax(axis=1) if model.loss == "cross_entropy" else np.zeros(examples)
+    return HeldOut(float(valid), classes.astype(np.int64))
 
 
 def _check_weights(training: Training) -> None:
@@ -275,7 +278,8 @@ def _check_weights(training: Training) -> None:
 
 def _start(training: Training, learn: Any) -> Values:
     """The values that are learned, checked with everything else of a run."""
-    run = training.drawn(0).run({}, 0)
+    drawn = training.drawn(0)
+    run = drawn.run({}, 0)
     found = values(run)
     network = isinstance(training.model, MLP)
     thetas = [name for name in found if is_theta(name)]
@@ -285,7 +289,7 @@ def _start(training: Training, learn: Any) -> Values:
     in_order = sorted(learn, key=str) if isinstance(learn, set | frozenset) else learn  # the same in every process
     if isinstance(in_order, tuple | list) and "w0" in in_order and "w0" not in names:
         raise arguments.fault("learn", "hold 'w0' only where w0 is an array", "'w0'", "Pass w0=model.init(seed=0).")
-    if isinstance(in_order, tuple | list) and isinstance(training.valid, float):
+    if isinstance(in_order, tuple | list) and isinstance(training.valid, HeldOut):
         for name in _OF_DATA:
             if name in in_order:
                 raise arguments.fault(
@@ -296,7 +300,7 @@ def _start(training: Training, learn: Any) -> Values:
     if not chosen:
         raise arguments.fault("learn", "name something", "nothing", f"Pass names among {', '.join(names)}.")
     differentiable(run, tuple({"init_scale": "w0"}.get(name, name) for name in chosen))
-    validation(training.model, training.drawn(0).valid)
+    validation(training.model, drawn.valid)
     start: Values = {}
     for name in chosen:
         if name == "theta":

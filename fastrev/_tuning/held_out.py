@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine.types import Ints
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What each run holds out.
+
+    Attributes
+    ----------
+    share : float
+        Between 0 and 1.
+    strata : (N,) int64 ndarray
+        The class of each example, of each of which the same share is held out.
+    """
+
+    share: float
+    strata: Ints
+
+    def split(self, seed: int) -> tuple[Ints, Ints]:
+        """Rows to train on, and rows to validate on."""
+        return split(self.strata, self.share, seed)
 
 
 def split(strata: Ints, share: float, seed: int) -> tuple[Ints, Ints]:

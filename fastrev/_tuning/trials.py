@@ -13,11 +13,10 @@ from fastrev._engine.examples import as_pair
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_key
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import of_examples, require_finite, validation
-from fastrev._tuning import held_out
+from fastrev._tuning.held_out import HeldOut
 from fastrev._tuning.space import Values
 from fastrev.errors import DivergenceError
 from fastrev.kernels.fixed_point import LIMIT
-from fastrev.kernels.structures import Data
 from fastrev.mlp import MLP
 from fastrev.training import make_all_steps, start
 
@@ -46,30 +45,27 @@ class Training:
     model: Any
     w0: Any  # (P,), a function of the seed, or None for `MLP.init`
     arguments: Mapping[str, Any]  # of `fastrev.train`
-    valid: Any  # of `fastrev.meta_grad`, or the share of the training examples that each run holds out
+    valid: Any  # of `fastrev.meta_grad`, or what each run holds out of the training examples
     truncate: int | None = None
 
     @property
     def random(self) -> bool:
         """Whether anything of a run depends on its seed."""
         drawn = self.w0 is None or callable(self.w0) or callable(getattr(self.model, "with_seed", None))
-        return drawn or self.arguments.get("batch_size") is not None or isinstance(self.valid, float)
+        return drawn or self.arguments.get("batch_size") is not None or isinstance(self.valid, HeldOut)
 
     def drawn(self, seed: int) -> Training:
-        """The training of this seed: where a share is held out, on the rest, and validated on that share."""
-        if not isinstance(self.valid, float):
+        """The training of this seed: where examples are held out, on the others, and validated on these."""
+        if not isinstance(self.valid, HeldOut):
             return self
         (X, Y), weights = self.arguments["train"], self.arguments["example_weights"]
-        data, examples = as_pair(self.model, "train", (X, Y), weights)
-        y = data.y.reshape(examples, -1)
-        strata = y.argmax(axis=1) if self.model.loss == "cross_entropy" else np.zeros(examples, np.int64)
-        kept, out = held_out.split(strata, self.valid, seed)
-        x, y_out = data.x.reshape(examples, -1), y[out].reshape(-1)
-        held = Data(x[out].reshape(-1), y_out, data.weights[out] if data.weights.size else data.weights, data.unit)
-        given: dict[str, Any] = {"train": (x[kept], y[kept])}
-        if weights is not None:
-            given["example_weights"] = data.weights[kept]
-        return replace(self, arguments={**self.arguments, **given}, valid=of_examples(self.model, held, len(out)))
+        (x, y, c), (x_out, y_out, c_out) = (
+            (X[rows], Y[rows], None if weights is None else weights[rows]) for rows in self.valid.split(seed)
+        )
+        given = {**self.arguments, "train": (x, y), "example_weights": c}
+        return replace(
+            self, arguments=given, valid=of_examples(self.model, *as_pair(self.model, "valid", (x_out, y_out), c_out))
+        )
 
     def run(self, values: Mapping[str, Any], seed: int, weights: Any = None) -> Any:
         """A run of which no step is made yet, from these weights or from its own."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from math import ceil
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastrev._engine import arguments
+from fastrev._engine.hyperparameters import refuse_ambiguity
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.estimators._examples import Examples, as_weights
 from fastrev.mlp import MLP
@@ -69,22 +72,33 @@ class MetaMLP(BaseEstimator):
 
     @property
     def coefs_(self) -> list[FloatArray]:
+        """Weights of each layer, (inputs, outputs)."""
         return [self.model_.unflatten(self.w_)[name] for name in self.model_.groups if name.startswith("W")]
 
     @property
     def intercepts_(self) -> list[FloatArray]:
+        """Biases of each layer, (outputs,)."""
         return [self.model_.unflatten(self.w_)[name] for name in self.model_.groups if name.startswith("b")]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "w_")
 
     def _checked(self, X: Any, y: Any, sample_weight: Any, **how: bool) -> tuple[FloatArray, AnyArray, FloatArray]:
-        """Inputs, targets and weights, as scikit-learn checks them."""
+        """Inputs, targets and weights above 0, as scikit-learn checks them; what was fitted before is forgotten."""
+        for name in [each for each in vars(self) if each.endswith("_")]:
+            delattr(self, name)
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, **how)
-        return X, y, as_weights(sample_weight, len(X))
+        weights = as_weights(sample_weight, len(X))
+        there = weights > 0
+        return X[there], (y.toarray() if issparse(y) else y)[there], weights[there]
 
     def _learn(self, examples: Examples, loss: str, outputs: int) -> None:
         """Learn how to train on a part of the examples, then train on all."""
+        examples = examples.normalised()
+        if len(examples.X) < 2:
+            raise arguments.fault(
+                "X", "hold at least 2 different examples with a weight, one of which is held out", f"{len(examples.X)}"
+            )
         learn = arguments.distinct_choices("learn", self.learn, LEARNED)
         scaler = StandardScaler().fit(examples.X, sample_weight=examples.weights)
         model = MLP((examples.X.shape[1], *self._hidden(), outputs), self.activation, loss, self.dtype)
@@ -95,8 +109,10 @@ class MetaMLP(BaseEstimator):
             **self._start(model, len(examples.X)), learn=learn, meta_steps=self.meta_steps, meta_lr=self.meta_lr,
             runs=self.runs, workers=self.workers, seed=seed, progress=self.progress,
         )  # fmt: skip
-        if not found.success:
-            raise KeyboardInterrupt(found.message)
+        if not found.success:  # after Ctrl-C; another leaves it unfitted
+            if not found.nit:
+                raise KeyboardInterrupt(found.message)
+            warnings.warn(f"{found.message} Training with what was learned so far.", RuntimeWarning, stacklevel=3)
         self.w_ = found.train(seed=seed).w
         self.model_, self.scaler_, self.tuned_ = model, scaler, _without_data(found)
         self.lr_, self.decay_, self.l2_, self.init_scale_ = (getattr(found, name) for name in LEARNED)
@@ -111,7 +127,7 @@ class MetaMLP(BaseEstimator):
     def _hidden(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes
         listed = [sizes] if isinstance(sizes, int | np.integer) else sizes
-        if isinstance(listed, str) or not hasattr(listed, "__len__"):
+        if not isinstance(listed, list | tuple | np.ndarray):
             raise arguments.fault(
                 "hidden_layer_sizes", "be a sequence of whole numbers", repr(sizes), "Pass (100,) for one hidden layer."
             )
@@ -129,21 +145,23 @@ class MetaMLP(BaseEstimator):
         if _is_auto(batch):
             trained = examples - max(1, round(self._share() * examples))  # others are held out
             batch = max(1, min(_BATCH, trained))
-        count = _axis_of_steps(lr) or _axis_of_steps(self.decay)
         if _is_auto(steps):
+            given = {"decay": self.decay} if lr is None else {"lr": lr, "decay": self.decay}
+            shapes = {name: arguments.as_array(name, value).shape for name, value in given.items()}
+            refuse_ambiguity(shapes, len(model.groups))
             a_pass = 1 if batch is None else examples / arguments.count("batch_size", batch)
-            steps = None if count else min(max(ceil(_PASSES * a_pass), _FEWEST_STEPS), _MOST_STEPS)
+            automatic = min(max(ceil(_PASSES * a_pass), _FEWEST_STEPS), _MOST_STEPS)
+            steps = next(filter(None, map(_axis_of_steps, shapes.values())), automatic)
         if lr is None:
-            lr = np.full(count or arguments.count("steps", steps), _FIRST_RATE)
+            lr = np.full(arguments.count("steps", steps), _FIRST_RATE)
         if l2 is None:
             l2 = np.full(len(model.groups), _FIRST_PENALTY)
         return {"steps": steps, "batch_size": batch, "lr": lr, "decay": self.decay, "l2": l2,
                 "init_scale": self.init_scale}  # fmt: skip
 
 
-def _axis_of_steps(value: Any) -> int | None:
+def _axis_of_steps(shape: tuple[int, ...]) -> int | None:
     """T, of what has one value for each of T steps."""
-    shape = np.shape(value)
     return shape[0] if len(shape) == 1 or (len(shape) == 2 and shape[0] > 1) else None
 
 
@@ -154,4 +172,4 @@ def _is_auto(value: Any) -> bool:
 def _without_data(found: TuneResult) -> TuneResult:
     """As a file would keep it: what was trained on is not part of an estimator."""
     given: dict[str, npt.ArrayLike | None] = {**found.training.arguments, "train": None, "example_weights": None}
-    return replace(found, training=replace(found.training, arguments=given))
+    return replace(found, training=replace(found.training, arguments=given, valid=None))

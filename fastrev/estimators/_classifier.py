@@ -14,7 +14,7 @@ from sklearn.utils.validation import column_or_1d
 from fastrev._engine.arguments import fault
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.estimators._base import LEARNED, MetaMLP
-from fastrev.estimators._examples import merged
+from fastrev.estimators._examples import Examples, merged, sums
 
 
 class MetaMLPClassifier(ClassifierMixin, MetaMLP):
@@ -44,7 +44,8 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
     learn : tuple of str
         What is learned, of "lr", "decay", "l2" and "init_scale"; what is not stays as it is given.
     validation_fraction : float
-        Share of the training data, of each class alike, that a training holds out; another one each time.
+        Share of the training data that a training holds out, another one each time; where an example has one label,
+        of each class alike.
     steps : int or "auto"
         Steps of a training.  "auto": as many as `lr` or `decay` say; else those of 20 passes over the data, though at
         least 200 and at most 1000.
@@ -93,7 +94,8 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
     -----
     A fit costs some ``2.5 * meta_steps * runs`` trainings, 200 by default, half of them differentiated: some seconds
     for 1,000 examples.  It depends on what examples there are and on their weights, not on their order: `sample_weight`
-    2 is an example given twice, to the last bit, and copies of an example are never on both sides of a split.
+    2 is an example given twice and 0 one that is not there, to the last bit, and copies of an example are never on both
+    sides of a split.
 
     With `relu` derivatives are those of the piece that a training runs through; smooth activations such as "tanh" are
     better for `fastrev.metasmoothness`.
@@ -166,6 +168,11 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
             If an argument is at fault.
         DivergenceError
             If no training ends, at whatever rates.
+
+        Warns
+        -----
+        RuntimeWarning
+            After Ctrl-C, if a meta-step was made: it is fitted with what was learned so far.
         """
         X, y, weights = self._checked(X, y, sample_weight, multi_output=True)
         check_classification_targets(y)
@@ -177,14 +184,20 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
             return self
         y = column_or_1d(y, warn=True)
         self.classes_, index = np.unique(y, return_inverse=True)
-        examples = merged(X, index, weights * compute_sample_weight(self.class_weight, y))
-        if len(np.unique(examples.y)) < 2:
-            raise fault(
-                "y", "hold at least two classes, of examples with a weight",
-                f"one, {self.classes_[examples.y[0]]}",
-            )  # fmt: skip
-        self._learn(examples, "cross_entropy", len(self.classes_))
+        if len(self.classes_) < 2:
+            raise fault("y", "hold at least two classes, of examples with a weight", f"one, {self.classes_[0]}")
+        examples = merged(X, index, weights)
+        self._learn(examples.weighed(self._factors(examples)), "cross_entropy", len(self.classes_))
         return self
+
+    def _factors(self, examples: Examples) -> FloatArray:
+        """Of the weight of each example, by its class."""
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+            return 1 / sums(examples.y, examples.weights)[examples.y]  # which scikit-learn counts without weights
+        factors: FloatArray = compute_sample_weight(self.class_weight, self.classes_[examples.y])
+        if (factors < 0).any():
+            raise fault("class_weight", "not hold negative weights", f"{self.class_weight}")
+        return factors
 
     def predict(self, X: Any) -> AnyArray:
         """The most likely labels.
@@ -198,6 +211,11 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         -------
         (n_samples,) or (n_samples, n_labels) ndarray
             Of `classes_`; of multilabel targets 0 and 1.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` was not called, or X is at fault.
         """
         inputs = self._inputs(X)
         found = self.model_.predict(self.w_, inputs)
@@ -215,6 +233,11 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         -------
         (n_samples, n_classes) float64 ndarray
             In the order of `classes_`; of multilabel targets those of 1.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` was not called, or X is at fault.
         """
         inputs = self._inputs(X)
         return self.model_.predict_proba(self.w_, inputs)
@@ -231,6 +254,11 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         -------
         (n_samples, n_classes) float64 ndarray
             As of `predict_proba`, and finite where these round to 0.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` was not called, or X is at fault.
         """
         inputs = self._inputs(X)
         outputs = self.model_.outputs(self.w_, inputs)

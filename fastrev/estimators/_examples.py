@@ -8,15 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
-from fastrev._engine.types import AnyArray, FloatArray
+from fastrev._engine.types import AnyArray, FloatArray, Ints
 
 
 class Examples(NamedTuple):
-    """Distinct examples, each with a weight, 1 in the mean."""
+    """Distinct examples, each with a weight above 0."""
 
     X: FloatArray  # (N, D)
     y: AnyArray  # (N,) or (N, K)
     weights: FloatArray  # (N,)
+
+    def weighed(self, factors: FloatArray) -> Examples:
+        """With weights that are multiplied; what then weighs nothing is not there."""
+        weights = self.weights * factors
+        there = weights > 0
+        return Examples(self.X[there], self.y[there], weights[there])
+
+    def normalised(self) -> Examples:
+        """With weights that are 1 in the mean; equal ones are 1, to the last bit."""
+        weights = self.weights / self.weights.max()
+        return self._replace(weights=weights / weights.mean())
 
 
 def as_weights(sample_weight: Any, examples: int) -> FloatArray:
@@ -28,9 +39,7 @@ def as_weights(sample_weight: Any, examples: int) -> FloatArray:
     if weights.shape not in ((), (examples,)):
         raise arguments.fault("sample_weight", f"have shape ({examples},), one per example", f"shape {weights.shape}")
     if (weights < 0).any():
-        raise arguments.fault(
-            "sample_weight", "not be negative", f"{weights.min():g}", "Pass 0 to leave an example out."
-        )
+        raise arguments.fault("sample_weight", "not be negative", f"{weights.min():g}", "Pass 0 to leave one out.")
     weights = np.broadcast_to(weights, (examples,))
     if (there := np.count_nonzero(weights)) < 2:
         raise arguments.fault(
@@ -40,18 +49,22 @@ def as_weights(sample_weight: Any, examples: int) -> FloatArray:
 
 
 def merged(X: FloatArray, y: npt.NDArray[np.int64] | FloatArray, weights: FloatArray) -> Examples:
-    """Each distinct example once, with the sum of its weights; those of weight 0 not at all.
+    """Each distinct example once, with the sum of its weights.
 
     So a weight of two is an example given twice, to the last bit, and the held-out part never holds a copy of what is
     trained on.  They are in the order of their values, which does not change with the units of the features.
     """
-    there = np.flatnonzero(weights > 0)
-    X, y, weights = X[there] + 0.0, y[there] + 0, weights[there]  # + 0: no -0.0, which has other bits than 0.0
-    rows = np.hstack([_in_order(part.reshape(len(there), -1)) for part in (X, y)]).astype(">u8")  # first byte first
+    X, y = X + 0.0, y + 0  # no -0.0, which has other bits than 0.0
+    rows = np.hstack([_in_order(part.reshape(len(part), -1)) for part in (X, y)]).astype(">u8")  # first byte first
     keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
     _, first, of = np.unique(keys, return_index=True, return_inverse=True)
-    total = np.bincount(of.ravel(), weights)
-    return Examples(X[first], y[first], total / total.mean())
+    return Examples(X[first], y[first], sums(of.ravel(), weights))
+
+
+def sums(of: npt.NDArray[np.intp] | Ints, weights: FloatArray) -> FloatArray:
+    """Of the weights of each group, added from the smallest on: to the same bits, in whatever order they come."""
+    order = np.argsort(weights, kind="stable")
+    return np.asarray(np.bincount(of[order], weights[order]), np.float64)
 
 
 def _in_order(values: AnyArray) -> npt.NDArray[np.uint64]:

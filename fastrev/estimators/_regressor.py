@@ -41,6 +41,11 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
     --------
     MetaMLPClassifier : The same for classes, with notes.
 
+    References
+    ----------
+    D. Maclaurin, D. Duvenaud, R. P. Adams, "Gradient-based Hyperparameter Optimization through Reversible Learning",
+    ICML 2015, section 3.
+
     Examples
     --------
     >>> from fastrev.estimators import MetaMLPRegressor
@@ -75,11 +80,16 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
             If an argument is at fault.
         DivergenceError
             If no training ends, at whatever rates.
+
+        Warns
+        -----
+        RuntimeWarning
+            After Ctrl-C, as in `MetaMLPClassifier.fit`.
         """
         X, y, weights = self._checked(X, y, sample_weight, multi_output=True, y_numeric=True)
         Y = y.reshape(len(y), -1).astype(np.float64)
         examples = merged(X, Y, weights)
-        self.target_scaler_ = StandardScaler().fit(examples.y, sample_weight=examples.weights)
+        self.target_scaler_ = StandardScaler().fit(examples.y, sample_weight=examples.normalised().weights)
         self._learn(examples._replace(y=self.target_scaler_.transform(examples.y)), "squared_error", Y.shape[1])
         self._flat = y.ndim == 1
         return self
@@ -96,6 +106,11 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
         -------
         (n_samples,) or (n_samples, n_outputs) float64 ndarray
             As `y` was given.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` was not called, or X is at fault.
         """
         inputs = self._inputs(X)
         found: FloatArray = self.target_scaler_.inverse_transform(self.model_.outputs(self.w_, inputs))
