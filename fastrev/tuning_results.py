@@ -173,7 +173,7 @@ class TuneResult(Account):
                     "fastrev.train(model, w0, lr=result.lr, decay=result.decay, ...)."
                 )
             if isinstance(training.model, MLP) and training.arguments["train"] is None:
-                raise ArgumentError("Arguments 'X' and 'Y' must be given: a loaded result has no training data.")
+                raise ArgumentError("Arguments 'X' and 'Y' must be given: this result is kept without its data.")
         else:
             training, values = self._with(X, Y, example_weights)
         run: Run = training.run(values, seed)

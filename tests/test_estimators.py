@@ -215,6 +215,29 @@ def test_automatic_steps_and_batches(examples, steps, batch):
     assert fitted.tuned_.training.arguments["batch_size"] == batch
 
 
+def test_what_was_learned_trains_again_to_the_same_bits():
+    fitted = fast(meta_steps=3).fit(X, Y, np.linspace(1, 2, len(X)))
+    learned = {name: getattr(fitted, f"{name}_") for name in LEARNED}
+    again = fast(learn=(), **learned).fit(X, Y, np.linspace(1, 2, len(X)))
+    assert bits(again) == bits(fitted)
+    assert again.tuned_ is again.loss_ is None
+    for name in LEARNED:
+        np.testing.assert_array_equal(getattr(again, f"{name}_"), learned[name])
+
+
+def test_what_was_tuned_with_weights_asks_for_weights():
+    fitted, rows = fast().fit(X, Y, np.linspace(1, 2, len(X))), StandardScaler().fit_transform(X)
+    with pytest.raises(ArgumentError, match="'example_weights' must be given with X and Y, since tune had weights"):
+        fitted.tuned_.train(rows, Y)
+    with pytest.raises(ArgumentError, match="'X' and 'Y' must be given: this result is kept without its data"):
+        fitted.tuned_.train()
+    assert fast().fit(X, Y).tuned_.train(rows, Y).stats.steps == 60
+
+
+def test_batches_are_not_larger_than_what_there_is():
+    assert bits(fast(batch_size=1000).fit(X, Y)) == bits(fast(batch_size=len(X) - round(0.2 * len(X))).fit(X, Y))
+
+
 def test_full_batches():
     fitted = fast(batch_size=None, steps="auto").fit(X, Y)
     assert fitted.score(X, Y) > 0.9
@@ -371,13 +394,12 @@ def test_workers_change_no_bit():
         ({"hidden_layer_sizes": {5, 3}}, "'hidden_layer_sizes' must be a sequence of whole numbers, not {3, 5}"),
         ({"lr": [[0.1], [0.2, 0.3]], "steps": "auto"}, "'lr' must be a rectangular array"),
         ({"decay": np.full(4, 0.9), "steps": "auto"}, r"'decay' must be unambiguous .* Pass steps=4 too"),
-        ({"learn": ()}, "'learn' must name something"),
         ({"learn": ("x",)}, "'learn' must hold names among 'lr', 'decay', 'l2', 'init_scale', not 'x'"),
         ({"steps": 0}, "'steps' must be at least 1, not 0"),
         ({"steps": "many"}, "'steps' must be a whole number, not 'many'"),
         ({"steps": 10, "lr": np.full(20, 0.1)}, "'lr' must have 10 steps, as steps has, not 20"),
         ({"batch_size": 0}, "'batch_size' must be at least 1, not 0"),
-        ({"batch_size": 1000}, "'batch_size' must be at most 142, the number of training examples, not 1000"),
+        ({"batch_size": 10.0}, "'batch_size' must be a whole number, not 10.0"),
         ({"meta_steps": 0}, "'meta_steps' must be at least 1"),
         ({"meta_lr": -1}, "'meta_lr' must be a number above 0"),
         ({"runs": 0}, "'runs' must be at least 1"),

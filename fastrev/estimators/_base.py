@@ -20,6 +20,7 @@ from fastrev._engine.hyperparameters import refuse_ambiguity
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.estimators._examples import Examples, as_weights
 from fastrev.mlp import MLP
+from fastrev.training import train
 from fastrev.tuning import tune
 from fastrev.tuning_results import TuneResult
 
@@ -40,7 +41,7 @@ class MetaMLP(BaseEstimator):
         decay: Any = 0.9,
         l2: Any = None,
         init_scale: Any = None,
-        learn: Any = LEARNED,
+        learn: Any = ("lr", "decay", "l2", "init_scale"),
         validation_fraction: float = 0.2,
         steps: Any = "auto",
         batch_size: Any = "auto",
@@ -94,29 +95,40 @@ class MetaMLP(BaseEstimator):
 
     def _learn(self, examples: Examples, loss: str, outputs: int) -> None:
         """Learn how to train on a part of the examples, then train on all."""
-        examples = examples.normalised()
-        if len(examples.X) < 2:
+        X, y, weights = examples.normalised()
+        if len(X) < 2:
             raise arguments.fault(
-                "X", "hold at least 2 different examples with a weight, one of which is held out", f"{len(examples.X)}"
+                "X", "hold at least 2 different examples with a weight, one of which is held out", f"{len(X)}"
             )
         learn = arguments.distinct_choices("learn", self.learn, LEARNED)
-        scaler = StandardScaler().fit(examples.X, sample_weight=examples.weights)
-        model = MLP((examples.X.shape[1], *self._hidden(), outputs), self.activation, loss, self.dtype)
+        model = MLP((X.shape[1], *self._hidden(), outputs), self.activation, loss, self.dtype)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        scaler = StandardScaler().fit(X, sample_weight=weights)
+        how = self._start(model, len(X))
+        how |= {"train": (scaler.transform(X), y), "example_weights": None if (weights == 1).all() else weights}
+        tuned: TuneResult | None = None
+        validated: float | None = None
+        if learn:
+            found = self._tuned(model, how, learn, seed)
+            self.w_ = found.train(seed=seed).w
+            tuned, validated = _without_data(found), found.loss
+            how |= found.learned
+        else:
+            w0 = model.init(seed, scale=how["init_scale"])
+            self.w_ = train(model, w0, seed=seed, **{name: how[name] for name in how if name != "init_scale"}).w
+        self.model_, self.scaler_, self.tuned_, self.loss_ = model, scaler, tuned, validated
+        self.lr_, self.decay_, self.l2_, self.init_scale_ = (how[name] for name in LEARNED)
+
+    def _tuned(self, model: MLP, how: dict[str, Any], learn: tuple[str, ...], seed: int) -> TuneResult:
         found = tune(
-            model, train=(scaler.transform(examples.X), examples.y), valid=self._share(),
-            example_weights=None if (examples.weights == 1).all() else examples.weights,
-            **self._start(model, len(examples.X)), learn=learn, meta_steps=self.meta_steps, meta_lr=self.meta_lr,
+            model, **how, valid=self._share(), learn=learn, meta_steps=self.meta_steps, meta_lr=self.meta_lr,
             runs=self.runs, workers=self.workers, seed=seed, progress=self.progress,
         )  # fmt: skip
-        if not found.success:  # after Ctrl-C; another leaves it unfitted
+        if not found.success:  # after Ctrl-C; another one leaves the estimator unfitted
             if not found.nit:
                 raise KeyboardInterrupt(found.message)
-            warnings.warn(f"{found.message} Training with what was learned so far.", RuntimeWarning, stacklevel=3)
-        self.w_ = found.train(seed=seed).w
-        self.model_, self.scaler_, self.tuned_ = model, scaler, _without_data(found)
-        self.lr_, self.decay_, self.l2_, self.init_scale_ = (getattr(found, name) for name in LEARNED)
-        self.loss_ = found.loss
+            warnings.warn(f"{found.message} Training with what was learned so far.", RuntimeWarning, stacklevel=4)
+        return found
 
     def _inputs(self, X: Any) -> FloatArray:
         """What the network takes, if it is fitted."""
@@ -142,14 +154,14 @@ class MetaMLP(BaseEstimator):
     def _start(self, model: MLP, examples: int) -> dict[str, Any]:
         """Where the learning begins."""
         lr, l2, steps, batch = self.lr, self.l2, self.steps, self.batch_size
-        if _is_auto(batch):
+        if batch is not None:
             trained = examples - max(1, round(self._share() * examples))  # others are held out
-            batch = max(1, min(_BATCH, trained))
+            batch = max(1, min(trained, _BATCH if _is_auto(batch) else arguments.count("batch_size", batch)))
         if _is_auto(steps):
             given = {"decay": self.decay} if lr is None else {"lr": lr, "decay": self.decay}
             shapes = {name: arguments.as_array(name, value).shape for name, value in given.items()}
             refuse_ambiguity(shapes, len(model.groups))
-            a_pass = 1 if batch is None else examples / arguments.count("batch_size", batch)
+            a_pass = 1 if batch is None else examples / batch
             automatic = min(max(ceil(_PASSES * a_pass), _FEWEST_STEPS), _MOST_STEPS)
             steps = next(filter(None, map(_axis_of_steps, shapes.values())), automatic)
         if lr is None:
@@ -170,6 +182,6 @@ def _is_auto(value: Any) -> bool:
 
 
 def _without_data(found: TuneResult) -> TuneResult:
-    """As a file would keep it: what was trained on is not part of an estimator."""
-    given: dict[str, npt.ArrayLike | None] = {**found.training.arguments, "train": None, "example_weights": None}
+    """As a file would keep it: with weights, which others are to be given, but no examples."""
+    given: dict[str, npt.ArrayLike | None] = {**found.training.arguments, "train": None}
     return replace(found, training=replace(found.training, arguments=given, valid=None))

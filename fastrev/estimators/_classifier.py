@@ -13,7 +13,7 @@ from sklearn.utils.validation import column_or_1d
 
 from fastrev._engine.arguments import fault
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev.estimators._base import LEARNED, MetaMLP
+from fastrev.estimators._base import MetaMLP
 from fastrev.estimators._examples import Examples, merged, sums
 
 
@@ -39,10 +39,11 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         Penalty coefficients to begin with: of all parameters or of each group W1, b1, W2, ...  Default: one for each
         group, 1e-3.
     init_scale : float or (G,) array_like, optional
-        Standard deviations of the initial weights to begin with.  Default: ``1 / sqrt(fan_in)`` for weights, 0 for
-        biases.
+        Standard deviations of the initial weights to begin with, of all and biases too, or of each group.  Default:
+        ``1 / sqrt(fan_in)`` for weights, 0 for biases.
     learn : tuple of str
-        What is learned, of "lr", "decay", "l2" and "init_scale"; what is not stays as it is given.
+        What is learned, of "lr", "decay", "l2" and "init_scale"; what is not stays as it is given.  ``()`` trains
+        only, with what was learned elsewhere.
     validation_fraction : float
         Share of the training data that a training holds out, another one each time; where an example has one label,
         of each class alike.
@@ -50,7 +51,7 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         Steps of a training.  "auto": as many as `lr` or `decay` say; else those of 20 passes over the data, though at
         least 200 and at most 1000.
     batch_size : int, "auto" or None
-        Examples a step.  "auto": 64, or all that a training has if these are fewer.  None: always all.
+        Examples a step, or all that a training has if these are fewer.  "auto": 64.  None: always all.
     class_weight : dict, "balanced" or None
         Weights of classes, as in scikit-learn, by which those of examples are multiplied.
     meta_steps, meta_lr, runs
@@ -71,9 +72,9 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
     lr_, decay_, l2_, init_scale_ : float or ndarray
         As learned, in the shapes of the parameters; as given where not learned.
     loss_ : float
-        Mean loss on what was held out, of fresh trainings with these.
+        Mean loss on what was held out, of fresh trainings with these; None where nothing was learned.
     tuned_ : fastrev.TuneResult
-        How the learning went, without the data: ``tuned_.history``, ``tuned_.plot()``.
+        How the learning went, without the data: ``tuned_.history``, ``tuned_.plot()``; None where nothing was learned.
     model_ : fastrev.MLP
         The network, of standardised inputs.
     w_ : (P,) float64 ndarray
@@ -92,10 +93,13 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
 
     Notes
     -----
-    A fit costs some ``2.5 * meta_steps * runs`` trainings, 200 by default, half of them differentiated: some seconds
-    for 1,000 examples.  It depends on what examples there are and on their weights, not on their order: `sample_weight`
-    2 is an example given twice and 0 one that is not there, to the last bit, and copies of an example are never on both
-    sides of a split.
+    A fit costs some 50 trainings to find a rate to begin with and to choose in the end, and ``2 * meta_steps * runs``
+    between, half of them differentiated, 230 in all by default: some seconds for 1,000 examples.  The first one in an
+    environment compiles as well.
+
+    It depends on what examples there are and on their weights, not on their order: `sample_weight` 2 is an example
+    given twice and 0 one that is not there, to the last bit, and copies of an example are never on both sides of a
+    split.
 
     With `relu` derivatives are those of the piece that a training runs through; smooth activations such as "tanh" are
     better for `fastrev.metasmoothness`.
@@ -125,7 +129,7 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         decay: Any = 0.9,
         l2: Any = None,
         init_scale: Any = None,
-        learn: Any = LEARNED,
+        learn: Any = ("lr", "decay", "l2", "init_scale"),
         validation_fraction: float = 0.2,
         steps: Any = "auto",
         batch_size: Any = "auto",
