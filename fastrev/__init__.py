@@ -8,6 +8,7 @@ threads a run may use, `compile` compiles beforehand.  `fastrev.interop` makes o
 autograd; `fastrev.testing` is for property tests.
 """
 
+from fastrev._engine.rooms import __getattr__ as __getattr__
 from fastrev._engine.version import __version__ as __version__
 from fastrev.batches import minibatches as minibatches
 from fastrev.checking import check_meta_grad as check_meta_grad

@@ -61,10 +61,18 @@ class MLP(Architecture):
     >>> w = model.init(seed=0)
     >>> model.unflatten(w)["W1"].shape
     (64, 32)
+    >>> model == fastrev.MLP((64, 32, 10))              # the same sizes, activation, loss and dtype
+    True
     """
 
     def __repr__(self) -> str:
         return f"MLP({self.sizes}, activation={self.activation!r}, loss={self.loss!r}, dtype=numpy.{self.dtype.name})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and described(self) == described(other)
+
+    def __hash__(self) -> int:
+        return hash((self.sizes, self.activation, self.loss, self.dtype))
 
     def init(self, seed: int = 0, scale: float | Sequence[float] | FloatArray | None = None) -> FloatArray:
         """Random parameters: standard normal, times a scale per group.

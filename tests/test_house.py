@@ -195,6 +195,22 @@ print(compiled, len(recorder.buffer))
     assert compiled == "[] 0"
 
 
+def test_rooms_are_found_where_they_are_named() -> None:
+    """Without an import of their own; what is no room is no attribute."""
+    script = """
+import fastrev
+print(fastrev.interop.jax.objective.__name__, fastrev.testing.__name__, fastrev.estimators.MetaMLPClassifier.__name__)
+try:
+    fastrev.estimator
+except AttributeError as error:
+    print(error)
+"""
+    pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    names, error = run_python(script, PACKAGE.parent).splitlines()
+    assert names == "objective fastrev.testing MetaMLPClassifier"
+    assert error == "module 'fastrev' has no attribute 'estimator'"
+
+
 # ---- compilation ---------------------------------------------------------------------------------------------
 
 

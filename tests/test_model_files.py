@@ -26,11 +26,23 @@ def test_a_model_comes_back_to_the_bit(loss, dtype, tmp_path):
         model.save(tmp_path / "a", w)
         again, found = fastrev.MLP.load(tmp_path / "a")
         assert repr(again) == repr(model)
+        assert again == model
+        assert hash(again) == hash(model)
         assert (found.dtype, found.tobytes()) == (np.float64, w.tobytes())
         assert found.flags.writeable
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
     with np.load(tmp_path / "a", allow_pickle=False) as plain:  # as anybody reads it
         assert plain["w"].tobytes() == w.tobytes()
+
+
+def test_models_are_equal_if_their_arguments_are():
+    others = [
+        fastrev.MLP((3, 5, 2)), fastrev.MLP((3, 4, 2), "relu"), fastrev.MLP((3, 4, 2), loss="logistic"),
+        fastrev.MLP((3, 4, 2), dtype=np.float32), None, "MLP",
+    ]  # fmt: skip
+    assert fastrev.MLP(np.array([3, 4, 2]), dtype="float64") == MODEL
+    assert all(other != MODEL for other in others)
+    assert len({MODEL, fastrev.MLP((3, 4, 2)), *others[:4]}) == 5
 
 
 def test_whoever_inherits_loads_one_of_its_own(tmp_path):
