@@ -255,8 +255,20 @@ def _held_out(model: Any, valid: Any, given: Mapping[str, Any]) -> HeldOut:
     data, examples = as_pair(model, "train", given["train"], given["example_weights"])
     if examples < 2:
         raise arguments.fault("train", "hold at least 2 examples, one of which is held out", f"{examples}")
+    if (data.weights <= 0).any():
+        raise arguments.fault(
+            "example_weights", "be above 0 where valid is a share", f"{data.weights.min():g}",
+            "What weighs nothing validates nothing: leave such examples out.",
+        )  # fmt: skip
     classes = data.y.reshape(examples, -1).argmax(axis=1) if model.loss == "cross_entropy" else np.zeros(examples)
-    return HeldOut(float(valid), classes.astype(np.int64))
+    held_out = HeldOut(float(valid), classes.astype(np.int64))
+    kept, size = len(held_out.split(0)[0]), given["batch_size"]
+    if size is not None and arguments.count("batch_size", size) > kept:
+        raise arguments.fault(
+            "batch_size", f"be at most {kept}, the training examples that are not held out", f"{size}",
+            "Leave it out to train on all of them at every step.",
+        )  # fmt: skip
+    return held_out
 
 
 def _check_weights(training: Training) -> None:

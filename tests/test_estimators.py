@@ -321,8 +321,11 @@ def test_weights_of_classes_are_weights_of_their_examples():
     assert bits(by_class) == bits(fast().fit(X, Y, weights[Y]))
     balanced = fast(class_weight="balanced").fit(X, Y)
     assert bits(balanced) == bits(fast().fit(X, Y, 1 / np.bincount(Y)[Y]))
-    with pytest.raises(ArgumentError, match="'class_weight' must not hold negative weights"):
+    with pytest.raises(ArgumentError, match="'class_weight' must hold finite weights, none of them negative"):
         fast(class_weight={0: -1.0, 1: 1.0, 2: 1.0}).fit(X, Y)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ArgumentError, match="'class_weight' must hold finite weights"):
+            fast(class_weight={0: bad}).fit(X, Y)
 
 
 @given(
@@ -395,6 +398,9 @@ def test_workers_change_no_bit():
         ({"lr": [[0.1], [0.2, 0.3]], "steps": "auto"}, "'lr' must be a rectangular array"),
         ({"decay": np.full(4, 0.9), "steps": "auto"}, r"'decay' must be unambiguous .* Pass steps=4 too"),
         ({"learn": ("x",)}, "'learn' must hold names among 'lr', 'decay', 'l2', 'init_scale', not 'x'"),
+        ({"hidden_layer_sizes": b"33"}, "'hidden_layer_sizes' must be a sequence of whole numbers"),
+        ({"l2": 0}, "'l2' must hold a number above 0 to be learned, not 0. What is not in learn stays: leave 'l2' out"),
+        ({"lr": np.zeros(60)}, "'lr' must hold a number above 0 to be learned"),
         ({"steps": 0}, "'steps' must be at least 1, not 0"),
         ({"steps": "many"}, "'steps' must be a whole number, not 'many'"),
         ({"steps": 10, "lr": np.full(20, 0.1)}, "'lr' must have 10 steps, as steps has, not 20"),
@@ -425,6 +431,7 @@ def test_parameters_that_cannot_be_are_named(changes, message):
             "'sample_weight' must be above zero for at least 2 examples, one of which is held out, not for 0",
         ),
         (np.full(len(X), np.nan), "'sample_weight' must be finite"),
+        (np.full(len(X), 1e308), r"'sample_weight' must have a finite sum, not up to 1e\+308"),
     ],
 )
 def test_weights_that_cannot_be_are_named(weights, message):
@@ -439,6 +446,26 @@ def test_one_class_is_no_classes():
         fast().fit(X, np.full(len(X), "a"))
     with pytest.raises(ArgumentError, match="'y' must hold at least two classes"):
         fast().fit(X, Y, Y == 0)
+
+
+@pytest.mark.parametrize("size", [1e160, 1e300])
+def test_what_has_no_variance_is_named(size):
+    with pytest.raises(ArgumentError, match=r"'X' must have variances below 1e308, not values up to 1e"):
+        fast().fit(np.where(X.max() == X, size, X), Y)
+    with pytest.raises(ArgumentError, match="'y' must have variances below 1e308"):
+        clone(REGRESSOR).fit(X, np.where(Y, size, -size))
+
+
+def test_one_layer_of_an_array():
+    assert bits(fast(hidden_layer_sizes=np.array(16)).fit(X, Y)) == bits(fast().fit(X, Y))
+
+
+def test_a_failed_fit_leaves_nothing_behind():
+    fitted = clone(REGRESSOR).fit(X, REAL)
+    with pytest.raises(ArgumentError):
+        fitted.set_params(l2=0).fit(X, 1000 * REAL)
+    with pytest.raises(NotFittedError):
+        fitted.predict(X)
 
 
 def test_no_warnings_of_ours():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import fastrev
 from fastrev._tuning.held_out import quotas, split
+from fastrev._tuning.loop import Descent
 from fastrev._tuning.trials import Trial, attempt
 from fastrev.errors import ArgumentError
 from tests.test_objective import W0, Quadratic
@@ -147,6 +148,19 @@ def test_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(fastrev.load(tmp_path / "result.npz").train(X, Y).w, result.train().w)
 
 
+def test_rates_that_the_search_chose_and_that_diverge_are_lowered(monkeypatch):
+    """On other seeds than those of the search: the start was fine, and so is the end."""
+    search = Descent._search_along_the_rates
+
+    def too_far(descent):
+        search(descent)
+        descent._now.z = descent._times(1e6)
+
+    monkeypatch.setattr(Descent, "_search_along_the_rates", too_far)
+    result = tune(runs=1, meta_steps=30)
+    assert result.loss <= result.start_loss < np.inf
+
+
 def test_a_checkpoint_of_another_share_is_refused(tmp_path):
     path = tmp_path / "state.npz"
     first = held(meta_steps=2, checkpoint=path)
@@ -168,7 +182,12 @@ def test_what_is_no_share_is_refused(share):
         ({"train": (X[:1], Y[:1])}, "'train' must hold at least 2 examples, one of which is held out, not 1"),
         ({"train": None}, r"'train' must be a pair"),
         ({"train": (X, Y[:5])}, r"'train\[1\]' must have shape \(60, 3\)"),
-        ({"batch_size": 46}, "'batch_size' must be at most 45, the number of training examples, not 46"),
+        ({"batch_size": 46}, "'batch_size' must be at most 45, the training examples that are not held out, not 46"),
+        ({"batch_size": 8.0}, "'batch_size' must be a whole number"),
+        (
+            {"example_weights": np.resize([0.0, 1.0], N)},
+            "'example_weights' must be above 0 where valid is a share",
+        ),
         ({"learn": ("x",)}, "'learn' must hold 'x' only where valid holds examples or is a function"),
         ({"learn": ("y",)}, "'learn' must hold 'y' only"),
         ({"learn": ("example_weights",)}, "'learn' must hold 'example_weights' only"),

@@ -657,7 +657,7 @@ def test_saved_and_loaded_it_trains_to_the_same_bits(kind, tmp_path):
         assert np.shape(getattr(loaded, name)) == np.shape(getattr(made, name))
     assert np.array_equal(loaded.train(X, Y, seed=4).w, made.train(X, Y, seed=4).w)
     assert np.array_equal(loaded.train(*DATA["train"], seed=4).w, made.train(seed=4).w)
-    with pytest.raises(ArgumentError, match="'X' and 'Y' must be given: a loaded result has no training data"):
+    with pytest.raises(ArgumentError, match="'X' and 'Y' must be given: this result is kept without its data"):
         loaded.train()
     arrays = np.load(path, allow_pickle=False)
     assert all(arrays[name].dtype != object for name in arrays)

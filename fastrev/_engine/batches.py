@@ -94,7 +94,7 @@ class ShuffledBatches:
                 "batch_size", f"be at most {examples}, the number of training examples", f"{self.size}",
                 "Leave it out to train on the full batch.",
             )  # fmt: skip
-        self._seed = arguments.whole("seed", seed, 0)
+        self._seed = seed
         self._examples = examples
         self._per_epoch = examples // self.size
 
@@ -113,6 +113,7 @@ class ShuffledBatches:
 
 def plan(examples: int, batch_size: int | None, seed: int, batches: npt.ArrayLike | None) -> Batches:
     """The plan that the arguments `batch_size`, `seed` and `batches` ask for."""
+    arguments.whole("seed", seed, 0)
     if batches is None:
         return FullBatch(examples) if batch_size is None else ShuffledBatches(examples, batch_size, seed)
     if batch_size is not None:

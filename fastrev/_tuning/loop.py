@@ -117,7 +117,8 @@ class Descent:
         before = np.array([each.loss for each in outcomes])
         if progress.nit == 0 and self.plan.brake is None:
             progress.start_loss = mean_of_finite(before)
-        if progress.nit == 0 and np.isinf(before).all():
+        # by rates that the search found good on other seeds they are lowered again
+        if progress.nit == 0 and np.isinf(before).all() and (self._found is None or np.isinf(self._found.loss)):
             raise DivergenceError(f"No run of the first meta-step ended: {outcomes[0].refusal}", step=-1, group="")
         useful = [each.gradients for each in outcomes if each.gradients is not None and each.growth <= EXPLOSION]
         progress.diverged += len(outcomes) - len(useful)

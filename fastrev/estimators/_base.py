@@ -103,23 +103,29 @@ class MetaMLP(BaseEstimator):
         learn = arguments.distinct_choices("learn", self.learn, LEARNED)
         model = MLP((X.shape[1], *self._hidden(), outputs), self.activation, loss, self.dtype)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        scaler = StandardScaler().fit(X, sample_weight=weights)
+        scaler = standardiser("X", X, weights)
         how = self._start(model, len(X))
         how |= {"train": (scaler.transform(X), y), "example_weights": None if (weights == 1).all() else weights}
         tuned: TuneResult | None = None
         validated: float | None = None
         if learn:
             found = self._tuned(model, how, learn, seed)
-            self.w_ = found.train(seed=seed).w
+            w = found.train(seed=seed).w
             tuned, validated = _without_data(found), found.loss
             how |= found.learned
         else:
             w0 = model.init(seed, scale=how["init_scale"])
-            self.w_ = train(model, w0, seed=seed, **{name: how[name] for name in how if name != "init_scale"}).w
+            w = train(model, w0, seed=seed, **{name: how[name] for name in how if name != "init_scale"}).w
         self.model_, self.scaler_, self.tuned_, self.loss_ = model, scaler, tuned, validated
         self.lr_, self.decay_, self.l2_, self.init_scale_ = (how[name] for name in LEARNED)
+        self.w_ = w  # from here on it is fitted
 
     def _tuned(self, model: MLP, how: dict[str, Any], learn: tuple[str, ...], seed: int) -> TuneResult:
+        for name in {"lr", "l2", "init_scale"}.intersection(learn):
+            if how[name] is not None and not np.any(how[name]):
+                raise arguments.fault(
+                    name, "hold a number above 0 to be learned", "0", f"What is not in learn stays: leave {name!r} out."
+                )
         found = tune(
             model, **how, valid=self._share(), learn=learn, meta_steps=self.meta_steps, meta_lr=self.meta_lr,
             runs=self.runs, workers=self.workers, seed=seed, progress=self.progress,
@@ -138,8 +144,9 @@ class MetaMLP(BaseEstimator):
 
     def _hidden(self) -> tuple[int, ...]:
         sizes = self.hidden_layer_sizes
-        listed = [sizes] if isinstance(sizes, int | np.integer) else sizes
-        if not isinstance(listed, list | tuple | np.ndarray):
+        listed = sizes.tolist() if isinstance(sizes, np.ndarray) else sizes
+        listed = [listed] if isinstance(listed, int | np.integer) else listed
+        if not isinstance(listed, list | tuple):
             raise arguments.fault(
                 "hidden_layer_sizes", "be a sequence of whole numbers", repr(sizes), "Pass (100,) for one hidden layer."
             )
@@ -170,6 +177,17 @@ class MetaMLP(BaseEstimator):
             l2 = np.full(len(model.groups), _FIRST_PENALTY)
         return {"steps": steps, "batch_size": batch, "lr": lr, "decay": self.decay, "l2": l2,
                 "init_scale": self.init_scale}  # fmt: skip
+
+
+def standardiser(name: str, values: FloatArray, weights: FloatArray) -> Any:
+    """The scaler of the columns of an argument, if these have variances."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaler = StandardScaler().fit(values, sample_weight=weights)
+    if not np.isfinite([scaler.mean_, scaler.var_]).all():
+        raise arguments.fault(
+            name, "have variances below 1e308", f"values up to {np.abs(values).max():g}", "Pass it in other units."
+        )
+    return scaler
 
 
 def _axis_of_steps(shape: tuple[int, ...]) -> int | None:

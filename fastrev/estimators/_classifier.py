@@ -56,8 +56,9 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         Weights of classes, as in scikit-learn, by which those of examples are multiplied.
     meta_steps, meta_lr, runs
         Length, rate and trainings a meta-step of the learning, as in `fastrev.tune`.
-    workers : int or map-like callable
-        Who makes these trainings, as in `fastrev.tune`; the result has the same bits with each.
+    workers : int, map-like callable, or object with a method ``map``
+        Who makes these trainings, as in `fastrev.tune`; the result has the same bits with each.  What cannot be copied,
+        such as a pool, cannot be cloned either, by searches and cross-validation for example: give these an int.
     dtype : {"float32", "float64"}
         Precision of the gradients' arithmetic.  Weights are float64 in either case.
     random_state : int, RandomState instance or None
@@ -199,8 +200,8 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             return 1 / sums(examples.y, examples.weights)[examples.y]  # which scikit-learn counts without weights
         factors: FloatArray = compute_sample_weight(self.class_weight, self.classes_[examples.y])
-        if (factors < 0).any():
-            raise fault("class_weight", "not hold negative weights", f"{self.class_weight}")
+        if not (np.isfinite(factors) & (factors >= 0)).all():
+            raise fault("class_weight", "hold finite weights, none of them negative", f"{self.class_weight}")
         return factors
 
     def predict(self, X: Any) -> AnyArray:

@@ -41,6 +41,9 @@ def as_weights(sample_weight: Any, examples: int) -> FloatArray:
     if (weights < 0).any():
         raise arguments.fault("sample_weight", "not be negative", f"{weights.min():g}", "Pass 0 to leave one out.")
     weights = np.broadcast_to(weights, (examples,))
+    with np.errstate(over="ignore"):
+        if np.isinf(weights.sum()):
+            raise arguments.fault("sample_weight", "have a finite sum", f"up to {weights.max():g}")
     if (there := np.count_nonzero(weights)) < 2:
         raise arguments.fault(
             "sample_weight", "be above zero for at least 2 examples, one of which is held out", f"for {there}"

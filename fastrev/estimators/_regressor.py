@@ -6,10 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.preprocessing import StandardScaler
 
 from fastrev._engine.types import FloatArray
-from fastrev.estimators._base import MetaMLP
+from fastrev.estimators._base import MetaMLP, standardiser
 from fastrev.estimators._examples import merged
 
 
@@ -89,9 +88,9 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
         X, y, weights = self._checked(X, y, sample_weight, multi_output=True, y_numeric=True)
         Y = y.reshape(len(y), -1).astype(np.float64)
         examples = merged(X, Y, weights)
-        self.target_scaler_ = StandardScaler().fit(examples.y, sample_weight=examples.normalised().weights)
-        self._learn(examples._replace(y=self.target_scaler_.transform(examples.y)), "squared_error", Y.shape[1])
-        self._flat = y.ndim == 1
+        scaler = standardiser("y", examples.y, examples.normalised().weights)
+        self.target_scaler_, self._flat = scaler, y.ndim == 1
+        self._learn(examples._replace(y=scaler.transform(examples.y)), "squared_error", Y.shape[1])
         return self
 
     def predict(self, X: Any) -> FloatArray:
