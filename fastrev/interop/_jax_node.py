@@ -13,7 +13,7 @@ from fastrev._engine.extras import require
 from fastrev._engine.settings import cores
 from fastrev._engine.types import AnyArray
 from fastrev._engine.validation import Validation
-from fastrev.interop._node import Training, divided, gather, twice
+from fastrev.interop._node import Recipe, divided, gather, twice
 from fastrev.interop._shared import LossObjective
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
@@ -134,25 +134,25 @@ def validation_loss(
     jax = require("jax", "jax", "fastrev.interop.jax")
     _refuse_jax_within(jax, model=model, valid=valid)
     _refuse_traced(jax, steps=steps, batch_size=batch_size, seed=seed, truncate=truncate)
-    training, given = gather(
+    recipe, given = gather(
         model, w0, train=train, valid=valid, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed,
         batches=batches, l2=l2, v0=v0, example_weights=example_weights, theta=theta, truncate=truncate,
     )  # fmt: skip
     arrays, constants = divided(given, jax.Array)
     if _traced(jax, *arrays.values()):  # and run later, with constants as they are now
         constants = {name: each.copy() if isinstance(each, np.ndarray) else each for name, each in constants.items()}
-        training.with_constants(constants).check({
-            name: _numpy(training.stand_in(name, each.shape, each.dtype) if _traced(jax, each) else each)
+        recipe.with_constants(constants).check({
+            name: _numpy(recipe.stand_in(name, each.shape, each.dtype) if _traced(jax, each) else each)
             for name, each in arrays.items()
         })  # fmt: skip
-    return _Node(jax, training.with_constants(constants), arrays).loss(arrays)
+    return _Node(jax, recipe.with_constants(constants), arrays).loss(arrays)
 
 
 class _Node:
     """The loss as a function of arrays by name, with the training's own derivatives."""
 
-    def __init__(self, jax: Any, training: Training, arrays: Mapping[str, Any]) -> None:
-        self._jax, self._training = jax, training
+    def __init__(self, jax: Any, recipe: Recipe, arrays: Mapping[str, Any]) -> None:
+        self._jax, self._recipe = jax, recipe
         self._shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
         floating = [array for array in arrays.values() if jax.numpy.issubdtype(array.dtype, jax.numpy.floating)]
         self._dtype = jax.numpy.result_type(*floating or [float])
@@ -162,7 +162,7 @@ class _Node:
     def _forward(self, arrays: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """The loss, and for `_backward` its derivatives by whatever JAX differentiates by."""
         wanted = tuple(name for name, array in arrays.items() if array.perturbed)
-        self._training.require_derivatives(wanted)
+        self._recipe.require_derivatives(wanted)
         both = self._jax.custom_jvp(lambda values: self._computed(values, wanted))
         both.defjvp(_refuse_twice)
         loss, gradients = both({name: array.value for name, array in arrays.items()})
@@ -191,7 +191,7 @@ class _Node:
         return loss, gradients
 
     def _on_host(self, arrays: dict[str, Any], wanted: tuple[str, ...]) -> tuple[AnyArray, dict[str, AnyArray]]:
-        trained = self._training.run({name: _numpy(array) for name, array in arrays.items()})
+        trained = self._recipe.run({name: _numpy(array) for name, array in arrays.items()})
         gradients = trained.gradients(wanted) if wanted else {}
         rounded = {name: each.astype(self._shapes[name].dtype) for name, each in gradients.items()}
         return np.asarray(trained.loss).astype(self._dtype), rounded

@@ -11,7 +11,7 @@ from typing import Any
 from fastrev._engine.arguments import fault
 from fastrev._engine.extras import require
 from fastrev._engine.types import AnyArray
-from fastrev.interop._node import Trained, Training, divided, gather, twice
+from fastrev.interop._node import Recipe, Trained, divided, gather, twice
 
 torch = require("torch", "torch", "fastrev.interop.torch")
 _Function: Any = torch.autograd.Function
@@ -23,14 +23,14 @@ _once_differentiable: _Decorator = torch.autograd.function.once_differentiable
 @_not_compiled
 def validation_loss(model: Any, w0: Any, **arguments: Any) -> Any:
     """What `fastrev.interop.torch.validation_loss` returns."""
-    training, given = gather(model, w0, **arguments)
+    recipe, given = gather(model, w0, **arguments)
     tensors, constants = divided(given, torch.Tensor)
-    training = training.with_constants(constants)
+    recipe = recipe.with_constants(constants)
     if torch.is_grad_enabled():
-        training.require_derivatives(name for name, tensor in tensors.items() if tensor.requires_grad)
+        recipe.require_derivatives(name for name, tensor in tensors.items() if tensor.requires_grad)
     else:  # needs_input_grad is of the tensors alone
         tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-    loss, _ = _Loss.apply(_Call(training, tuple(tensors)), *tensors.values())
+    loss, _ = _Loss.apply(_Call(recipe, tuple(tensors)), *tensors.values())
     return loss
 
 
@@ -41,7 +41,7 @@ def validation_loss(model: Any, w0: Any, **arguments: Any) -> Any:
 class _Call:
     """A training, and the names of the tensors that it is given."""
 
-    training: Training
+    recipe: Recipe
     names: tuple[str, ...]
 
 
@@ -89,7 +89,7 @@ class _Loss(_Function):  # type: ignore[misc]
     @staticmethod
     def forward(call: _Call, *tensors: Any) -> tuple[Any, Trained]:
         arrays = {name: _numpy(name, tensor) for name, tensor in zip(call.names, tensors, strict=True)}
-        trained = call.training.run(arrays)
+        trained = call.recipe.run(arrays)
         device = tensors[0].device if tensors else None
         return torch.tensor(trained.loss, dtype=_common_dtype(tensors), device=device), trained
 
@@ -99,7 +99,7 @@ class _Loss(_Function):  # type: ignore[misc]
         ctx.needed = ctx.needs_input_grad[1:]
         ctx.inputs = tensors  # for `_refusing_twice`; their values are not asked for, and may change
         if any(ctx.needed):
-            call.training.require_derivatives(compress(call.names, ctx.needed))
+            call.recipe.require_derivatives(compress(call.names, ctx.needed))
             # with all tensors, so that vmap maps over the same ones as it did to train
             pull = _Pull(output[1], call.names, ctx.needed)
             ctx.save_for_backward(*_Gradients.apply(pull, *tensors))
