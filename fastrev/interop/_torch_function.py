@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce, wraps
+from functools import reduce
 from itertools import compress
 from typing import Any
 
@@ -15,9 +15,7 @@ from fastrev.interop._node import Recipe, Trained, divided, gather, twice
 
 torch = require("torch", "torch", "fastrev.interop.torch")
 _Function: Any = torch.autograd.Function
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-_not_compiled: _Decorator = torch.compiler.disable
-_once_differentiable: _Decorator = torch.autograd.function.once_differentiable
+_not_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compiler.disable
 
 
 @_not_compiled
@@ -64,25 +62,6 @@ class _Pull:
 # ---- the functions -----------------------------------------------------------------------------------------------
 
 
-def _refusing_twice(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-    """Make gradients that are to have a graph raise an error in it.
-
-    `once_differentiable` does so only if what comes from above has one; of a loss itself, whose gradient comes as a
-    plain 1, second derivatives would be left out without a word.
-    """
-
-    @wraps(backward)
-    def refusing(ctx: Any, *bars: Any) -> tuple[Any, ...]:
-        found = backward(ctx, *bars)
-        if not torch.is_grad_enabled():
-            return found
-        return tuple(
-            each if each is None or each.requires_grad else _Constant.apply(each, *ctx.inputs) for each in found
-        )
-
-    return refusing
-
-
 class _Loss(_Function):  # type: ignore[misc]
     """Train; where a gradient is needed, take the training back as soon as it is made."""
 
@@ -97,16 +76,15 @@ class _Loss(_Function):  # type: ignore[misc]
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, Any]) -> None:
         call, *tensors = inputs
         ctx.needed = ctx.needs_input_grad[1:]
-        ctx.inputs = tensors  # for `_refusing_twice`; their values are not asked for, and may change
         if any(ctx.needed):
             call.recipe.require_derivatives(compress(call.names, ctx.needed))
             # with all tensors, so that vmap maps over the same ones as it did to train
             pull = _Pull(output[1], call.names, ctx.needed)
-            ctx.save_for_backward(*_Gradients.apply(pull, *tensors))
+            with torch.enable_grad():  # behind the gradients stands what refuses to differentiate them
+                gradients = _Gradients.apply(pull, *tensors)
+            ctx.save_for_backward(*gradients)
 
     @staticmethod
-    @_refusing_twice
-    @_once_differentiable
     def backward(ctx: Any, loss_bar: Any, _: None) -> tuple[Any, ...]:
         gradients = iter(ctx.saved_tensors)
         return None, *(_times(loss_bar, next(gradients)) if needed else None for needed in ctx.needed)
@@ -119,7 +97,7 @@ class _Loss(_Function):  # type: ignore[misc]
 
 
 class _Gradients(_Function):  # type: ignore[misc]
-    """Take a training back, to the derivatives by those of its tensors that need them."""
+    """Take a training back, to the derivatives by those of its tensors that need them; these have none themselves."""
 
     @staticmethod
     def forward(pull: _Pull, *tensors: Any) -> tuple[Any, ...]:
@@ -142,24 +120,6 @@ class _Gradients(_Function):  # type: ignore[misc]
         rows = zip(pull.trained.rows, _rows(info.batch_size, in_dims[1:], tensors), strict=True)
         gradients = [_Gradients.apply(_Pull(trained, pull.names, pull.needed), *row) for trained, row in rows]
         return tuple(torch.stack(each) for each in zip(*gradients, strict=True)), (0,) * sum(pull.needed)
-
-
-class _Constant(_Function):  # type: ignore[misc]
-    """A gradient, whose derivatives by what it was taken by nobody has computed."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(gradient: Any, *inputs: Any) -> Any:
-        return gradient.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, bar: Any) -> Any:
-        raise twice()
 
 
 # ---- tensors -----------------------------------------------------------------------------------------------------
