@@ -38,6 +38,7 @@ validation_loss = fastrev_jax.validation_loss
 TWICE = "The gradient of validation_loss has no derivative of its own"
 # by version, and by whether anybody waited: XlaRuntimeError, JaxRuntimeError, ValueError
 AS_IT_RUNS = (RuntimeError, ValueError)
+COMPILED_OR_NOT = pytest.mark.parametrize("jit", [jax.jit, lambda function: function], ids=["compiled", "not compiled"])
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def test_check_grads_of_all_at_once() -> None:
     check_grads(jax.jit(loss_of), (traced(*NAMES),), order=1, modes=["rev"], eps=1e-4)
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 def test_the_bits_of_meta_grad(dtype: str, jit: Callable[[Any], Any]) -> None:
     given = traced(*NAMES, dtype=dtype)
@@ -200,7 +201,7 @@ def test_an_objective_of_another_library() -> None:
 # ---- what is computed ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 def test_only_what_jax_differentiates_by_is_differentiated(
     monkeypatch: pytest.MonkeyPatch, jit: Callable[[Any], Any]
 ) -> None:
@@ -242,7 +243,7 @@ def losses_of_rows() -> list[float]:
 
 
 @pytest.mark.parametrize("axis", [0, 2])
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 def test_vmap(axis: int, jit: Callable[[Any], Any]) -> None:
     rows = np.moveaxis(ROWS, 0, axis)
     assert jit(jax.vmap(of_rates, axis))(rows).tolist() == losses_of_rows()
@@ -251,7 +252,7 @@ def test_vmap(axis: int, jit: Callable[[Any], Any]) -> None:
     np.testing.assert_array_equal(found, gradients_of_rows())
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 def test_grad_of_vmap(jit: Callable[[Any], Any]) -> None:
     found = jit(jax.grad(lambda rows: jax.vmap(of_rates)(rows).sum()))(ROWS)
     np.testing.assert_array_equal(found, gradients_of_rows())
@@ -317,7 +318,7 @@ def test_arrays_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- twice, and forwards -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 def test_second_derivatives_are_refused(jit: Callable[[Any], Any]) -> None:
     function = lambda lr, w0: loss_of({"lr": lr, "w0": w0})
     for by in (0, 1):
@@ -356,7 +357,12 @@ SHAPES = [  # of what is traced, and constants
     ({"l2": np.zeros(3)}, "'l2' must be a number, one per group"),
     ({"v0": np.zeros(26, complex)}, "'v0' must be an array of real numbers"),
     ({"example_weights": np.zeros(3)}, "'example_weights' must have shape (12,)"),
-    ({"batches": np.zeros((STEPS, 2))}, "batches"),
+    ({"batches": np.zeros((STEPS, 2))}, "'batches' must hold integer row indices, not of dtype float64"),
+    (
+        {"batches": np.ones((STEPS, 4), bool)},
+        "'batches' must hold integer row indices, not of dtype bool. Pass numbers",
+    ),
+    ({"lr": np.array(True)}, "'lr' must be an array of real numbers, not of dtype bool. Pass a number"),
 ]
 
 
@@ -371,8 +377,8 @@ CONCRETE = object()  # an array of JAX that is not traced
 CONSTANTS = [
     ({"decay": 2.0}, "'decay' must be in (0, 1]"),
     ({"decay": CONCRETE}, "'decay' must be in (0, 1]"),
-    ({"steps": 6}, "steps"),
-    ({"batch_size": 13}, "batch_size"),
+    ({"steps": 6}, "'lr' must have 6 steps, as steps has, not 5"),
+    ({"batch_size": 13}, "'batch_size' must be at most 12"),
     ({"truncate": 0}, "'truncate' must be at least 1"),
     ({"train": INPUTS}, "'train' must be a pair (X, Y)"),
     ({"valid": [INPUTS]}, "'valid' must be a pair (X, Y)"),
@@ -403,6 +409,11 @@ def test_what_is_no_array_is_not_traced(name: str) -> None:
     with pytest.raises(fastrev.ArgumentError, match=rf"'{name}' must be known while JAX traces.*static_argnames"):
         jax.jit(lambda value: of_rates(RATES, **{name: value}))(4)
     assert jax.jit(lambda seed: of_rates(RATES, seed=seed), static_argnames="seed")(seed=3) == expected(ARRAYS).loss
+
+
+def test_a_bool_is_no_rate() -> None:
+    with pytest.raises(fastrev.ArgumentError, match="'lr' must be an array of real numbers, not of dtype bool"):
+        of_rates(jnp.asarray(True))
 
 
 def test_several_arrays_in_place_of_one() -> None:

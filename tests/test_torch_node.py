@@ -338,7 +338,7 @@ def test_vmap_over_validation_examples() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler, which this is no test of
 def test_what_is_compiled_leaves_it_out() -> None:
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
     def function(a: Any) -> Any:
         return 2 * of_rates(torch.exp(a) * torch.linspace(1, 0.5, STEPS, dtype=torch.float64)) + a
@@ -425,13 +425,18 @@ REFUSED = [
         "'lr' must be one array, not a list of several. Stack them",
     ),
     ({"decay": torch.tensor(2.0)}, "'decay' must be in (0, 1]"),
+    ({"lr": torch.tensor(True)}, "'lr' must be an array of real numbers, not of dtype bool"),
+    (
+        {"batches": torch.ones((STEPS, 4), dtype=torch.bool), "batch_size": None},
+        "'batches' must hold integer row indices, not of dtype bool. Pass numbers",
+    ),
     ({"w0": torch.zeros(3)}, "'w0' must have shape (26,)"),
     ({"w0": None}, "'w0' must be an array of real numbers, not None"),
     ({"x": torch.zeros(12, 3).to_sparse()}, "'train[0]' must be dense"),
     ({"y": torch.zeros(5, 2)}, "'train[1]' must have shape"),
     ({"l2": torch.zeros(4) * 1j}, "'l2' must be an array of real numbers"),
     ({"steps": torch.tensor(5)}, "'steps' must be a whole number"),
-    ({"steps": 6}, "steps"),
+    ({"steps": 6}, "'lr' must have 6 steps, as steps has, not 5"),
     ({"truncate": 0}, "'truncate' must be at least 1"),
     ({"train": INPUTS}, "'train' must be a pair (X, Y)"),
     ({"valid": [INPUTS]}, "'valid' must be a pair (X, Y)"),

@@ -142,7 +142,7 @@ def validation_loss(
     if _traced(jax, *arrays.values()):  # and run later, with constants as they are now
         constants = {name: each.copy() if isinstance(each, np.ndarray) else each for name, each in constants.items()}
         recipe.with_constants(constants).check({
-            name: _numpy(recipe.stand_in(name, each.shape, each.dtype) if _traced(jax, each) else each)
+            name: np.asarray(recipe.stand_in(name, each.shape, each.dtype) if _traced(jax, each) else each)
             for name, each in arrays.items()
         })  # fmt: skip
     return _Node(jax, recipe.with_constants(constants), arrays).loss(arrays)
@@ -191,7 +191,7 @@ class _Node:
         return loss, gradients
 
     def _on_host(self, arrays: dict[str, Any], wanted: tuple[str, ...]) -> tuple[AnyArray, dict[str, AnyArray]]:
-        trained = self._recipe.run({name: _numpy(array) for name, array in arrays.items()})
+        trained = self._recipe.run({name: np.asarray(array) for name, array in arrays.items()})
         gradients = trained.gradients(wanted) if wanted else {}
         rounded = {name: each.astype(self._shapes[name].dtype) for name, each in gradients.items()}
         return np.asarray(trained.loss).astype(self._dtype), rounded
@@ -218,12 +218,6 @@ def _refuse_twice(primals: Any, tangents: Any) -> Any:
 
 def _traced(jax: Any, *arrays: Any) -> bool:
     return any(isinstance(array, jax.core.Tracer) for array in arrays)
-
-
-def _numpy(array: Any) -> AnyArray:
-    """Its values; of bfloat16, which the kernels' checks do not know, in float64."""
-    values = np.asarray(array)
-    return values if values.dtype.kind in "iufc" else values.astype(np.float64)
 
 
 def _refuse_jax_within(jax: Any, **functions: Any) -> None:

@@ -8,7 +8,7 @@ from functools import reduce
 from itertools import compress
 from typing import Any
 
-from fastrev._engine.arguments import fault
+from fastrev._engine.arguments import as_array, fault
 from fastrev._engine.extras import require
 from fastrev._engine.types import AnyArray
 from fastrev.interop._node import Recipe, Trained, divided, gather, twice
@@ -129,11 +129,7 @@ def _numpy(name: str, tensor: Any) -> AnyArray:
     """The values of a tensor, which are not copied if they are on the CPU."""
     if tensor.layout != torch.strided:
         raise fault(name, "be dense", f"of {tensor.layout}", "Convert it with .to_dense().")
-    values = tensor.detach().cpu().resolve_conj().resolve_neg()
-    if tensor.is_floating_point() and tensor.dtype not in (torch.float64, torch.float32):
-        values = values.double()  # of bfloat16 and narrower ones, which NumPy does not know
-    array: AnyArray = values.numpy()
-    return array
+    return as_array(name, tensor.detach().cpu().resolve_conj().resolve_neg())
 
 
 def _common_dtype(tensors: tuple[Any, ...]) -> Any:
