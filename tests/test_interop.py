@@ -94,6 +94,7 @@ def test_vector_and_groups(library: Library) -> None:
     assert w0.dtype == np.float64
     assert repr(objective) == "<objective of 48 float64 parameters, theta: l2, scale, unused>"
     assert objective.library == {"jax": "JAX", "torch": "PyTorch", "autograd": "autograd"}[library.name]
+    assert objective.jitted == (library.name == "jax")
 
 
 def test_derivatives_against_central_differences(library: Library) -> None:

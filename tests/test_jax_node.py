@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from tests.node_cases import (
     NAMES,
     RIDGE,
     STEPS,
+    TARGETS,
     THETA,
     VALID,
     W0,
@@ -449,11 +452,56 @@ def test_no_second_derivatives() -> None:
         jax.jit(jax.grad(function)).lower(0.1)
 
 
-def test_jax_within_jax_is_refused() -> None:
-    objective, w0 = fastrev_jax.objective(lambda params, theta, t: (params**2).sum(), np.ones(3))
-    refused = "must compute without JAX inside a graph of JAX"
-    with pytest.raises(fastrev.ArgumentError, match=f"'model' {refused}"):
-        validation_loss(objective, w0, valid=squares, lr=0.1, decay=0.9, steps=2)
-    for valid in (objective, objective.loss_and_grad, jax.jit(lambda w: (w @ w, 2 * w))):
-        with pytest.raises(fastrev.ArgumentError, match=f"'valid' {refused}"):
-            validation_loss(RIDGE, W0, valid=valid, lr=0.1, decay=0.9, steps=2)
+class Jitted(type(RIDGE)):
+    """An Objective of which one method is compiled by JAX."""
+
+    hvp = jax.jit(lambda self, w, u, t: u, static_argnums=0)
+
+
+def squares_in_jax(scale: float, w: Any) -> tuple[Any, Any]:
+    return scale * (w @ w) / 2, scale * w
+
+
+def of_objective(l2: Any) -> Any:
+    """Model and validation loss in JAX."""
+
+    def loss(params: Any, theta: Any, t: Any) -> Any:
+        return ((INPUTS @ params - TARGETS) ** 2).mean() + theta.get("l2", 0) * (params**2).sum()
+
+    model, w0 = fastrev_jax.objective(loss, np.full(3, 0.1), {"l2": 0.1})
+    valid, _ = fastrev_jax.objective(loss, np.zeros(3))
+    return validation_loss(model, w0, valid=valid, lr=0.1, decay=0.8, steps=6, theta={"l2": l2})
+
+
+def test_jax_within_jax_where_nothing_waits() -> None:
+    check_grads(of_objective, (0.1,), order=1, modes=["rev"], eps=1e-4)
+    constant, scaled = of_objective(0.1), lambda scale: scale * of_objective(0.1)
+    assert jax.jit(jax.grad(scaled))(3.0) == constant
+    np.testing.assert_array_equal(jax.vmap(scaled)(jnp.arange(3.0)), constant * np.arange(3))
+
+
+def test_jax_within_jax_that_waits_is_refused() -> None:
+    for compiled in (
+        jax.jit(of_objective), jax.jit(jax.grad(of_objective)), jax.grad(jax.checkpoint(of_objective)),
+        lambda l2: jax.vmap(of_objective)(l2[None]),
+        lambda l2: jax.lax.map(of_objective, l2[None]),
+    ):  # fmt: skip
+        with pytest.raises(fastrev.ArgumentError, match="'model' must compute without JAX"):
+            compiled(jnp.asarray(0.1))
+
+
+@pytest.mark.parametrize("name", ["model", "valid"])
+def test_jax_within_jax_is_found(name: str) -> None:
+    objective, _ = fastrev_jax.objective(lambda params, theta, t: (params**2).sum(), np.ones(3))
+    jitted = jax.jit(squares_in_jax)
+    within: dict[str, Any] = {
+        "model": [objective, Jitted(RIDGE.X, RIDGE.y, THETA)],
+        "valid": [objective, partial(partial(jitted, 2.0)), MethodType(jitted, 2.0),
+                  partial(objective.loss_and_grad, t=0)],
+    }  # fmt: skip
+    for each in within[name]:
+        given = {"model": RIDGE, "valid": squares} | {name: each}
+        function = lambda lr: validation_loss(w0=W0, lr=lr, decay=0.9, steps=2, **given)
+        assert function(0.1) > 0
+        with pytest.raises(fastrev.ArgumentError, match=f"'{name}' must compute without JAX.*Take jax.grad alone"):
+            jax.jit(function).lower(0.1)
