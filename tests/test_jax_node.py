@@ -34,7 +34,7 @@ from tests.node_cases import (
 )
 from tests.unrolled import computing_in_float64
 
-jax: Any = pytest.importorskip("jax", reason="the oldest dependencies may have none")
+jax: Any = pytest.importorskip("jax", reason="JAX is not installed")
 jnp: Any = jax.numpy
 check_grads: Any = pytest.importorskip("jax.test_util").check_grads
 validation_loss = fastrev_jax.validation_loss
