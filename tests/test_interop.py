@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 import re
 import sys
@@ -19,6 +20,8 @@ import numpy as np
 import pytest
 
 import fastrev
+from fastrev.interop import jax as fastrev_jax
+from fastrev.interop import torch as fastrev_torch
 from tests.test_house import PACKAGE, run_python
 from tests.unrolled import LIBRARIES, Library, central, computing_in_float64
 
@@ -94,6 +97,7 @@ def test_vector_and_groups(library: Library) -> None:
     assert w0.dtype == np.float64
     assert repr(objective) == "<objective of 48 float64 parameters, theta: l2, scale, unused>"
     assert objective.library == {"jax": "JAX", "torch": "PyTorch", "autograd": "autograd"}[library.name]
+    assert objective.jitted == (library.name == "jax")
 
 
 def test_derivatives_against_central_differences(library: Library) -> None:
@@ -439,6 +443,22 @@ assert fastrev.interop.{name} is {name} is adapter
 print(sorted({{"jax", "torch", "autograd"}} & set(sys.modules)))
 """
     assert run_python(script, PACKAGE.parent) == "[]\n"
+
+
+# ---- nodes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("node", [fastrev_jax.validation_loss, fastrev_torch.validation_loss], ids=["jax", "torch"])
+def test_nodes_take_what_meta_grad_takes(node: Callable[..., Any]) -> None:
+    """But `theta` in place of `wrt`, which the graph knows, and no progress."""
+
+    def taken(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+        return {each.name: (each.kind, each.default) for each in inspect.signature(function).parameters.values()}
+
+    expected, found = taken(fastrev.meta_grad), taken(node)
+    del expected["wrt"], expected["progress"]
+    assert found.pop("theta") == (inspect.Parameter.KEYWORD_ONLY, None)
+    assert list(found.items()) == list(expected.items())
 
 
 # ---- PyTorch's modules ---------------------------------------------------------------------------------------

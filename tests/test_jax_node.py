@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from tests.node_cases import (
     NAMES,
     RIDGE,
     STEPS,
+    TARGETS,
     THETA,
     VALID,
     W0,
@@ -31,13 +34,14 @@ from tests.node_cases import (
 )
 from tests.unrolled import computing_in_float64
 
-jax: Any = pytest.importorskip("jax", reason="the oldest dependencies may have none")
+jax: Any = pytest.importorskip("jax", reason="JAX is not installed")
 jnp: Any = jax.numpy
 check_grads: Any = pytest.importorskip("jax.test_util").check_grads
 validation_loss = fastrev_jax.validation_loss
 TWICE = "The gradient of validation_loss has no derivative of its own"
 # by version, and by whether anybody waited: XlaRuntimeError, JaxRuntimeError, ValueError
 AS_IT_RUNS = (RuntimeError, ValueError)
+COMPILED_OR_NOT = pytest.mark.parametrize("jit", [jax.jit, lambda function: function], ids=["compiled", "not compiled"])
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +85,7 @@ def test_check_grads_of_all_at_once() -> None:
     check_grads(jax.jit(loss_of), (traced(*NAMES),), order=1, modes=["rev"], eps=1e-4)
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 def test_the_bits_of_meta_grad(dtype: str, jit: Callable[[Any], Any]) -> None:
     given = traced(*NAMES, dtype=dtype)
@@ -200,7 +204,7 @@ def test_an_objective_of_another_library() -> None:
 # ---- what is computed ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 def test_only_what_jax_differentiates_by_is_differentiated(
     monkeypatch: pytest.MonkeyPatch, jit: Callable[[Any], Any]
 ) -> None:
@@ -242,7 +246,7 @@ def losses_of_rows() -> list[float]:
 
 
 @pytest.mark.parametrize("axis", [0, 2])
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 def test_vmap(axis: int, jit: Callable[[Any], Any]) -> None:
     rows = np.moveaxis(ROWS, 0, axis)
     assert jit(jax.vmap(of_rates, axis))(rows).tolist() == losses_of_rows()
@@ -251,7 +255,7 @@ def test_vmap(axis: int, jit: Callable[[Any], Any]) -> None:
     np.testing.assert_array_equal(found, gradients_of_rows())
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 def test_grad_of_vmap(jit: Callable[[Any], Any]) -> None:
     found = jit(jax.grad(lambda rows: jax.vmap(of_rates)(rows).sum()))(ROWS)
     np.testing.assert_array_equal(found, gradients_of_rows())
@@ -317,7 +321,7 @@ def test_arrays_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- twice, and forwards -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+@COMPILED_OR_NOT
 def test_second_derivatives_are_refused(jit: Callable[[Any], Any]) -> None:
     function = lambda lr, w0: loss_of({"lr": lr, "w0": w0})
     for by in (0, 1):
@@ -356,7 +360,12 @@ SHAPES = [  # of what is traced, and constants
     ({"l2": np.zeros(3)}, "'l2' must be a number, one per group"),
     ({"v0": np.zeros(26, complex)}, "'v0' must be an array of real numbers"),
     ({"example_weights": np.zeros(3)}, "'example_weights' must have shape (12,)"),
-    ({"batches": np.zeros((STEPS, 2))}, "batches"),
+    ({"batches": np.zeros((STEPS, 2))}, "'batches' must hold integer row indices, not of dtype float64"),
+    (
+        {"batches": np.ones((STEPS, 4), bool)},
+        "'batches' must hold integer row indices, not of dtype bool. Pass numbers",
+    ),
+    ({"lr": np.array(True)}, "'lr' must be an array of real numbers, not of dtype bool. Pass a number"),
 ]
 
 
@@ -371,8 +380,8 @@ CONCRETE = object()  # an array of JAX that is not traced
 CONSTANTS = [
     ({"decay": 2.0}, "'decay' must be in (0, 1]"),
     ({"decay": CONCRETE}, "'decay' must be in (0, 1]"),
-    ({"steps": 6}, "steps"),
-    ({"batch_size": 13}, "batch_size"),
+    ({"steps": 6}, "'lr' must have 6 steps, as steps has, not 5"),
+    ({"batch_size": 13}, "'batch_size' must be at most 12"),
     ({"truncate": 0}, "'truncate' must be at least 1"),
     ({"train": INPUTS}, "'train' must be a pair (X, Y)"),
     ({"valid": [INPUTS]}, "'valid' must be a pair (X, Y)"),
@@ -403,6 +412,11 @@ def test_what_is_no_array_is_not_traced(name: str) -> None:
     with pytest.raises(fastrev.ArgumentError, match=rf"'{name}' must be known while JAX traces.*static_argnames"):
         jax.jit(lambda value: of_rates(RATES, **{name: value}))(4)
     assert jax.jit(lambda seed: of_rates(RATES, seed=seed), static_argnames="seed")(seed=3) == expected(ARRAYS).loss
+
+
+def test_a_bool_is_no_rate() -> None:
+    with pytest.raises(fastrev.ArgumentError, match="'lr' must be an array of real numbers, not of dtype bool"):
+        of_rates(jnp.asarray(True))
 
 
 def test_several_arrays_in_place_of_one() -> None:
@@ -438,11 +452,56 @@ def test_no_second_derivatives() -> None:
         jax.jit(jax.grad(function)).lower(0.1)
 
 
-def test_jax_within_jax_is_refused() -> None:
-    objective, w0 = fastrev_jax.objective(lambda params, theta, t: (params**2).sum(), np.ones(3))
-    refused = "must compute without JAX inside a graph of JAX"
-    with pytest.raises(fastrev.ArgumentError, match=f"'model' {refused}"):
-        validation_loss(objective, w0, valid=squares, lr=0.1, decay=0.9, steps=2)
-    for valid in (objective, objective.loss_and_grad, jax.jit(lambda w: (w @ w, 2 * w))):
-        with pytest.raises(fastrev.ArgumentError, match=f"'valid' {refused}"):
-            validation_loss(RIDGE, W0, valid=valid, lr=0.1, decay=0.9, steps=2)
+class Jitted(type(RIDGE)):
+    """An Objective of which one method is compiled by JAX."""
+
+    hvp = jax.jit(lambda self, w, u, t: u, static_argnums=0)
+
+
+def squares_in_jax(scale: float, w: Any) -> tuple[Any, Any]:
+    return scale * (w @ w) / 2, scale * w
+
+
+def of_objective(l2: Any) -> Any:
+    """Model and validation loss in JAX."""
+
+    def loss(params: Any, theta: Any, t: Any) -> Any:
+        return ((INPUTS @ params - TARGETS) ** 2).mean() + theta.get("l2", 0) * (params**2).sum()
+
+    model, w0 = fastrev_jax.objective(loss, np.full(3, 0.1), {"l2": 0.1})
+    valid, _ = fastrev_jax.objective(loss, np.zeros(3))
+    return validation_loss(model, w0, valid=valid, lr=0.1, decay=0.8, steps=6, theta={"l2": l2})
+
+
+def test_jax_within_jax_where_nothing_waits() -> None:
+    check_grads(of_objective, (0.1,), order=1, modes=["rev"], eps=1e-4)
+    constant, scaled = of_objective(0.1), lambda scale: scale * of_objective(0.1)
+    assert jax.jit(jax.grad(scaled))(3.0) == constant
+    np.testing.assert_array_equal(jax.vmap(scaled)(jnp.arange(3.0)), constant * np.arange(3))
+
+
+def test_jax_within_jax_that_waits_is_refused() -> None:
+    for compiled in (
+        jax.jit(of_objective), jax.jit(jax.grad(of_objective)), jax.grad(jax.checkpoint(of_objective)),
+        lambda l2: jax.vmap(of_objective)(l2[None]),
+        lambda l2: jax.lax.map(of_objective, l2[None]),
+    ):  # fmt: skip
+        with pytest.raises(fastrev.ArgumentError, match="'model' must compute without JAX"):
+            compiled(jnp.asarray(0.1))
+
+
+@pytest.mark.parametrize("name", ["model", "valid"])
+def test_jax_within_jax_is_found(name: str) -> None:
+    objective, _ = fastrev_jax.objective(lambda params, theta, t: (params**2).sum(), np.ones(3))
+    jitted = jax.jit(squares_in_jax)
+    within: dict[str, Any] = {
+        "model": [objective, Jitted(RIDGE.X, RIDGE.y, THETA)],
+        "valid": [objective, partial(partial(jitted, 2.0)), MethodType(jitted, 2.0),
+                  partial(objective.loss_and_grad, t=0)],
+    }  # fmt: skip
+    for each in within[name]:
+        given = {"model": RIDGE, "valid": squares} | {name: each}
+        function = lambda lr: validation_loss(w0=W0, lr=lr, decay=0.9, steps=2, **given)
+        assert function(0.1) > 0
+        with pytest.raises(fastrev.ArgumentError, match=f"'{name}' must compute without JAX.*Take jax.grad alone"):
+            jax.jit(function).lower(0.1)

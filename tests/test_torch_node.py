@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -233,6 +235,23 @@ def test_tensors_may_change_in_place() -> None:
         np.testing.assert_array_equal(given[name].grad, getattr(result.grad, name))
 
 
+def test_tensors_are_not_kept() -> None:
+    arrays = {name: each.copy() for name, each in ARRAYS.items()}
+    given = {name: torch.from_numpy(each) for name, each in arrays.items()}
+    log_lr = given["lr"].log().requires_grad_()
+    given["lr"] = log_lr.exp()
+    kept = {name: weakref.ref(each) for name, each in arrays.items()}  # alive as long as any tensor of its memory
+    rates = weakref.ref(given["lr"])
+    loss = loss_of(given)
+    del arrays, given
+    gc.collect()
+    assert [name for name, each in kept.items() if each() is not None] == []
+    assert rates() is None
+    loss.backward()
+    with pytest.raises(RuntimeError, match="freed"):
+        _ = loss.grad_fn.saved_tensors  # the derivatives
+
+
 def test_tensors_stay_as_they_are() -> None:
     given = tensors(*NAMES)
     loss_of(given).backward()
@@ -319,7 +338,7 @@ def test_vmap_over_validation_examples() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of the compiler, which this is no test of
 def test_what_is_compiled_leaves_it_out() -> None:
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
     def function(a: Any) -> Any:
         return 2 * of_rates(torch.exp(a) * torch.linspace(1, 0.5, STEPS, dtype=torch.float64)) + a
@@ -344,8 +363,15 @@ def test_a_gradient_is_not_differentiated_again(by: str) -> None:
 def test_a_gradient_in_a_graph_is_not_differentiated_again() -> None:
     lr = rates(requires_grad=True)
     (gradient,) = torch.autograd.grad(of_rates(lr) ** 2, lr, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
+    with pytest.raises(fastrev.ArgumentError, match=TWICE):
         gradient.sum().backward()
+
+
+def test_a_gradient_is_differentiated_by_what_scales_it() -> None:
+    lr, scale = rates(requires_grad=True), torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(scale * of_rates(lr), lr, create_graph=True)
+    (by_scale,) = torch.autograd.grad(gradient.sum(), scale)
+    assert by_scale == pytest.approx(expected(ARRAYS, wrt=("lr",)).grad.lr.sum(), rel=1e-14)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # which PyTorch itself calls in forward mode
@@ -399,13 +425,18 @@ REFUSED = [
         "'lr' must be one array, not a list of several. Stack them",
     ),
     ({"decay": torch.tensor(2.0)}, "'decay' must be in (0, 1]"),
+    ({"lr": torch.tensor(True)}, "'lr' must be an array of real numbers, not of dtype bool"),
+    (
+        {"batches": torch.ones((STEPS, 4), dtype=torch.bool), "batch_size": None},
+        "'batches' must hold integer row indices, not of dtype bool. Pass numbers",
+    ),
     ({"w0": torch.zeros(3)}, "'w0' must have shape (26,)"),
     ({"w0": None}, "'w0' must be an array of real numbers, not None"),
     ({"x": torch.zeros(12, 3).to_sparse()}, "'train[0]' must be dense"),
     ({"y": torch.zeros(5, 2)}, "'train[1]' must have shape"),
     ({"l2": torch.zeros(4) * 1j}, "'l2' must be an array of real numbers"),
     ({"steps": torch.tensor(5)}, "'steps' must be a whole number"),
-    ({"steps": 6}, "steps"),
+    ({"steps": 6}, "'lr' must have 6 steps, as steps has, not 5"),
     ({"truncate": 0}, "'truncate' must be at least 1"),
     ({"train": INPUTS}, "'train' must be a pair (X, Y)"),
     ({"valid": [INPUTS]}, "'valid' must be a pair (X, Y)"),

@@ -109,7 +109,7 @@ def meta_gradients(
 
 def computing_in_float64() -> Iterator[None]:
     """For a fixture: JAX computes in float64 meanwhile."""
-    jax = pytest.importorskip("jax", reason="the oldest dependencies may have none")
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)
     yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from math import ceil
 from typing import Any
 
@@ -13,12 +14,13 @@ from fastrev._engine.extras import require
 from fastrev._engine.settings import cores
 from fastrev._engine.types import AnyArray
 from fastrev._engine.validation import Validation
-from fastrev.interop._node import Training, divided, gather, twice
+from fastrev.interop._node import Recipe, divided, gather, twice
 from fastrev.interop._shared import LossObjective
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 
 _SMALL = 2**16  # bytes
+_METHODS = ("grad", "hvp", "cross", "hvp_and_cross", "loss_and_grad")
 
 
 def validation_loss(
@@ -47,7 +49,7 @@ def validation_loss(
     Parameters
     ----------
     model : MLP or Objective
-        One that does not compute in JAX itself.
+        Also an objective of `fastrev.interop`; of one in JAX see below.
     w0 : (P,) array
         Initial weights.
     train : pair (X, Y) of arrays
@@ -100,10 +102,11 @@ def validation_loss(
     L itself, by one run there and back, for what JAX differentiates by alone; where it does not differentiate, there is
     the training only.  What is kept from then on is these derivatives.
 
-    Training is by NumPy and Numba on the host, in `jax.pure_callback`, one after the other under `jax.vmap`.  Where all
-    arrays are concrete there is no callback: errors come as they are.  JAX that is called within a callback may wait
-    for itself for ever, so an objective of `fastrev.interop.jax` is refused here, as `model` and as `valid`, and
-    functions of your own must not call JAX.
+    Training is by NumPy and Numba on the host.  Where all values are known, as under `jax.grad` alone, it is made at
+    once, and errors come as they are.  Under `jax.jit`, `jax.vmap`, `jax.checkpoint` and loops it is made in
+    `jax.pure_callback`, one after the other if it is mapped.  JAX that is called within a callback may wait for itself
+    for ever: an objective of `fastrev.interop.jax` is refused there, as `model` and as `valid`, and functions of your
+    own must not call JAX.
 
     The gradient has no derivative of its own: `jax.hessian` raises an error.
 
@@ -132,27 +135,26 @@ def validation_loss(
     (['log_rate', 'slope'], dtype('float32'))
     """
     jax = require("jax", "jax", "fastrev.interop.jax")
-    _refuse_jax_within(jax, model=model, valid=valid)
     _refuse_traced(jax, steps=steps, batch_size=batch_size, seed=seed, truncate=truncate)
-    training, given = gather(
+    recipe, given = gather(
         model, w0, train=train, valid=valid, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed,
         batches=batches, l2=l2, v0=v0, example_weights=example_weights, theta=theta, truncate=truncate,
     )  # fmt: skip
     arrays, constants = divided(given, jax.Array)
     if _traced(jax, *arrays.values()):  # and run later, with constants as they are now
         constants = {name: each.copy() if isinstance(each, np.ndarray) else each for name, each in constants.items()}
-        training.with_constants(constants).check({
-            name: _numpy(training.stand_in(name, each.shape, each.dtype) if _traced(jax, each) else each)
+        recipe.with_constants(constants).check({
+            name: np.asarray(recipe.stand_in(name, each.shape, each.dtype) if _traced(jax, each) else each)
             for name, each in arrays.items()
         })  # fmt: skip
-    return _Node(jax, training.with_constants(constants), arrays).loss(arrays)
+    return _Node(jax, recipe.with_constants(constants), arrays).loss(arrays)
 
 
 class _Node:
     """The loss as a function of arrays by name, with the training's own derivatives."""
 
-    def __init__(self, jax: Any, training: Training, arrays: Mapping[str, Any]) -> None:
-        self._jax, self._training = jax, training
+    def __init__(self, jax: Any, recipe: Recipe, arrays: Mapping[str, Any]) -> None:
+        self._jax, self._recipe = jax, recipe
         self._shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
         floating = [array for array in arrays.values() if jax.numpy.issubdtype(array.dtype, jax.numpy.floating)]
         self._dtype = jax.numpy.result_type(*floating or [float])
@@ -162,7 +164,7 @@ class _Node:
     def _forward(self, arrays: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """The loss, and for `_backward` its derivatives by whatever JAX differentiates by."""
         wanted = tuple(name for name, array in arrays.items() if array.perturbed)
-        self._training.require_derivatives(wanted)
+        self._recipe.require_derivatives(wanted)
         both = self._jax.custom_jvp(lambda values: self._computed(values, wanted))
         both.defjvp(_refuse_twice)
         loss, gradients = both({name: array.value for name, array in arrays.items()})
@@ -178,8 +180,10 @@ class _Node:
         """The loss, and its derivatives by what is wanted."""
         jax = self._jax
         if not _traced(jax, *arrays.values()):
-            loss, gradients = self._on_host(arrays, wanted)
+            with jax.ensure_compile_time_eval():  # of a model in JAX, where something else is traced
+                loss, gradients = self._on_host(arrays, wanted)
             return jax.numpy.asarray(loss), {name: jax.numpy.asarray(each) for name, each in gradients.items()}
+        _refuse_jax_within(jax, model=self._recipe.model, valid=self._recipe.valid)
         shapes = jax.ShapeDtypeStruct((), self._dtype), {name: self._shapes[name] for name in wanted}
 
         def callback(pieces: dict[str, list[Any]]) -> tuple[AnyArray, dict[str, AnyArray]]:
@@ -191,7 +195,7 @@ class _Node:
         return loss, gradients
 
     def _on_host(self, arrays: dict[str, Any], wanted: tuple[str, ...]) -> tuple[AnyArray, dict[str, AnyArray]]:
-        trained = self._training.run({name: _numpy(array) for name, array in arrays.items()})
+        trained = self._recipe.run({name: np.asarray(array) for name, array in arrays.items()})
         gradients = trained.gradients(wanted) if wanted else {}
         rounded = {name: each.astype(self._shapes[name].dtype) for name, each in gradients.items()}
         return np.asarray(trained.loss).astype(self._dtype), rounded
@@ -220,22 +224,25 @@ def _traced(jax: Any, *arrays: Any) -> bool:
     return any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
-def _numpy(array: Any) -> AnyArray:
-    """Its values; of bfloat16, which the kernels' checks do not know, in float64."""
-    values = np.asarray(array)
-    return values if values.dtype.kind in "iufc" else values.astype(np.float64)
-
-
 def _refuse_jax_within(jax: Any, **functions: Any) -> None:
     """Refuse what would call JAX while JAX waits for it."""
     for name, function in functions.items():
-        owner = getattr(function, "__self__", function)  # of a method
-        if isinstance(function, jax.stages.Wrapped) or (isinstance(owner, LossObjective) and owner.library == "JAX"):
+        if any(_in_jax(jax, each) for each in (function, *(getattr(function, each, None) for each in _METHODS))):
             raise fault(
-                name, "compute without JAX inside a graph of JAX", repr(function),
-                "JAX that is called by JAX may wait for itself for ever. Call fastrev.meta_grad outside of any graph, "
-                "or write it in NumPy, Numba, PyTorch or autograd.",
+                name, "compute without JAX in what JAX compiles or maps", repr(function),
+                "JAX that is called by JAX may wait for itself for ever. Take jax.grad alone, without jax.jit, "
+                "jax.vmap, jax.checkpoint and loops, or write it in NumPy, Numba, PyTorch or autograd.",
             )  # fmt: skip
+
+
+def _in_jax(jax: Any, function: Any) -> bool:
+    """Whether JAX compiles it, as far as can be seen from outside."""
+    while isinstance(function, partial):
+        function = function.func
+    parts = function, getattr(function, "__self__", None), getattr(function, "__func__", None)  # of a method
+    return any(
+        each.jitted if isinstance(each, LossObjective) else isinstance(each, jax.stages.Wrapped) for each in parts
+    )
 
 
 def _refuse_traced(jax: Any, **settings: Any) -> None:

@@ -25,7 +25,7 @@ _NAMES = {"train[0]": "x", "train[1]": "y"}  # in `wrt`
 
 
 @dataclass(frozen=True)
-class Training:
+class Recipe:
     """All that a training depends on beside the arrays that it is given; of those, what is constant."""
 
     model: Any
@@ -34,7 +34,7 @@ class Training:
     truncate: int | None
     constants: Mapping[str, Any]
 
-    def with_constants(self, constants: Mapping[str, Any]) -> Training:
+    def with_constants(self, constants: Mapping[str, Any]) -> Recipe:
         """The same with these arrays, by name."""
         return replace(self, constants=dict(constants))
 
@@ -85,9 +85,9 @@ class Training:
 class Trained:
     """A training that was made, and is taken back where derivatives are asked for."""
 
-    def __init__(self, training: Training, given: Mapping[str, Any], run: Run, loss: float, w_bar: FloatArray) -> None:
+    def __init__(self, recipe: Recipe, given: Mapping[str, Any], run: Run, loss: float, w_bar: FloatArray) -> None:
         self.loss = loss
-        self._training, self._given, self._w_bar = training, given, w_bar
+        self._recipe, self._given, self._w_bar = recipe, given, w_bar
         self._run: Run | None = run
         self._found: dict[str, AnyArray] = {}
 
@@ -95,7 +95,7 @@ class Trained:
         """The derivatives of the loss by the arrays of these names."""
         names = list(names)
         if not self._found.keys() >= {*names}:
-            run = self._run or self._training.run(self._given)._run
+            run = self._run or self._recipe.run(self._given)._run
             assert run is not None
             self._run = None
             self._found |= self._pulled_back(run, names)
@@ -103,7 +103,7 @@ class Trained:
 
     def _pulled_back(self, run: Run, names: list[str]) -> dict[str, AnyArray]:
         wrt = dict.fromkeys("theta" if is_theta(name) else _NAMES.get(name, name) for name in names)
-        found = vars(run.pullback(self._w_bar, wrt=tuple(wrt), truncate=self._training.truncate))
+        found = vars(run.pullback(self._w_bar, wrt=tuple(wrt), truncate=self._recipe.truncate))
         return {
             name: np.asarray(found["theta"][theta_key(name)] if is_theta(name) else found[_NAMES.get(name, name)])
             for name in names
@@ -122,7 +122,7 @@ def gather(
     batch_size: int | None,
     seed: int,
     **arrays: Any,
-) -> tuple[Training, dict[str, Any]]:
+) -> tuple[Recipe, dict[str, Any]]:
     """A training without its arrays, and those that were passed, of whatever library, by the names of errors."""
     given = {"w0": w0} | {name: value for name, value in arrays.items() if value is not None or name in _NEVER_NONE}
     if train is not None:
@@ -132,7 +132,7 @@ def gather(
         valid = None
     given |= _hyperparameters(model, theta)
     settings = {"steps": steps, "batch_size": batch_size, "seed": seed}
-    return Training(model, valid, settings, truncate, {}), given
+    return Recipe(model, valid, settings, truncate, {}), given
 
 
 def divided(given: Mapping[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:

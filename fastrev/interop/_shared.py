@@ -31,6 +31,7 @@ class Derivatives(Protocol):
     """
 
     library: str  # its name
+    jitted: bool  # whether all of it is compiled by `jax.jit`
 
     def loss(self, w: AnyArray, theta: dict[str, AnyArray], t: int) -> Any:
         """The loss."""
@@ -71,6 +72,8 @@ class LossObjective:
         Hyperparameters, read-only float64.
     library : str
         What the loss is written in: ``"JAX"``, ``"PyTorch"`` or ``"autograd"``.
+    jitted : bool
+        Whether `jax.jit` compiles it, so that no callback of JAX is to call it.
     """
 
     def __init__(self, derivatives: Derivatives, leaves: Leaves, theta: Mapping[str, FloatArray]) -> None:
@@ -88,6 +91,10 @@ class LossObjective:
     @property
     def library(self) -> str:
         return self._derivatives.library
+
+    @property
+    def jitted(self) -> bool:
+        return self._derivatives.jitted
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"groups": dict(self.groups), "theta": dict(self.theta)}

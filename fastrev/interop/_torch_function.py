@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import reduce, wraps
+from functools import reduce
 from itertools import compress
 from typing import Any
 
-from fastrev._engine.arguments import fault
+from fastrev._engine.arguments import as_array, fault
 from fastrev._engine.extras import require
 from fastrev._engine.types import AnyArray
-from fastrev.interop._node import Trained, Training, divided, gather, twice
+from fastrev.interop._node import Recipe, Trained, divided, gather, twice
 
 torch = require("torch", "torch", "fastrev.interop.torch")
 _Function: Any = torch.autograd.Function
-_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-_not_compiled: _Decorator = torch.compiler.disable
-_once_differentiable: _Decorator = torch.autograd.function.once_differentiable
+_not_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compiler.disable
 
 
 @_not_compiled
 def validation_loss(model: Any, w0: Any, **arguments: Any) -> Any:
     """What `fastrev.interop.torch.validation_loss` returns."""
-    training, given = gather(model, w0, **arguments)
+    recipe, given = gather(model, w0, **arguments)
     tensors, constants = divided(given, torch.Tensor)
-    training = training.with_constants(constants)
+    recipe = recipe.with_constants(constants)
     if torch.is_grad_enabled():
-        training.require_derivatives(name for name, tensor in tensors.items() if tensor.requires_grad)
+        recipe.require_derivatives(name for name, tensor in tensors.items() if tensor.requires_grad)
     else:  # needs_input_grad is of the tensors alone
         tensors = {name: tensor.detach() for name, tensor in tensors.items()}
-    loss, _ = _Loss.apply(_Call(training, tuple(tensors)), *tensors.values())
+    loss, _ = _Loss.apply(_Call(recipe, tuple(tensors)), *tensors.values())
     return loss
 
 
@@ -41,7 +39,7 @@ def validation_loss(model: Any, w0: Any, **arguments: Any) -> Any:
 class _Call:
     """A training, and the names of the tensors that it is given."""
 
-    training: Training
+    recipe: Recipe
     names: tuple[str, ...]
 
 
@@ -64,32 +62,13 @@ class _Pull:
 # ---- the functions -----------------------------------------------------------------------------------------------
 
 
-def _refusing_twice(backward: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-    """Make gradients that are to have a graph raise an error in it.
-
-    `once_differentiable` does so only if what comes from above has one; of a loss itself, whose gradient comes as a
-    plain 1, second derivatives would be left out without a word.
-    """
-
-    @wraps(backward)
-    def refusing(ctx: Any, *bars: Any) -> tuple[Any, ...]:
-        found = backward(ctx, *bars)
-        if not torch.is_grad_enabled():
-            return found
-        return tuple(
-            each if each is None or each.requires_grad else _Constant.apply(each, *ctx.inputs) for each in found
-        )
-
-    return refusing
-
-
 class _Loss(_Function):  # type: ignore[misc]
     """Train; where a gradient is needed, take the training back as soon as it is made."""
 
     @staticmethod
     def forward(call: _Call, *tensors: Any) -> tuple[Any, Trained]:
         arrays = {name: _numpy(name, tensor) for name, tensor in zip(call.names, tensors, strict=True)}
-        trained = call.training.run(arrays)
+        trained = call.recipe.run(arrays)
         device = tensors[0].device if tensors else None
         return torch.tensor(trained.loss, dtype=_common_dtype(tensors), device=device), trained
 
@@ -97,16 +76,15 @@ class _Loss(_Function):  # type: ignore[misc]
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, Any]) -> None:
         call, *tensors = inputs
         ctx.needed = ctx.needs_input_grad[1:]
-        ctx.inputs = tensors  # for `_refusing_twice`; their values are not asked for, and may change
         if any(ctx.needed):
-            call.training.require_derivatives(compress(call.names, ctx.needed))
+            call.recipe.require_derivatives(compress(call.names, ctx.needed))
             # with all tensors, so that vmap maps over the same ones as it did to train
             pull = _Pull(output[1], call.names, ctx.needed)
-            ctx.save_for_backward(*_Gradients.apply(pull, *tensors))
+            with torch.enable_grad():  # behind the gradients stands what refuses to differentiate them
+                gradients = _Gradients.apply(pull, *tensors)
+            ctx.save_for_backward(*gradients)
 
     @staticmethod
-    @_refusing_twice
-    @_once_differentiable
     def backward(ctx: Any, loss_bar: Any, _: None) -> tuple[Any, ...]:
         gradients = iter(ctx.saved_tensors)
         return None, *(_times(loss_bar, next(gradients)) if needed else None for needed in ctx.needed)
@@ -119,7 +97,7 @@ class _Loss(_Function):  # type: ignore[misc]
 
 
 class _Gradients(_Function):  # type: ignore[misc]
-    """Take a training back, to the derivatives by those of its tensors that need them."""
+    """Take a training back, to the derivatives by those of its tensors that need them; these have none themselves."""
 
     @staticmethod
     def forward(pull: _Pull, *tensors: Any) -> tuple[Any, ...]:
@@ -144,24 +122,6 @@ class _Gradients(_Function):  # type: ignore[misc]
         return tuple(torch.stack(each) for each in zip(*gradients, strict=True)), (0,) * sum(pull.needed)
 
 
-class _Constant(_Function):  # type: ignore[misc]
-    """A gradient, whose derivatives by what it was taken by nobody has computed."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(gradient: Any, *inputs: Any) -> Any:
-        return gradient.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, bar: Any) -> Any:
-        raise twice()
-
-
 # ---- tensors -----------------------------------------------------------------------------------------------------
 
 
@@ -169,11 +129,7 @@ def _numpy(name: str, tensor: Any) -> AnyArray:
     """The values of a tensor, which are not copied if they are on the CPU."""
     if tensor.layout != torch.strided:
         raise fault(name, "be dense", f"of {tensor.layout}", "Convert it with .to_dense().")
-    values = tensor.detach().cpu().resolve_conj().resolve_neg()
-    if tensor.is_floating_point() and tensor.dtype not in (torch.float64, torch.float32):
-        values = values.double()  # of bfloat16 and narrower ones, which NumPy does not know
-    array: AnyArray = values.numpy()
-    return array
+    return as_array(name, tensor.detach().cpu().resolve_conj().resolve_neg())
 
 
 def _common_dtype(tensors: tuple[Any, ...]) -> Any:

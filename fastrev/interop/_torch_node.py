@@ -87,8 +87,8 @@ def validation_loss(
     -----
     With L the loss and ``x`` a tensor, the node hands on ``L_bar * dL/dx``.  dL/dx is computed with L itself, by one
     run there and back, for those tensors that require a gradient alone; where none does, and under `torch.no_grad`,
-    there is the training only.  What is kept from then on is these derivatives: no tensor's values are asked for again,
-    so that they may change in place.
+    there is the training only.  From then on these derivatives are kept, until they are handed on, and none of the
+    tensors: they may change in place.  (PyTorch itself keeps those whose ``grad`` it is to fill in, as in any graph.)
 
     `torch.func.grad` and `torch.func.vmap` know the node, in any order; `vmap` trains one row after the other.
     `torch.compile` leaves it out of what it compiles.  A second derivative raises an error, as does forward mode.

@@ -92,6 +92,7 @@ class _Derivatives:
     """
 
     library = "autograd"
+    jitted = False
 
     def __init__(self, autograd: Any, loss: Callable[..., Any], tree: Any, leaves: Leaves, theta: Leaves) -> None:
         self._autograd, self._loss, self._tree, self._leaves, self._theta = autograd, loss, tree, leaves, theta

@@ -107,6 +107,7 @@ class _Derivatives:
     """
 
     library = "JAX"
+    jitted = True
 
     def __init__(self, jax: Any, loss: Callable[..., Any], structure: Any, leaves: Leaves) -> None:
         self._jax, self._loss, self._structure, self._leaves = jax, loss, structure, leaves

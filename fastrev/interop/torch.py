@@ -192,6 +192,7 @@ class _Derivatives:
     """
 
     library = "PyTorch"
+    jitted = False
 
     def __init__(self, torch: Any, model: _Model, leaves: Leaves) -> None:
         self._torch, self._model, self._leaves = torch, model, leaves
