@@ -129,7 +129,7 @@ def test_an_objective_is_told_of_its_learning_rate_or_of_its_start():
             fastrev.train(Bowl(), [1.0, 2.0], lr=0.1, decay=0.5, steps=3)
 
 
-@pytest.mark.parametrize("meta_lr", [100.0, 1e6, 1e307])
+@pytest.mark.parametrize("meta_lr", [100.0, 1e6, 1e307, 1.7e308])
 def test_a_meta_lr_that_is_far_too_high_is_survived(meta_lr):
     """Steps that go to the bounds of what a run can be made with, that of decays too, are tried and taken back."""
     case = digits_like()

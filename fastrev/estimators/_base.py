@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastrev._engine import arguments
+from fastrev._engine.hyperparameters import axis_of_steps
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.estimators._examples import Examples, as_weights
 from fastrev.mlp import MLP
@@ -143,8 +144,7 @@ class MetaMLP(BaseEstimator):
 
 def _axis_of_steps(value: Any) -> int | None:
     """T, of what has one value for each of T steps."""
-    shape = np.shape(value)
-    return shape[0] if len(shape) == 1 or (len(shape) == 2 and shape[0] > 1) else None
+    return axis_of_steps(np.shape(value))
 
 
 def _is_auto(value: Any) -> bool:
