@@ -177,7 +177,7 @@ class MLP(Architecture):
             The outputs z.
         """
         data, n = as_inputs(self, X, "X")
-        z = evaluation.outputs(self, self._parameters("w", w), data, n)
+        z = evaluation.outputs(self, self._parameters(w), data, n)
         return z.reshape(n, self.sizes[-1]).astype(np.float64)
 
     def predict(self, w: npt.ArrayLike, X: npt.ArrayLike) -> npt.NDArray[np.int64] | FloatArray:
@@ -233,7 +233,7 @@ class MLP(Architecture):
         """
         if self.loss == "squared_error":
             raise arguments.fault(
-                "loss", "be 'cross_entropy' or 'logistic' for probabilities", "'squared_error'",
+                "model.loss", "be 'cross_entropy' or 'logistic' for probabilities", "'squared_error'",
                 "Use model.outputs or model.predict.",
             )  # fmt: skip
         return evaluation.means(self, self.outputs(w, X))
@@ -262,8 +262,9 @@ class MLP(Architecture):
         """
         if self.loss == "squared_error":
             raise arguments.fault(
-                "loss", "be 'cross_entropy' or 'logistic' for an accuracy", "'squared_error'", "Use model.loss_value."
-            )
+                "model.loss", "be 'cross_entropy' or 'logistic' for an accuracy", "'squared_error'",
+                "Use model.loss_value.",
+            )  # fmt: skip
         data, _ = as_data(self, X, Y, "X", "Y")
         targets = data.y.reshape(-1, self.sizes[-1])
         if self.loss == "cross_entropy":
@@ -288,7 +289,7 @@ class MLP(Architecture):
             The mean.
         """
         data, n = as_data(self, X, Y, "X", "Y")
-        return evaluation.loss_value(self, self._parameters("w", w), data, n)
+        return evaluation.loss_value(self, self._parameters(w), data, n)
 
     def grad(self, w: npt.ArrayLike, X: npt.ArrayLike, Y: npt.ArrayLike, l2: npt.ArrayLike = 0.0) -> FloatArray:
         """Gradient of ``loss_value(w, X, Y) + sum(l2 * w**2) / 2`` by w.
@@ -310,7 +311,7 @@ class MLP(Architecture):
             The gradient.
         """
         data, n = as_data(self, X, Y, "X", "Y")
-        weights, coefficients = self._parameters("w", w), penalty(self, l2)
+        weights, coefficients = self._parameters(w), penalty(self, l2)
         return evaluation.loss_and_gradient(self, weights, data, n, coefficients)[1].astype(np.float64)
 
     def hvp(
@@ -341,8 +342,10 @@ class MLP(Architecture):
         B. A. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6 (1994), section 4.
         """
         data, n = as_data(self, X, Y, "X", "Y")
-        weights, coefficients = self._parameters("w", w), penalty(self, l2)
-        return evaluation.hvp(self, weights, self._parameters("u", u), data, n, coefficients).astype(np.float64)
+        weights, coefficients = self._parameters(w), penalty(self, l2)
+        return evaluation.hvp(
+            self, weights, arguments.parameters("u", u, self.num_params), data, n, coefficients
+        ).astype(np.float64)
 
     def save(self, path: Any, w: npt.ArrayLike) -> None:
         """Write the model and its parameters to a file that `load` reads: an ``.npz`` without pickle.
@@ -361,7 +364,7 @@ class MLP(Architecture):
         ArgumentError
             If `w` is at fault, or the file cannot be written.  One that was there stays.
         """
-        weights = arguments.parameters("w", w, self.num_params)
+        weights = arguments.parameters("w", w, self.num_params, remedy=_FINITE)
         files.write(path, files.MODEL, {"model": described(self)}, {"w": weights})
 
     @classmethod
@@ -371,6 +374,7 @@ class MLP(Architecture):
         Parameters
         ----------
         path : str or path-like
+            The file, by the name that `save` was given.
 
         Returns
         -------
@@ -402,6 +406,9 @@ class MLP(Architecture):
         except (LookupError, TypeError, ArgumentError) as error:  # made with a checksum, but not by `save`
             raise arguments.fault("path", "be a file that MLP.save wrote", repr(path), "Pass another file.") from error
 
-    def _parameters(self, name: str, w: npt.ArrayLike) -> Floating:
-        flat = arguments.parameters(name, w, self.num_params)
+    def _parameters(self, w: npt.ArrayLike) -> Floating:
+        flat = arguments.parameters("w", w, self.num_params, remedy=_FINITE)
         return flat.astype(self.dtype, copy=False)
+
+
+_FINITE = "Pass finite weights, such as the w of a run."

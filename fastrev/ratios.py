@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from fastrev._engine import arguments
-from fastrev._engine.hyperparameters import Table, decays, ratios
+from fastrev._engine.hyperparameters import FINITE_DECAYS, Table, decays, ratios
 from fastrev._engine.types import Ints
 
 
@@ -38,6 +38,6 @@ def ratio(decay: npt.ArrayLike) -> tuple[int, int] | tuple[Ints, Ints]:
     >>> a.value
     array([0.5 , 1.98])
     """
-    values = arguments.real_array("decay", decay, own=True)
+    values = arguments.real_array("decay", decay, own=True, remedy=FINITE_DECAYS)
     n, d = ratios(decays(Table("decay", values, values.shape)))
     return (n, d) if n.shape else (int(n), int(d))

@@ -49,11 +49,11 @@ class ReversibleArray(Exclusive):
     array([ 0.1, -1.8])
     >>> a.div([1, 9], 10)
 
-    NumPy takes it for an array of its values:
+    NumPy takes it for an array of its values, and it has the truth of one: that of a single element, of several none.
 
     >>> import numpy as np
-    >>> len(a), a.shape, float(np.sum(a))
-    (2, (2,), -1.0)
+    >>> len(a), a.shape, float(np.sum(a)), bool(fastrev.ReversibleArray([0.0]))
+    (2, (2,), -1.0, False)
     """
 
     def __init__(self, x: npt.ArrayLike) -> None:
@@ -76,11 +76,23 @@ class ReversibleArray(Exclusive):
             raise TypeError("len() of a ReversibleArray without dimensions")
         return int(self._shape[0])
 
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(
+                f"The truth of a ReversibleArray of {self.size} elements is ambiguous: use .size, or .value.any()."
+            )
+        return bool(self._flat[0])
+
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> AnyArray:
         """What ``numpy.asarray(a)`` is: `value`, which no array of NumPy's can share memory with."""
         if copy is False:
             raise ValueError("A ReversibleArray cannot become an array without a copy: leave copy=False out.")
         return self.value.astype(dtype, copy=False)
+
+    @property
+    def dtype(self) -> np.dtype[np.float64]:
+        """That of `value`, float64."""
+        return np.dtype(np.float64)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -62,10 +62,11 @@ class ReversibleSGD(Exclusive):
 
     def __init__(self, w0: npt.ArrayLike, v0: npt.ArrayLike | None = None) -> None:
         super().__init__()
-        weights = arguments.real_array("w0", w0)
+        weights = arguments.real_array("w0", w0, remedy="Begin with finite weights.")
         if weights.ndim != 1 or weights.size == 0:
             raise arguments.fault("w0", "have shape (P,) with P at least 1", f"shape {weights.shape}")
-        velocity = np.zeros(weights.size) if v0 is None else arguments.parameters("v0", v0, weights.size)
+        finite = "Begin with a finite velocity, or leave it out for 0."
+        velocity = np.zeros(weights.size) if v0 is None else arguments.parameters("v0", v0, weights.size, remedy=finite)
         self._state = states.new_state(states.to_grid("w0", weights), states.to_grid("v0", velocity))
         self._start = states.checksum(self._state.w, self._state.v)
         self._made = np.empty((0, 6), np.int64)  # of each step not undone: record of lr and decay, gradient's checksum
@@ -292,7 +293,8 @@ class ReversibleSGD(Exclusive):
 
     def _gradient(self, g: npt.ArrayLike | Gradient, w: FloatArray) -> FloatArray:
         # a copy, which nobody changes between its checksum and the step
-        return arguments.parameters("g", g(w) if callable(g) else g, self._state.w.size).copy()
+        finite = "As the gradient of a loss it says that training diverged: lower lr."
+        return arguments.parameters("g", g(w) if callable(g) else g, self._state.w.size, remedy=finite).copy()
 
 
 def _another_step(step: int, difference: str) -> ReversalError:

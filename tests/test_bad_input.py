@@ -224,7 +224,10 @@ W = MODEL.init(0)
         (lambda: MODEL.hvp(W, W * NAN, X, Y), ["'u'", "finite"]),
         (lambda: MODEL.predict(W, X[0]), ["'X'", "(N, 4)", "(4,)"]),
         (lambda: MODEL.loss_value(W[1:], X, Y), ["'w'", "shape (15,)", "(14,)"]),
-        (lambda: fastrev.MLP((4, 3), loss="squared_error").accuracy(W, X, Y), ["'loss'", "accuracy", "loss_value"]),
+        (
+            lambda: fastrev.MLP((4, 3), loss="squared_error").accuracy(W, X, Y),
+            ["'model.loss'", "accuracy", "loss_value"],
+        ),
         (lambda: fastrev.MLP((4, 3), loss="squared_error").grad(W, X, Y), ["'Y'", "(40, 3)", "(40,)"]),
         (lambda: fastrev.minibatches(0, 1, 1), ["'examples'", "at least 1"]),
         (lambda: fastrev.minibatches(5, 6, 1), ["'batch_size'", "at most 5"]),

@@ -91,6 +91,26 @@ def test_nan_is_equal_to_nan_and_a_shape_to_itself_only():
     assert gradients(theta=theta) != gradients()
 
 
+def test_sequences_of_arrays_are_compared_and_what_cannot_be_is_no_error():
+    class Vague:
+        def __eq__(self, other):
+            return np.ones(2) == 1
+
+        __hash__ = None
+
+    def gradients(value):
+        return fastrev.Gradients(theta={"a": value})
+
+    assert gradients([np.ones(2), 1.0]) == gradients([np.ones(2), np.float64(1)])
+    assert gradients([(np.ones(2), "x")]) == gradients([(np.ones(2), "x")])
+    for other in ([np.ones(2)], [np.ones(2), 2.0], (np.ones(2), 1.0), [np.ones(3), 1.0], np.ones(2), None):
+        assert (gradients([np.ones(2), 1.0]) == gradients(other)) is False
+        assert (gradients(other) == gradients([np.ones(2), 1.0])) is False
+    vague = Vague()
+    assert gradients([vague]) == gradients([vague])
+    assert gradients([vague]) != gradients([Vague()])
+
+
 def test_a_named_tuple_is_equal_to_its_like_only():
     curve = fastrev.Curve(np.arange(2), np.ones(2))
     assert curve == fastrev.Curve(np.arange(2), np.ones(2))
@@ -174,7 +194,7 @@ def test_a_reversible_sgd_says_where_it_stands():
 @pytest.mark.parametrize("value", [0.5, [], [1.0, -2.0], [[1.0, 2.0, 3.0]], np.zeros((2, 0, 3))])
 def test_a_reversible_array_is_one_to_numpy(value):
     a, array = fastrev.ReversibleArray(value), np.array(value, np.float64)
-    assert (a.shape, a.ndim, a.size) == (array.shape, array.ndim, array.size)
+    assert (a.shape, a.ndim, a.size, a.dtype) == (array.shape, array.ndim, array.size, array.dtype)
     assert np.array_equal(np.asarray(a), array)
     assert np.array_equal(np.array(a, np.float32), array.astype(np.float32))
     assert np.asarray(a, np.float32).dtype == np.float32
@@ -189,6 +209,17 @@ def test_a_reversible_array_is_one_to_numpy(value):
             len(a)
     np.asarray(a)[...] = 7.0  # which is nobody else's
     assert np.array_equal(a.value, array)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.5, 2.0**-52, [0.0], [[3.0]]])
+def test_a_reversible_array_of_one_element_has_its_truth(value):
+    assert bool(fastrev.ReversibleArray(value)) is bool(np.array(value))
+
+
+@pytest.mark.parametrize("value", [[], [1.0, 2.0], np.zeros((2, 0, 3))])
+def test_a_reversible_array_of_other_than_one_element_has_no_truth(value):
+    with pytest.raises(ValueError, match=f"of {np.size(value)} elements is ambiguous"):
+        bool(fastrev.ReversibleArray(value))
 
 
 def test_numpy_2_may_ask_for_no_copy():

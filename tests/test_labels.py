@@ -82,6 +82,25 @@ def test_classes_that_are_none_are_named(y, message):
         model.loss_value(model.init(0), X[:4], y)
 
 
+class NAType:
+    """As pandas' NA, whose comparisons have no truth."""
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, np.float32("nan"), np.datetime64("NaT"), NAType()])
+def test_missing_labels_are_named(missing):
+    model = fastrev.MLP((3, 3))
+    with pytest.raises(fastrev.ArgumentError, match=r"where it holds classes.*Remove the examples that have no class"):
+        model.loss_value(model.init(0), X[:4], np.array([0, "a", missing, 1], object))
+
+
 def test_the_picture_of_learned_labels_begins_at_classes_of_any_dtype():
     pytest.importorskip("matplotlib")
     result = fastrev.tune(

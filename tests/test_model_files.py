@@ -150,5 +150,5 @@ def test_probabilities_of_extreme_outputs(dtype):
 
 def test_squared_error_gives_no_probabilities():
     model = fastrev.MLP((3, 2), loss="squared_error")
-    with pytest.raises(fastrev.ArgumentError, match="'loss' must be 'cross_entropy' or 'logistic' for probabilities"):
+    with pytest.raises(fastrev.ArgumentError, match=r"'model\.loss' must be 'cross_entropy' or 'logistic' for prob"):
         model.predict_proba(model.init(0), np.zeros((1, 3)))

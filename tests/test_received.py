@@ -6,7 +6,7 @@ import copy
 import datetime
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import pytest
 from scipy.sparse import csr_array
 
 import fastrev
+from fastrev._engine.received import UnreadableError, plain
 
 MODEL = fastrev.MLP((2, 2))  # P = 6, G = 2
 P = MODEL.num_params
@@ -206,39 +207,118 @@ def requiring_grad(good: Any) -> Any:
     return torch(good, requires_grad=True, dtype=pytest.importorskip("torch").float64)
 
 
-REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "None": (lambda good: None, "not None. Pass numbers"),
-    "ragged": (lambda good: [[1.0], [1.0, 2.0]], "rectangular array, not a ragged sequence. Pass rows of equal length"),
-    "masked": (masked, r"masked elements, which stand for no number: fill them in with .filled\(\)"),
-    "masked in a list": (lambda good: [*good.tolist()[:-1], np.ma.masked], "masked elements|ragged"),
-    "requires grad": (requiring_grad, r"a Tensor that requires grad. Pass .detach\(\) of it"),
-    "list that requires grad": (
-        lambda good: [requiring_grad(good)[0]] * len(good), r"tensors that require grad. Pass .detach\(\) of each"
+class Refused(NamedTuple):
+    make: Callable[[Any], Any]
+    numbers: str  # what came and what to pass, of those who read numbers; float64 is int64 where they are whole
+    classes: str = ""  # of those who read classes, where it differs
+    one: str = ""  # of those who read whole numbers, of which one is enough, where it differs
+
+
+NUMBER_THEM = r"Number them: classes, Y = np\.unique\(Y, return_inverse=True\)"
+ONE = r"\. Pass an int of at least 1"
+MASKED = r"a masked array with masked elements, which stand for no number: fill them in with \.filled\(\)"
+OBJECT = "of dtype object, with "
+AT = r" at \[(0, )?(0, )?1\]\. "
+REFUSED = {
+    "None": Refused(lambda good: None, r"None\. Pass numbers", one="None" + ONE),
+    "ragged": Refused(lambda good: [[1.0], [1.0, 2.0]], r"a ragged sequence\. Pass rows of equal length"),
+    "masked": Refused(masked, MASKED),
+    "rows that are masked": Refused(
+        lambda good: list(masked(np.atleast_2d(good))), MASKED
     ),
-    "text": (lambda good: "abc", "of dtype <U3. Pass numbers|whole number, not 'abc'. Pass an int"),
-    "texts": (lambda good: good.astype(str), r"Convert it with .astype\(np.(float|int)64\)|Number them"),
-    "words": (lambda good: np.full(good.shape, "cat"), "Strings stand for no numbers: encode them|Number them"),
-    "dict": (lambda good: {"a": 1.0}, "a dict. Pass its values"),
-    "generator": (lambda good: (each for each in good), "a generator. Pass a list of what it yields"),
-    "set": (lambda good: {1.0, 2.0}, "a set. Pass its values"),
-    "function": (lambda good: np.sum, "Pass the numbers that it returns"),
-    "huge": (lambda good: 10**400, "an int. Pass a number below 1.8e308|below 2[*][*]63, not 1000"),
-    "huge ones": (lambda good: holding(good, 10**400), "with 10000.* at .*1.*below 1.8e308|Number them"),
-    "missing": (lambda good: holding(good, None), "with None at .*1.*Remove or fill in what is missing|have no class"),
-    "objects": (lambda good: holding(good, object()), "with <object object.*Pass numbers|Number them"),
-    "decimals": (lambda good: holding(good, Decimal(1)), r"dtype object. Convert it with .astype|Number them"),
-    "complex": (lambda good: good.astype(complex), "complex128. Pass its .real"),
-    "dates": (lambda good: good.astype("M8[D]"), r"datetime64\[D\]. Pass the time since one date|Number them"),
-    "times": (lambda good: good.astype("m8[s]"), r"timedelta64\[s\]. Pass it in one unit"),
-    "a date": (lambda good: datetime.date(2020, 1, 1), "a date. Pass its values"),
-    "records": (lambda good: good.astype([("a", float)]), "structured dtype. Pass its fields as columns"),
-    "bytes": (lambda good: np.zeros(good.shape, "V3"), "of dtype .*V3. Raw bytes stand for no numbers"),
-    "sparse": (lambda good: csr_array(np.atleast_2d(good)), r"a sparse csr_array. Pass .toarray\(\) of it"),
-    "a run": (lambda good: fastrev.train(MODEL, W, train=(X, Y), lr=1, decay=0.5, steps=1), "a Run. Pass its w"),
-    "broken": (lambda good: Handed(KeyError("gone")), "a Handed: 'gone'. Pass its values as a NumPy array"),
-    "empty": (lambda good: good[:0].ravel(), "shape|at least one example"),
-    "too deep": (lambda good: np.ones((1, 1, 1, 1), good.dtype), "shape"),
+    "masked in rows": Refused(
+        lambda good: [[1.0, np.ma.masked]], MASKED
+    ),
+    "requires grad": Refused(requiring_grad, r"a Tensor that requires grad\. Pass \.detach\(\) of it"),
+    "list that requires grad": Refused(
+        lambda good: [requiring_grad(good)[0]] * len(good),
+        r"a list of tensors that require grad\. Pass \.detach\(\) of each",
+    ),
+    "text": Refused(lambda good: "abc", r"of dtype <U3\. Pass numbers", one="'abc'" + ONE),
+    "texts": Refused(
+        lambda good: good.astype(str), r"of dtype <U\d\d\. Convert it with \.astype\(np\.float64\)",
+        classes=r"of dtype <U\d\d\. " + NUMBER_THEM,
+    ),
+    "words": Refused(
+        lambda good: np.full(good.shape, "cat"), r"of dtype <U3\. Strings stand for no numbers: encode them first",
+        classes=r"of dtype <U3\. " + NUMBER_THEM,
+    ),
+    "dict": Refused(lambda good: {"a": 1.0}, r"a dict\. Pass its values as an array", one="{'a': 1.0}" + ONE),
+    "generator": Refused(
+        lambda good: (each for each in good), r"a generator\. Pass a list of what it yields",
+        one="<generator object .*>" + ONE,
+    ),
+    "set": Refused(lambda good: {1.0, 2.0}, r"a set\. Pass its values as an array", one="{1.0, 2.0}" + ONE),
+    "function": Refused(
+        lambda good: np.sum, r"an? \w+\. Pass the numbers that it returns", one="<function sum at .*>" + ONE
+    ),
+    "huge": Refused(lambda good: 10**400, r"an int\. Pass a number below 1\.8e308", one=r"10{76}\.\.\."),
+    "huge ones": Refused(
+        lambda good: holding(good, 10**400), OBJECT + r"10*\.\.\." + AT + r"Pass numbers below 1\.8e308",
+        classes=OBJECT + r"10*\.\.\." + AT + NUMBER_THEM,
+    ),
+    "missing": Refused(
+        lambda good: holding(good, None), OBJECT + "None" + AT + "Remove or fill in what is missing",
+        classes=OBJECT + "None" + AT + "Remove the examples that have no class",
+    ),
+    "objects": Refused(
+        lambda good: holding(good, object()), OBJECT + "<object object at .*>" + AT + "Pass numbers",
+        classes=OBJECT + "<object object at .*>" + AT + NUMBER_THEM,
+    ),
+    "decimals": Refused(
+        lambda good: holding(good, Decimal(1)), r"of dtype object\. Convert it with \.astype\(np\.float64\)",
+        classes=r"of dtype object\. " + NUMBER_THEM,
+    ),
+    "an object": Refused(
+        lambda good: np.array(Decimal(1), object), r"of dtype object\. Convert it with \.astype\(np\.float64\)",
+        one=r"array\(Decimal\('1'\), dtype=object\)\. Pass int\(.*\), of at least 1",
+    ),
+    "missing object": Refused(
+        lambda good: np.array(None, object), OBJECT + r"None\. Remove or fill in what is missing",
+        one=r"array\(None, dtype=object\)" + ONE,
+    ),
+    "complex": Refused(
+        lambda good: good.astype(complex), r"of dtype complex128\. Pass its \.real, or its parts as .*"
+    ),
+    "dates": Refused(
+        lambda good: good.astype("M8[D]"), r"of dtype datetime64\[D\]\. Pass the time since one date, in one unit: .*",
+        classes=r"of dtype datetime64\[D\]\. " + NUMBER_THEM,
+    ),
+    "times": Refused(lambda good: good.astype("m8[s]"), r"of dtype timedelta64\[s\]\. Pass it in one unit: .*'s'\)"),
+    "a date": Refused(
+        lambda good: datetime.date(2020, 1, 1), r"a date\. Pass its values as an array",
+        one=r"datetime\.date\(2020, 1, 1\)" + ONE,
+    ),
+    "records": Refused(
+        lambda good: good.astype([("a", float)]), r"of structured dtype\. Pass its fields as columns of .*"
+    ),
+    "bytes": Refused(lambda good: np.zeros(good.shape, "V3"), r"of dtype \|V3\. Raw bytes stand for no numbers"),
+    "sparse": Refused(
+        lambda good: csr_array(np.atleast_2d(good)), r"a sparse csr_array\. Pass \.toarray\(\) of it",
+        one=r"<Compressed .*\.\.\." + ONE,
+    ),
+    "a run": Refused(
+        lambda good: fastrev.train(MODEL, W, train=(X, Y), lr=1, decay=0.5, steps=1), r"a Run\. Pass its w",
+        one=r"Run\(.*\)" + ONE,
+    ),
+    "broken": Refused(
+        lambda good: Handed(KeyError("gone")), r"a Handed: 'gone'\. Pass its values as a NumPy array"
+    ),
 }  # fmt: skip
+# one argument of each who reads them in a way of its own
+READERS = ("lr", "X", "classes", "batches", "n", "callback[1]")
+CLASSES = ("classes", "Yv", "curve[1]", "classes of tune", "Y of accuracy", "Y of loss_value")
+EVERYWHERE = ("None", "ragged", "words")  # what every argument is given, not only these
+ANY_SHAPE = ("x0", "array", "ratio")
+
+
+def cases(kinds: Iterable[str], everywhere: tuple[str, ...]) -> list[tuple[str, str]]:
+    """All kinds for those who read in ways of their own, some for every argument."""
+    return [(name, kind) for name in ARGUMENTS for kind in kinds if name in READERS or kind in everywhere]
+
+
+def accepts_none(argument: str, kind: str) -> bool:
+    return kind == "None" and ARGUMENTS[argument].optional
 
 
 def same(a: Any, b: Any) -> bool:
@@ -258,8 +338,7 @@ def untouched(before: Any, after: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize("kind", WORKS)
-@pytest.mark.parametrize("argument", ARGUMENTS)
+@pytest.mark.parametrize(("argument", "kind"), cases(WORKS, ("a list", "read-only")))
 def test_arrays_of_any_make_are_taken(argument, kind):
     call, good, *_ = ARGUMENTS[argument]
     value = WORKS[kind](good.copy())
@@ -268,30 +347,77 @@ def test_arrays_of_any_make_are_taken(argument, kind):
     assert untouched(before, value)
 
 
-@pytest.mark.parametrize("kind", FLOATS)
-@pytest.mark.parametrize("argument", [each for each in ARGUMENTS if each not in WHOLE])
+@pytest.mark.parametrize(("argument", "kind"), [each for each in cases(FLOATS, ("bfloat16",)) if each[0] not in WHOLE])
 def test_floats_of_any_precision_are_taken(argument, kind):
     call, good, *_ = ARGUMENTS[argument]
     assert same(call(FLOATS[kind](good)), call(good))
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("argument", ARGUMENTS)
+@pytest.mark.parametrize(("argument", "kind"), [each for each in cases(REFUSED, EVERYWHERE) if not accepts_none(*each)])
 def test_what_is_no_array_of_numbers_is_named(argument, kind):
-    call, good, name, optional = ARGUMENTS[argument]
-    make, advice = REFUSED[kind]
-    value = make(good)
-    if (kind == "None" and optional) or (kind in ("empty", "too deep") and argument in ("array", "x0", "ratio")):
-        call(value)
-        return
-    if kind == "function" and argument in ("w0 of tune", "g"):  # which may be one
+    call, good, name, _ = ARGUMENTS[argument]
+    make, text, classes, one = REFUSED[kind]
+    if argument in WHOLE:
+        text = text.replace("float64", "int64")
+    if argument in CLASSES:
+        text = classes or text
+    elif argument in WHOLE and argument != "batches":
+        text = one or text
+    with pytest.raises(fastrev.ArgumentError) as caught:
+        call(make(good))
+    message = str(caught.value)
+    assert re.fullmatch(f"Argument '{re.escape(name)}' must [^.]*, not (an array )?{text}\\.", message), message
+    assert len(message) < 300, message
+
+
+@pytest.mark.parametrize("argument", [name for name, each in ARGUMENTS.items() if each.optional])
+def test_what_may_be_left_out_may_be_none(argument):
+    ARGUMENTS[argument].call(None)
+
+
+@pytest.mark.parametrize("argument", ARGUMENTS)
+@pytest.mark.parametrize("shape", [(0,), (1, 1, 1, 1)])
+def test_another_shape_is_named(argument, shape):
+    call, good, name, _ = ARGUMENTS[argument]
+    value = np.ones(shape, good.dtype)
+    if argument in ANY_SHAPE:
+        assert np.shape(call(value)[0] if argument == "ratio" else call(value)) == shape
         return
     with pytest.raises(fastrev.ArgumentError) as caught:
         call(value)
-    message = str(caught.value)
-    assert message.startswith(f"Argument '{name}' must "), message
-    assert re.search(advice, message), message
-    assert len(message) < 300, message
+    start = f"Argument '{name}' must "
+    assert str(caught.value).startswith(start)
+    assert re.search(rf", not (of )?shape {re.escape(str(shape))}", str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize("action", ["ignore", "error"])
+def test_masked_numbers_of_any_kind_are_found_whatever_numpy_makes_of_them(action):
+    of_float, of_int = (np.ma.masked_array(number, True) for number in (3.0, 3))
+    rows = np.ma.masked_array([1.0, 2.0], [False, True])
+    whole = np.ma.masked_array([1.0, 2.0])
+    found = [
+        np.ma.masked, of_float, [1.0, np.ma.masked], [1, np.ma.masked], (1.0, of_float), [1, of_int], [[1.0, of_float]],
+        [rows, rows], [[1.0, 2.0], rows], ([rows], [whole]), [whole, [1.0, np.ma.masked]],
+    ]  # fmt: skip
+    for value in found:
+        with warnings.catch_warnings(action=action), pytest.raises(UnreadableError, match="masked elements"):
+            plain(value)
+    for value in ([whole, whole], [[1.0, np.nan]], [whole, [1.0, np.nan]]):
+        assert np.array_equal(plain(value), np.array(value), equal_nan=True)
+
+
+def test_a_list_is_read_without_a_look_at_its_numbers():
+    class Row(list):
+        looks = 0
+
+        def __iter__(self):
+            Row.looks += 1
+            return super().__iter__()
+
+    assert plain([Row([1.0, 2.0])] * 3).shape == (3, 2)
+    seen = Row.looks
+    np.asarray([Row([1.0, 2.0])] * 3)
+    assert Row.looks == 2 * seen  # those are NumPy's
 
 
 @pytest.mark.parametrize("argument", WHOLE)
@@ -358,6 +484,13 @@ def test_numbers_of_things_that_nobody_has_are_refused():
         with pytest.raises(fastrev.ArgumentError, match=re.escape("Pass (inputs, hidden, ..., outputs).")):
             fastrev.MLP(sizes)
     assert fastrev.MLP(np.array([2, 3])).sizes == (2, 3)
+    for sizes in ([2, [3, 4]], [[2, 3], [3, 4]], (2, None), [2, np.ones(2)], [2, "3"]):
+        with pytest.raises(
+            fastrev.ArgumentError, match=r"'sizes\[[01]\]' must be a whole number, .*Pass an int of at "
+        ):
+            fastrev.MLP(sizes)
+    with pytest.raises(fastrev.ArgumentError, match=re.escape("Pass (inputs, hidden, ..., outputs).")):
+        fastrev.MLP(np.ones((2, 2), int))
 
 
 def test_what_functions_return_is_told_how_to_become_an_array():

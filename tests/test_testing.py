@@ -20,7 +20,7 @@ from tests.test_objective import SETTINGS, W0, Plain, Quadratic
 @given(st.data(), st.integers(1, 5), st.integers(1, 4))
 def test_what_is_drawn_is_accepted(data, steps, groups):
     for name, values in (("lr", None), ("decay", testing.decays())):
-        table = hyperparameters.by_step_and_group(name, data.draw(testing.schedules(steps, groups, values)), groups)
+        table = hyperparameters.by_step_and_group(name, data.draw(testing.schedules(steps, groups, values)), groups, "")
         assert table.steps in (None, steps)
         assert (hyperparameters.learning_rates if name == "lr" else hyperparameters.decays)(table)
     n, d = data.draw(testing.ratios())

@@ -150,7 +150,7 @@ def test_decays_that_the_exact_arithmetic_admits(transform):
     values = space.values(space.within(np.array([-1e9, 0.5, 1e9])))["decay"]
     assert values[0] == pytest.approx(2.0**-16, rel=1e-6)
     assert values[2] == pytest.approx(65535 / 65536, abs=1e-9)
-    n, d = ratios(decays(table("decay", values, 1)))
+    n, d = ratios(decays(table("decay", values, 1, "")))
     assert ((n >= 1) & (n < d) & (d <= 2**16)).all()
 
 

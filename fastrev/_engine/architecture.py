@@ -48,7 +48,7 @@ class Architecture:
         dtype: npt.DTypeLike = np.float64,
     ) -> None:
         unordered = isinstance(sizes, str | bytes | set | frozenset | Mapping)
-        if unordered or not hasattr(sizes, "__len__") or np.ndim(sizes) != 1 or len(sizes) < 2:
+        if unordered or not hasattr(sizes, "__len__") or getattr(sizes, "ndim", 1) != 1 or len(sizes) < 2:
             raise arguments.fault(
                 "sizes", "hold at least two layer sizes", arguments.shown(sizes), "Pass (inputs, hidden, ..., outputs)."
             )
@@ -91,7 +91,7 @@ def initial_scales(model: Architecture, scale: npt.ArrayLike | None, name: str) 
     """Standard deviations of initial weights as given, of all groups or of each; or what they are by default."""
     if scale is None:
         return np.array([shape[0] ** -0.5 if len(shape) == 2 else 0.0 for shape in model.shapes.values()])
-    scales = arguments.real_array(name, scale, own=True)
+    scales = arguments.real_array(name, scale, own=True, remedy="Pass finite standard deviations.")
     if scales.shape not in ((), (len(model.groups),)):
         raise arguments.fault(
             name, f"be a number or one per group, shape ({len(model.groups)},)", f"shape {scales.shape}",

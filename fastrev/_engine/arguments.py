@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine.received import UnreadableError, plain
+from fastrev._engine.received import UnreadableError, fits, plain
+from fastrev._engine.received import is_missing as is_missing
 from fastrev._engine.received import named as named
 from fastrev._engine.received import not_real as not_real
 from fastrev._engine.received import not_whole as not_whole
@@ -40,12 +41,17 @@ def as_array(name: str, value: object) -> npt.NDArray[Any]:
 
 
 def real_array(
-    name: str, value: object, dtype: npt.DTypeLike = np.float64, *, own: bool = False, remedy: str = ""
+    name: str,
+    value: object,
+    dtype: npt.DTypeLike = np.float64,
+    *,
+    own: bool = False,
+    remedy: str = "Pass finite numbers.",
 ) -> npt.NDArray[Any]:
     """A C-contiguous writeable array of finite real numbers, as kernels are compiled for.
 
-    A copy only if need be, or if it is to be our `own`, which nobody else can write to.  `remedy` says what to do about
-    NaN and infinity.
+    A copy only if need be, or if it is to be our `own`, which nobody else can write to.  `remedy` says what to pass in
+    place of NaN and infinity.
     """
     array = as_array(name, value)
     if array.dtype.kind not in "fiu":
@@ -53,22 +59,8 @@ def real_array(
     with np.errstate(over="ignore"):  # becomes an infinity, refused below
         converted = np.array(array, dtype, order="C") if own else np.require(array, dtype, ["C", "A", "W"])
     if not all_finite(converted.reshape(-1)):
-        raise _not_finite(name, array, converted, remedy or _FINITE.get(name, "Pass finite numbers."))
+        raise _not_finite(name, array, converted, remedy)
     return converted
-
-
-_FINITE = {
-    "lr": "Pass finite rates, such as 0.1.",
-    "decay": "Pass decays in (0, 1], such as 0.9.",
-    "l2": "Pass finite penalties; 0 is none.",
-    "w0": "Begin with finite weights, such as model.init() makes.",
-    "v0": "Begin with a finite velocity, or leave it out for 0.",
-    "w": "Pass finite weights, such as the w of a run.",
-    "example_weights": "Pass finite weights; 0 leaves an example out.",
-    "init_scale": "Pass finite standard deviations.",
-    "scale": "Pass finite standard deviations.",
-    "g": "As the gradient of a loss it says that training diverged: lower lr.",
-}
 
 
 def _not_finite(name: str, array: npt.NDArray[Any], converted: npt.NDArray[Any], remedy: str) -> ArgumentError:
@@ -92,9 +84,9 @@ def precision(dtype: npt.DTypeLike) -> np.dtype[np.floating[Any]]:
     return np.dtype(found)
 
 
-def parameters(name: str, value: object, size: int) -> npt.NDArray[np.float64]:
+def parameters(name: str, value: object, size: int, *, remedy: str = "Pass finite numbers.") -> npt.NDArray[np.float64]:
     """A float64 array of shape (P,)."""
-    array = real_array(name, value)
+    array = real_array(name, value, remedy=remedy)
     if array.shape != (size,):
         remedy = f"Pass numpy.ravel({name})." if array.size == size else ""
         raise fault(name, f"have shape ({size},), one number per parameter", f"shape {array.shape}", remedy)
@@ -142,18 +134,16 @@ def count(name: str, value: object) -> int:
     return number
 
 
-def a_number(name: str, value: Any, array: npt.NDArray[Any]) -> Any:
-    """The value, if it is at least a number or a text of one, of which `whole` says what is wrong with it."""
-    if array.dtype.kind == "O" and not isinstance(value, int):
-        raise fault(name, "be a whole number", *not_whole(value, array))
-    return value
+def is_number(value: object) -> bool:
+    """Whether it is a real number in float64, infinity and NaN too, and no bool."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and fits(value)
 
 
 def whole_array(name: str, value: object, shape: tuple[int, ...]) -> npt.NDArray[np.integer[Any]]:
     """Integers of the given shape, or one for all of it."""
     array = as_array(name, value)
     if array.ndim == 0:
-        return np.array(count(name, a_number(name, value, array)))
+        return np.array(count(name, value))
     if array.dtype.kind not in "iu":
         received, remedy = not_whole(value, array)
         raise fault(name, "be whole numbers", f"an array {received}", remedy)

@@ -41,7 +41,8 @@ def as_data(
     inputs, n = as_inputs(model, X, x_name)
     weights = np.empty(0, model.dtype)
     if example_weights is not None:
-        weights = arguments.real_array("example_weights", example_weights, model.dtype, own=True)
+        finite = "Pass finite weights; 0 leaves an example out."
+        weights = arguments.real_array("example_weights", example_weights, model.dtype, own=True, remedy=finite)
         if weights.shape != (n,):
             raise arguments.fault(
                 "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}",
@@ -114,7 +115,7 @@ def _classes(y: npt.NDArray[Any], k: int, name: str) -> npt.NDArray[np.integer[A
     """Classes (N,) from 0 to K - 1: integers, or floats and bools that are as good."""
     if y.dtype.kind not in "biuf":
         received, remedy = arguments.not_whole(y, y)
-        if y.dtype.kind == "O" and any(each is None or each != each for each in y):
+        if y.dtype.kind == "O" and any(map(arguments.is_missing, y)):
             remedy = "Remove the examples that have no class."
         elif y.dtype.kind in "OSUM":
             remedy = "Number them: classes, Y = np.unique(Y, return_inverse=True)."

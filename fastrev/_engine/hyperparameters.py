@@ -17,6 +17,7 @@ from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
 from fastrev.kernels.rationals import best_ratios
 
+FINITE_RATES, FINITE_DECAYS = "Pass finite rates, such as 0.1.", "Pass decays in (0, 1], such as 0.9."
 SMALLEST_DECAY, LARGEST_DECAY = 2.0**-16, 65535 / 65536  # for which there is a ratio, but for 1
 
 
@@ -31,14 +32,17 @@ class Table:
     @property
     def steps(self) -> int | None:
         """T, if the argument has an axis of steps."""
-        if len(self.shape) == 1 or (len(self.shape) == 2 and self.shape[0] > 1):
-            return self.shape[0]
-        return None
+        return axis_of_steps(self.shape)
 
 
-def by_step_and_group(name: str, value: npt.ArrayLike, groups: int) -> Table:
-    """The table of a whole run."""
-    values = arguments.real_array(name, value, own=True)
+def axis_of_steps(shape: tuple[int, ...]) -> int | None:
+    """T, of the shape of what has one value for each of T steps."""
+    return shape[0] if len(shape) == 1 or (len(shape) == 2 and shape[0] > 1) else None
+
+
+def by_step_and_group(name: str, value: npt.ArrayLike, groups: int, finite: str) -> Table:
+    """The table of a whole run.  `finite` says what to pass in place of NaN and infinity."""
+    values = arguments.real_array(name, value, own=True, remedy=finite)
     shape = values.shape
     if len(shape) > 2 or 0 in shape or (len(shape) == 2 and shape[1] not in (1, groups)):
         raise arguments.fault(
@@ -48,9 +52,9 @@ def by_step_and_group(name: str, value: npt.ArrayLike, groups: int) -> Table:
     return Table(name, values if len(shape) == 2 else values.reshape(-1, 1), shape)
 
 
-def by_parameter(name: str, value: npt.ArrayLike, size: int) -> Table:
+def by_parameter(name: str, value: npt.ArrayLike, size: int, finite: str) -> Table:
     """The table of one step."""
-    values = arguments.real_array(name, value, own=True)
+    values = arguments.real_array(name, value, own=True, remedy=finite)
     if values.shape not in ((), (size,)):
         raise arguments.fault(
             name, f"be a number or have shape ({size},), one number per parameter", f"shape {values.shape}"
@@ -97,7 +101,7 @@ def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 
 def penalty(model: Architecture, l2: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Check `l2`.  Returns its coefficients (1,), (G,) or (P,)."""
-    values = arguments.real_array("l2", l2, own=True)
+    values = arguments.real_array("l2", l2, own=True, remedy="Pass finite penalties; 0 is none.")
     groups = len(model.groups)
     if values.shape not in ((), (groups,), (model.num_params,)):
         raise arguments.fault(
@@ -128,7 +132,7 @@ def number_of_steps(steps: int | None, axes: Iterable[tuple[str, int | None]]) -
 
 def refuse_ambiguity(shapes: Mapping[str, tuple[int, ...]], size: int) -> None:
     """Refuse (G,) where nothing else gives the number of steps: who means the groups would train for G steps."""
-    found = {name: shape for name, shape in shapes.items() if len(shape) == 1 or (len(shape) == 2 and shape[0] > 1)}
+    found = {name: shape for name, shape in shapes.items() if axis_of_steps(shape)}
     if size > 1 and found and set(found.values()) == {(size,)}:
         name = next(iter(found))
         raise arguments.fault(

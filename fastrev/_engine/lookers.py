@@ -134,7 +134,7 @@ def _counts(name: str, every: Any, steps: int, first: int) -> Iterator[int]:
     """The numbers of steps that `every` says, of `steps` in all; of a number they are not before `first`."""
     given = arguments.as_array(name, every)
     if given.ndim == 0:
-        apart = arguments.count(name, arguments.a_number(name, every, given))
+        apart = arguments.count(name, every)
         return chain(range(apart if first else 0, steps, apart), [steps])
     if given.ndim != 1 or given.size == 0:
         raise arguments.fault(name, f"{_NUMBERS}, (S,)", f"of shape {given.shape}")

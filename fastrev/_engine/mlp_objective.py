@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from fastrev._engine.batches import Batches, plan
 from fastrev._engine.examples import as_pair, shape_of_targets, unit_of
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.state import checksum
-from fastrev._engine.types import Fingerprint, FloatArray, Ints
+from fastrev._engine.types import Fingerprint, FloatArray, Floating, Ints
 from fastrev.kernels.structures import Data, Objective, ObjectiveAdjoint
 
 
@@ -75,6 +76,21 @@ class MLPObjective:
         """A checksum of all that the kernels read, by the name of the argument."""
         unit = unit_of(self.model, self.data.y.reshape(self.examples, -1))
         return _of_model(self.model) | _of_data(self.data, unit) | _of_penalty(self.l2) | _of_batches(self.batches)
+
+    def suspect(self, step: int, rate: float, *, finite: bool) -> str:
+        """What made a step grow at a learning rate, or its gradient not finite, as far as one can tell; what to do."""
+        cause = f"The likely cause is a learning rate (lr = {rate:g} there) that is too high"
+        x, y, weights = map(_size, (self.data.x, self.data.y, self.data.weights))
+        l2 = float(np.abs(self.l2).max())  # of which one is enough
+        if self.model.loss == "squared_error" and y > max(_LARGE, x):
+            return f"{cause} for targets of about {y:.3g}: standardise them, (Y - Y.mean()) / Y.std(), or lower lr."
+        if x > _LARGE:
+            return f"{cause} for inputs of about {x:.3g}: scale them to about 1, X / {x:.3g}, or lower lr."
+        if weights > _LARGE:
+            return f"{cause} for example weights of about {weights:.3g}: divide them by their mean, or lower lr."
+        if rate * l2 > 1 and l2 > 1:
+            return f"{cause} for penalties of up to l2 = {l2:g}: lower l2 or lr."
+        return f"{cause}: lower lr."
 
     def new_adjoint(self, wrt: tuple[str, ...]) -> ObjectiveAdjoint:
         """Zeros for the derivatives that are wanted."""
@@ -138,6 +154,16 @@ def prepare(
     checksums = _of_model(model) | _of_data(data, data.unit) | _of_penalty(values) | _of_batches(batch_plan)
     y_shape = shape_of_targets(model, train[1], examples)
     return MLPObjective(model, data, examples, values, np.shape(l2), y_shape, batch_plan, checksums)
+
+
+_LARGE = 3.0  # of what is standardised the size is 1, of pixels from 0 to 255 some 100
+
+
+def _size(values: Floating) -> float:
+    """The root mean square, which one outlier does not make large; the largest magnitude where no square is finite."""
+    with np.errstate(over="ignore"):
+        square = float(np.dot(values, values)) / max(values.size, 1)  # without a copy of them all
+    return math.sqrt(square) if square < np.inf else float(np.abs(values).max())
 
 
 def _of_model(model: Architecture) -> Fingerprint:

@@ -75,9 +75,13 @@ def prepare(
     trained = (
         mlp_objective.prepare(model, **data) if isinstance(model, Architecture) else _python_objective(model, data)
     )
-    weights = arguments.parameters("w0", w0, trained.num_params)
-    velocity = None if v0 is None else arguments.parameters("v0", v0, trained.num_params)
+    weights = arguments.parameters("w0", w0, trained.num_params, remedy=_FINITE_START)
+    velocity = None if v0 is None else arguments.parameters("v0", v0, trained.num_params, remedy=_FINITE_VELOCITY)
     return assemble(trained, sgd.prepare(lr, decay, trained.bounds), steps, weights, velocity)
+
+
+_FINITE_START = "Begin with finite weights, such as model.init() makes."
+_FINITE_VELOCITY = "Begin with a finite velocity, or leave it out for 0."
 
 
 def _python_objective(model: Any, data: dict[str, Any]) -> PythonObjective:

@@ -120,6 +120,12 @@ class PythonObjective:
                     "NaN or infinity, even for a u of length 1: look for what has no derivative, such as a norm at 0",
                 )  # fmt: skip
 
+    def suspect(self, step: int, rate: float, *, finite: bool) -> str:
+        """What made a step grow at a learning rate, or its gradient not finite, as far as one can tell; what to do."""
+        if step == 0 and not finite:
+            return "It is so at w0 itself, whatever lr: look at model.grad(w0, 0), and begin with smaller weights."
+        return f"The likely cause is a learning rate that is too high (lr = {rate:g} there): lower lr."
+
     def gradients(self, sums: dict[str, FloatArray]) -> dict[str, Any]:
         """The derivatives in the shapes of the arguments."""
         return {"theta": {name: each[()] for name, each in sums.items()}}

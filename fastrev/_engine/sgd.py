@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine.hyperparameters import (
+    FINITE_DECAYS,
+    FINITE_RATES,
     Table,
     by_parameter,
     by_step_and_group,
@@ -82,8 +84,8 @@ class SGD:
 def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGD:
     """Check the hyperparameters of parameter groups that lie between the bounds (G + 1,)."""
     groups = bounds.size - 1
-    rates = learning_rates(by_step_and_group("lr", lr, groups))
-    table = decays(by_step_and_group("decay", decay, groups))
+    rates = learning_rates(by_step_and_group("lr", lr, groups, FINITE_RATES))
+    table = decays(by_step_and_group("decay", decay, groups, FINITE_DECAYS))
     n, d = ratios(table)
     return SGD(rates, table, Momentum(rates.values, n, d, bounds, *_spans(bounds, rates.values, n, d)))
 
@@ -94,7 +96,8 @@ def prepare_step(lr: npt.ArrayLike, decay: npt.ArrayLike, size: int, last: SGD |
     Where the decays are those of the `last` call so are the ratios, which take ten times as long as the step itself
     (`python -m bench.choices ratios check`).
     """
-    rates, table = learning_rates(by_parameter("lr", lr, size)), by_parameter("decay", decay, size)
+    rates = learning_rates(by_parameter("lr", lr, size, FINITE_RATES))
+    table = by_parameter("decay", decay, size, FINITE_DECAYS)
     if last is not None and np.array_equal(table.values, last.decay.values):
         n, d = last.tables.n, last.tables.d
     else:

@@ -89,8 +89,7 @@ def check(
     brake: str | None = None,
 ) -> Settings:
     """Refuse what the loop cannot run by, before any work."""
-    number = isinstance(meta_lr, int | float | np.integer | np.floating) and not isinstance(meta_lr, bool)
-    if not number or not 0 < meta_lr < 1e308:
+    if not arguments.is_number(meta_lr) or not 0 < float(meta_lr) < np.inf:
         received = arguments.shown(meta_lr)
         raise arguments.fault("meta_lr", "be a number above 0", received, "0.05 moves an lr by 5 % a meta-step.")
     patience = None if patience is None else arguments.count("patience", patience)

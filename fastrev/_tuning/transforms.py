@@ -172,7 +172,7 @@ def choose(name: str, chosen: object, low: float = -np.inf, high: float = np.inf
     """
     if isinstance(chosen, str) and chosen in NAMED:
         return _within(name, chosen, low, high)
-    if isinstance(chosen, tuple | list) and len(chosen) == 2 and all(map(_is_number, chosen)):
+    if isinstance(chosen, tuple | list) and len(chosen) == 2 and all(map(arguments.is_number, chosen)):
         least, most = map(float, chosen)
         if np.isfinite([least, most]).all() and least < most:
             if low <= least and most <= high:
@@ -208,12 +208,6 @@ def _within(name: str, chosen: str, low: float, high: float) -> Transform:
             raise arguments.fault(f"transforms[{name!r}]", f"keep {name} between {low:.9g} and {high:.9g}", "'softmax'")
         return Softmax()
     return Linear(max(0.0, low) if chosen == "nonnegative" else low, high)
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    return isinstance(value, float | np.floating) or abs(int(value)) < 2**1023  # which float() takes
 
 
 def _no_shares(name: str, received: str) -> Exception:

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastrev._engine import arguments
-from fastrev._engine.hyperparameters import refuse_ambiguity
+from fastrev._engine.hyperparameters import axis_of_steps, refuse_ambiguity
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.estimators._examples import Examples, as_weights
 from fastrev.mlp import MLP
@@ -170,7 +170,7 @@ class MetaMLP(BaseEstimator):
             refuse_ambiguity(shapes, len(model.groups))
             a_pass = 1 if batch is None else examples / batch
             automatic = min(max(ceil(_PASSES * a_pass), _FEWEST_STEPS), _MOST_STEPS)
-            steps = next(filter(None, map(_axis_of_steps, shapes.values())), automatic)
+            steps = next(filter(None, map(axis_of_steps, shapes.values())), automatic)
         if lr is None:
             lr = np.full(arguments.count("steps", steps), _FIRST_RATE)
         if l2 is None:
@@ -188,11 +188,6 @@ def standardiser(name: str, values: FloatArray, weights: FloatArray) -> Any:
             name, "have variances below 1e308", f"values up to {np.abs(values).max():g}", "Pass it in other units."
         )
     return scaler
-
-
-def _axis_of_steps(shape: tuple[int, ...]) -> int | None:
-    """T, of what has one value for each of T steps."""
-    return shape[0] if len(shape) == 1 or (len(shape) == 2 and shape[0] > 1) else None
 
 
 def _is_auto(value: Any) -> bool:

@@ -15,6 +15,7 @@ from fastrev.errors import ArgumentError
 
 LARGEST_SCALE = 200.0  # of initial weights: none in a billion billion is ten times as large
 _MOST = 10**9  # of what is counted
+_BETWEEN = f"a number above {SMALLEST_DECAY:.9g} and below {LARGEST_DECAY:.9g}"
 
 
 def _whole(minimum: int, maximum: float) -> Callable[[str], int]:
@@ -58,7 +59,7 @@ Count = Annotated[int, _whole(1, _MOST)]
 Seed = Annotated[int, _whole(0, float("inf"))]
 Workers = Annotated[int, _workers]
 Positive = Annotated[float, _number("a number above 0", lambda x: 0 < x < float("inf"))]
-Share = Annotated[float, _number("a number between 0.00002 and 0.99998", lambda x: SMALLEST_DECAY < x < LARGEST_DECAY)]
+Share = Annotated[float, _number(_BETWEEN, lambda x: SMALLEST_DECAY < x < LARGEST_DECAY)]
 Sizes = Annotated[tuple[int, ...], _sizes]
 Folder = Annotated[Path | None, Path]
 
