@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import MethodType
@@ -306,8 +308,7 @@ def test_differentiated_through_a_loop_and_a_condition() -> None:
 
 
 def test_arrays_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they are handed over where there is but one core, and JAX would wait for it for ever."""
-    monkeypatch.setattr(_jax_node, "cores", lambda: 1)
+    """As they are handed over where they are large."""
     monkeypatch.setattr(_jax_node, "_SMALL", 40)
     found = jax.jit(jax.vmap(jax.grad(loss_of), ({"lr": 0} | dict.fromkeys(set(NAMES) - {"lr"}),)))(
         traced(*NAMES) | {"lr": ROWS}
@@ -316,6 +317,40 @@ def test_arrays_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         grad = expected(ARRAYS | {"lr": lr}).grad
         for name, each in found.items():
             np.testing.assert_array_equal(each[k], getattr(grad, name))
+
+
+def test_callbacks_of_several_threads_do_not_wait_for_each_other() -> None:
+    """As many as there are cores, with arrays that JAX would copy in the threads that they occupy."""
+    script = """
+import threading
+import jax, jax.numpy as jnp, numpy as np, fastrev
+from fastrev.interop.jax import validation_loss
+X = np.random.default_rng(0).standard_normal((1000, 300)).astype(np.float32)
+Y, model = (X.sum(1) > 0).astype(int), fastrev.MLP((300, 4, 2), dtype=np.float32)
+w0, x = jnp.asarray(model.init(0)), jnp.asarray(X)
+loss = lambda lr, x: validation_loss(
+    model, w0, train=(x, Y), valid=(X[:50], Y[:50]), lr=lr, decay=0.9, steps=5, batch_size=50)
+gradient, done = jax.jit(jax.grad(loss)), []
+def work(k):
+    for i in range(4):
+        done.append(float(gradient(0.1 + 0.01 * k, x + i)))
+threads = [threading.Thread(target=work, args=(k,), daemon=True) for k in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join(100)
+print(len(done), flush=True)
+import os; os._exit(0)  # threads that wait for ever would be waited for
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=150, check=False)
+    assert run.stdout.split() == ["16"], run.stderr
+
+
+def test_classes_are_not_differentiated_by() -> None:
+    """Floats that stand for them neither: their derivative would be that of one-hot labels."""
+    labels = jnp.asarray(CLASSES, float)
+    of_labels = jax.grad(lambda y: loss_of({"y": y}))
+    for function in (of_labels, jax.jit(of_labels), jax.vmap(of_labels, axis_size=2, in_axes=None)):
+        with pytest.raises(fastrev.ArgumentError, match=r"'train\[1\]' must have shape \(N, 2\) to be diff"):
+            function(labels)
 
 
 # ---- twice, and forwards -------------------------------------------------------------------------------------

@@ -143,6 +143,51 @@ def test_integer_classes_and_batches() -> None:
     np.testing.assert_array_equal(lr.grad, result.grad.lr)
 
 
+def test_classes_are_not_differentiated_by() -> None:
+    """Floats that stand for them neither: their derivative would be that of one-hot labels."""
+    labels = torch.tensor(CLASSES * 1.0)
+    losses = lambda y: loss_of(ARRAYS | {"y": y})
+    with pytest.raises(fastrev.ArgumentError, match=r"'train\[1\]' must have shape \(N, 2\) to be diff"):
+        losses(labels.clone().requires_grad_())
+    with pytest.raises(fastrev.ArgumentError, match=r"'train\[1\]' must have shape \(N, 2\) to be diff"):
+        torch.func.vmap(torch.func.grad(losses))(torch.stack([labels, labels]))
+    assert losses(labels) == losses(torch.tensor(CLASSES))
+
+
+SECOND = {
+    "itself": lambda x: of_rates(x), "times": lambda x: 3 * of_rates(x), "square": lambda x: of_rates(x) ** 2,
+    "exp": lambda x: torch.exp(of_rates(x)), "log": lambda x: torch.log(of_rates(x)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", SECOND.values(), ids=SECOND)
+def test_second_derivatives_of_what_is_made_of_it_are_refused(function: Any) -> None:
+    """None of them is left out without a word."""
+    x = torch.tensor(ARRAYS["lr"])
+    calls = {
+        "hessian": lambda: torch.autograd.functional.hessian(function, x),
+        "grad of grad": lambda: torch.func.grad(lambda x: torch.func.grad(function)(x).sum())(x),
+        "create_graph": lambda: torch.autograd.grad(torch.autograd.grad(function(y), y, create_graph=True)[0].sum(), y),
+        "backward": lambda: torch.autograd.grad(function(y), y, create_graph=True)[0].sum().backward(),
+    }
+    y = x.clone().requires_grad_()
+    for call in calls.values():
+        with pytest.raises(fastrev.ArgumentError, match="The gradient of validation_loss has no derivative of its own"):
+            call()
+
+
+def test_what_scales_a_gradient_is_differentiated_by() -> None:
+    """As where a step of an outer loop is itself a part of the graph."""
+    x, factor = (
+        torch.tensor(ARRAYS["lr"], requires_grad=True),
+        torch.tensor(0.5, dtype=torch.float64, requires_grad=True),
+    )
+    (first,) = torch.autograd.grad(of_rates(x), x)
+    (gradient,) = torch.autograd.grad(of_rates(x) * torch.exp(factor), x, create_graph=True)
+    (found,) = torch.autograd.grad(gradient.sum(), factor)
+    torch.testing.assert_close(found, first.sum() * torch.exp(factor).detach())
+
+
 def test_truncate() -> None:
     given = tensors("lr", "w0")
     loss_of(given, truncate=2).backward()

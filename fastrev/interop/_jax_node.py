@@ -11,7 +11,6 @@ import numpy as np
 
 from fastrev._engine.arguments import fault
 from fastrev._engine.extras import require
-from fastrev._engine.settings import cores
 from fastrev._engine.types import AnyArray
 from fastrev._engine.validation import Validation
 from fastrev.interop._node import Recipe, divided, gather, twice
@@ -141,30 +140,30 @@ def validation_loss(
         batches=batches, l2=l2, v0=v0, example_weights=example_weights, theta=theta, truncate=truncate,
     )  # fmt: skip
     arrays, constants = divided(given, jax.Array)
+    floating = [array for array in arrays.values() if jax.numpy.issubdtype(array.dtype, jax.numpy.floating)]
+    dtype = jax.numpy.result_type(*floating or [float])
     if _traced(jax, *arrays.values()):  # and run later, with constants as they are now
         constants = {name: each.copy() if isinstance(each, np.ndarray) else each for name, each in constants.items()}
-        recipe.with_constants(constants).check({
-            name: np.asarray(recipe.stand_in(name, each.shape, each.dtype) if _traced(jax, each) else each)
-            for name, each in arrays.items()
-        })  # fmt: skip
-    return _Node(jax, recipe.with_constants(constants), arrays).loss(arrays)
+        constants |= {name: np.array(each) for name, each in arrays.items() if not _traced(jax, each)}
+        arrays = {name: each for name, each in arrays.items() if _traced(jax, each)}
+        stand_ins = {name: recipe.stand_in(name, each.shape, each.dtype) for name, each in arrays.items()}
+        recipe.with_constants(constants).check(stand_ins)
+    return _Node(jax, recipe.with_constants(constants), arrays, dtype).loss(arrays)
 
 
 class _Node:
     """The loss as a function of arrays by name, with the training's own derivatives."""
 
-    def __init__(self, jax: Any, recipe: Recipe, arrays: Mapping[str, Any]) -> None:
-        self._jax, self._recipe = jax, recipe
+    def __init__(self, jax: Any, recipe: Recipe, arrays: Mapping[str, Any], dtype: Any) -> None:
+        self._jax, self._recipe, self._dtype = jax, recipe, dtype
         self._shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()}
-        floating = [array for array in arrays.values() if jax.numpy.issubdtype(array.dtype, jax.numpy.floating)]
-        self._dtype = jax.numpy.result_type(*floating or [float])
         self.loss = jax.custom_vjp(lambda arrays: self._computed(arrays, ())[0])
         self.loss.defvjp(self._forward, self._backward, symbolic_zeros=True)
 
     def _forward(self, arrays: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """The loss, and for `_backward` its derivatives by whatever JAX differentiates by."""
         wanted = tuple(name for name, array in arrays.items() if array.perturbed)
-        self._recipe.require_derivatives(wanted)
+        self._recipe.require_derivatives({name: self._shapes[name].shape for name in wanted})
         both = self._jax.custom_jvp(lambda values: self._computed(values, wanted))
         both.defjvp(_refuse_twice)
         loss, gradients = both({name: array.value for name, array in arrays.items()})
@@ -201,13 +200,11 @@ class _Node:
         return np.asarray(trained.loss).astype(self._dtype), rounded
 
     def _pieces(self, arrays: dict[str, Any]) -> dict[str, list[Any]]:
-        """The arrays, in pieces if there is but one core.
+        """The arrays, in pieces that JAX copies at once.
 
-        JAX itself copies for a callback what it hands to it, above some 100 kB in a thread of its pool, which has as
-        many as there are cores: on one core the callback would wait for a thread that it occupies itself.
+        What it hands to a callback it copies above some 100 kB in a thread of its pool, which has as many as there are
+        cores: callbacks that are as many, one on one core, would wait for threads that they occupy themselves.
         """
-        if cores() > 1:
-            return {name: [array] for name, array in arrays.items()}
         counts = {name: ceil(each.size * each.dtype.itemsize / _SMALL) for name, each in self._shapes.items()}
         split = self._jax.numpy.array_split
         return {

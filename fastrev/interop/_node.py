@@ -48,18 +48,23 @@ class Recipe:
             return own
         return np.full(shape, name == "decay", dtype)
 
-    def require_derivatives(self, names: Iterable[str]) -> None:
-        """Refuse to differentiate by what has no derivative here."""
-        names = list(names)
+    def require_derivatives(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse to differentiate by what has no derivative here, of the arrays of these names and shapes."""
         for name in _OF_VALID:
-            if name in names:
+            if name in shapes:
                 raise fault(
                     name, "be constant", "something to differentiate by",
                     "Detach it (stop_gradient in JAX). Its derivative needs no training: it is that of the validation "
                     "loss alone at the final weights, fastrev.train(...).w.",
                 )  # fmt: skip
-        if names and not isinstance(self.model, Architecture):
+        if shapes and not isinstance(self.model, Architecture):
             PythonObjective(self.model).require_hvp()
+        elif len(shapes.get("train[1]", (0, 0))) == 1 and self.model.sizes[-1] > 1:
+            raise fault(
+                "train[1]", f"have shape (N, {self.model.sizes[-1]}) to be differentiated by",
+                f"classes of shape {shapes['train[1]']}",
+                "Pass labels that may move: one_hot of torch.nn.functional or jax.nn makes them of classes.",
+            )  # fmt: skip
 
     def run(self, given: Mapping[str, Any]) -> Trained:
         """Train."""

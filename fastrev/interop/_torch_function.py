@@ -25,7 +25,7 @@ def validation_loss(model: Any, w0: Any, **arguments: Any) -> Any:
     tensors, constants = divided(given, torch.Tensor)
     recipe = recipe.with_constants(constants)
     if torch.is_grad_enabled():
-        recipe.require_derivatives(name for name, tensor in tensors.items() if tensor.requires_grad)
+        recipe.require_derivatives({name: tuple(each.shape) for name, each in tensors.items() if each.requires_grad})
     else:  # needs_input_grad is of the tensors alone
         tensors = {name: tensor.detach() for name, tensor in tensors.items()}
     loss, _ = _Loss.apply(_Call(recipe, tuple(tensors)), *tensors.values())
@@ -77,7 +77,8 @@ class _Loss(_Function):  # type: ignore[misc]
         call, *tensors = inputs
         ctx.needed = ctx.needs_input_grad[1:]
         if any(ctx.needed):
-            call.recipe.require_derivatives(compress(call.names, ctx.needed))
+            differentiated = compress(zip(call.names, tensors, strict=True), ctx.needed)
+            call.recipe.require_derivatives({name: tuple(tensor.shape) for name, tensor in differentiated})
             # with all tensors, so that vmap maps over the same ones as it did to train
             pull = _Pull(output[1], call.names, ctx.needed)
             with torch.enable_grad():  # behind the gradients stands what refuses to differentiate them
