@@ -353,6 +353,12 @@ def test_classes_are_not_differentiated_by() -> None:
             function(labels)
 
 
+def test_traced_arrays_are_told_what_jax_differentiates() -> None:
+    """Where they are passed to what does not know them."""
+    with pytest.raises(fastrev.ArgumentError, match=r"'lr' .* not known yet.* fastrev\.interop\.jax\.validation_loss"):
+        jax.grad(lambda lr: fastrev.meta_grad(MODEL, **arguments(ARRAYS | {"lr": lr})).loss)(RATES)
+
+
 # ---- twice, and forwards -------------------------------------------------------------------------------------
 
 

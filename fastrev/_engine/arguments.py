@@ -118,7 +118,11 @@ def whole(name: str, value: object, minimum: int) -> int:
 
 def _is_whole(value: Any) -> bool:
     """Whether it is a float, or an array without dimensions, that an int can stand for."""
-    if not isinstance(value, float | np.floating | np.ndarray) or np.ndim(value):
+    if (
+        not (isinstance(value, float | np.floating) or hasattr(value, "__array__"))
+        or isinstance(value, np.bool_)
+        or np.ndim(value)
+    ):
         return False
     try:
         return bool(int(value) == value)

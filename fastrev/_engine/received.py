@@ -107,6 +107,11 @@ def fits(number: Any) -> bool:
 def _read(value: object) -> npt.NDArray[Any]:
     if getattr(value, "requires_grad", False) is True:  # of PyTorch
         raise UnreadableError(f"{named(value)} that requires grad", "Pass .detach() of it.")
+    if "Tracer" in type(value).__name__:  # of JAX
+        remedy = (
+            "Call fastrev outside of what JAX traces; fastrev.interop.jax.validation_loss is what JAX differentiates."
+        )
+        raise UnreadableError(f"{named(value)}, whose values are not known yet", remedy)
     try:
         array = np.asarray(_widened(value))
     except MemoryError:
