@@ -34,6 +34,7 @@ PICTURE = "![Accuracy or R² of the four by data set, with its standard error](.
 CORES = 2
 OWN, RAW, SCALED, SEARCHED = CONTENDERS = ("MetaMLP", "MLP", "MLP, standardised", "RandomizedSearchCV")
 FOLDS = 5
+ROUNDING = 1e-12  # of means of scores
 SPACE = {
     "hidden_layer_sizes": [(50,), (100,), (200,), (100, 100)],
     "activation": ["relu", "tanh"],
@@ -160,7 +161,7 @@ def verdict(results: Results) -> str:
         if all(mean >= -error for mean, error in (gain(found, other) for other in (RAW, SCALED)))
     ]  # fmt: skip
     gains = {name: gain(found, SEARCHED)[0] for name, found in results.items()}
-    above, below = ([name for name, mean in gains.items() if sign * mean > 0] for sign in (1, -1))
+    above, below = ([name for name, mean in gains.items() if sign * mean > ROUNDING] for sign in (1, -1))
     text = (
         f"{OWN} is at most a standard error of the difference below both networks with defaults on {len(level)} of "
         f"{len(results)} data sets, and above RandomizedSearchCV of the same time on {len(above)}"
