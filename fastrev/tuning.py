@@ -10,13 +10,12 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
-from fastrev._engine.examples import as_pair
 from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_name
 from fastrev._engine.validation import Validation, validation
 from fastrev._tuning import outer
 from fastrev._tuning.checkpoints import digest, plan_fingerprint
-from fastrev._tuning.held_out import HeldOut
+from fastrev._tuning.held_out import HeldOut, held_out
 from fastrev._tuning.space import Space, Values
 from fastrev._tuning.transforms import Linear, Log, Logit, Softmax, Transform, as_mapping, choose
 from fastrev._tuning.trials import Training, attempt
@@ -190,7 +189,7 @@ def tune(
     }  # fmt: skip
     if truncate is not None:
         truncate = arguments.count("truncate", truncate)
-    validated: Any = _held_out(model, valid, given) if isinstance(valid, int | float | np.floating) else valid
+    validated: Any = held_out(model, valid, given) if isinstance(valid, int | float | np.floating) else valid
     training = Training(model, w0 if callable(w0) else _own("w0", w0), given, validated, truncate)
     _check_weights(training)
     runs = arguments.count("runs", runs)
@@ -235,40 +234,6 @@ def _own_examples(model: MLP, name: str, pair: Any) -> Any:
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         return pair
     return arguments.real_array(f"{name}[0]", pair[0], model.dtype, own=True), _own(f"{name}[1]", pair[1])
-
-
-def _held_out(model: Any, valid: Any, given: Mapping[str, Any]) -> HeldOut:
-    """The argument `valid` as a share of the training examples, which are checked."""
-    if not isinstance(model, MLP):
-        raise arguments.fault(
-            "valid", "be a function where the model is a fastrev.Objective", f"{valid}",
-            "A share of the training examples can be held out where the model is a fastrev.MLP.",
-        )  # fmt: skip
-    if isinstance(valid, bool) or not 0 < valid < 1:
-        raise arguments.fault(
-            "valid", "be a pair (X, Y), a function, or a share of the training examples between 0 and 1", f"{valid}"
-        )
-    if given["batches"] is not None:
-        raise arguments.fault(
-            "batches", "be left out where valid is a share, which each run draws anew", "given", "Pass batch_size."
-        )
-    data, examples = as_pair(model, "train", given["train"], given["example_weights"])
-    if examples < 2:
-        raise arguments.fault("train", "hold at least 2 examples, one of which is held out", f"{examples}")
-    if (data.weights <= 0).any():
-        raise arguments.fault(
-            "example_weights", "be above 0 where valid is a share", f"{data.weights.min():g}",
-            "What weighs nothing validates nothing: leave such examples out.",
-        )  # fmt: skip
-    classes = data.y.reshape(examples, -1).argmax(axis=1) if model.loss == "cross_entropy" else np.zeros(examples)
-    held_out = HeldOut(float(valid), classes.astype(np.int64))
-    kept, size = len(held_out.split(0)[0]), given["batch_size"]
-    if size is not None and arguments.count("batch_size", size) > kept:
-        raise arguments.fault(
-            "batch_size", f"be at most {kept}, the training examples that are not held out", f"{size}",
-            "Leave it out to train on all of them at every step.",
-        )  # fmt: skip
-    return held_out
 
 
 def _check_weights(training: Training) -> None:

@@ -121,8 +121,8 @@ class MetaMLP(BaseEstimator):
         self.w_ = w  # from here on it is fitted
 
     def _tuned(self, model: MLP, how: dict[str, Any], learn: tuple[str, ...], seed: int) -> TuneResult:
-        for name in {"lr", "l2", "init_scale"}.intersection(learn):
-            if how[name] is not None and not np.any(how[name]):
+        for name in learn:
+            if name != "decay" and how[name] is not None and not np.any(how[name]):
                 raise arguments.fault(
                     name, "hold a number above 0 to be learned", "0", f"What is not in learn stays: leave {name!r} out."
                 )
