@@ -62,6 +62,12 @@ numpydoc_xref_aliases = {name: f"fastrev.{name}" for name in (
     "MinimizeResult", "History", "MetaGradientCheck", "HyperparameterCheck", "TermCheck", "ArgumentError",
     "DivergenceError", "ReversalError", "MissingExtraError", "TrainingInterrupt", "ChaosWarning",
 )}  # fmt: skip
+LINKED = {
+    *(f"fastrev.{name}" for name in fastrev.__all__),
+    *(f"fastrev.estimators.{name}" for name in ("MetaMLPClassifier", "MetaMLPRegressor")),
+    *(f"fastrev.interop.{name}.objective" for name in ("jax", "torch", "autograd")),
+    *(f"fastrev.interop.{name}.validation_loss" for name in ("jax", "torch")),
+}
 
 # ---- look ------------------------------------------------------------------------------------------------------
 
@@ -119,7 +125,7 @@ def _link_names(_app: Any, doctree: Any) -> None:
         name = code.astext()
         if isinstance(code.parent, pending_xref):
             continue
-        if name.removeprefix("fastrev.") in fastrev.__all__ and name.startswith("fastrev."):
+        if name in LINKED:
             link = pending_xref("", code.deepcopy(), refdomain="py", reftype="obj", reftarget=name, refexplicit=True)
             code.replace_self(link)
 
