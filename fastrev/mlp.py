@@ -69,7 +69,7 @@ class MLP(Architecture):
         return f"MLP({self.sizes}, activation={self.activation!r}, loss={self.loss!r}, dtype=numpy.{self.dtype.name})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and described(self) == described(other)
+        return described(self) == described(other) if type(self) is type(other) else NotImplemented
 
     def __hash__(self) -> int:
         return hash((self.sizes, self.activation, self.loss, self.dtype))

@@ -330,6 +330,12 @@ def test_weights_of_classes_are_weights_of_their_examples():
     for bad in (np.nan, np.inf):
         with pytest.raises(ArgumentError, match="'class_weight' must hold finite weights"):
             fast(class_weight={0: bad}).fit(X, Y)
+    with pytest.raises(ArgumentError, match="'class_weight' must hold finite weights"):
+        fast(class_weight={0: 1e300}).fit(X, Y, np.full(len(X), 1e10))
+    for few in ({0: 0, 1: 0}, {0: 0, 1: 0, 2: 0}):
+        with pytest.raises(ArgumentError, match="'class_weight' must leave weight to at least two classes of y"):
+            fast(class_weight=few).fit(X, Y)
+    assert set(fast(class_weight={0: 5e-324}).fit(X, Y).predict(X)) == {1, 2}  # what weighs nothing beside the others
 
 
 @given(

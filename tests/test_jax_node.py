@@ -344,6 +344,25 @@ import os; os._exit(0)  # threads that wait for ever would be waited for
     assert run.stdout.split() == ["16"], run.stderr
 
 
+def test_constants_are_as_they_were_when_traced() -> None:
+    """Lists as arrays."""
+    listed, array = ARRAYS["lr"].tolist(), ARRAYS["lr"].copy()
+    functions = [jax.jit(lambda w0, lr=lr: loss_of({"w0": w0, "lr": lr})) for lr in (listed, array)]
+    before = [float(function(jnp.asarray(ARRAYS["w0"]))) for function in functions]
+    listed[0][0], array[0, 0] = 3.0, 3.0
+    assert [float(function(jnp.asarray(ARRAYS["w0"]))) for function in functions] == before
+
+
+def test_narrow_gradients_are_as_wide_as_the_loss_until_they_are_scaled() -> None:
+    x, w0 = jnp.asarray(INPUTS, jnp.float16), jnp.asarray(ARRAYS["w0"], jnp.float32)
+    gradient = lambda x: jax.grad(lambda x: loss_of({"x": x, "w0": w0}) * 2.0**-20 * 2.0**20)(x)
+    found, wide = gradient(x), gradient(x.astype(jnp.float32))
+    assert found.dtype == jnp.float16
+    np.testing.assert_array_equal(found, wide.astype(jnp.float16))
+    small = jax.grad(lambda x: loss_of({"x": x, "w0": w0}) * 2.0**40)
+    assert bool(jnp.isinf(small(x)).any())  # which no float16 holds: the product was made in float32
+
+
 def test_classes_are_not_differentiated_by() -> None:
     """Floats that stand for them neither: their derivative would be that of one-hot labels."""
     labels = jnp.asarray(CLASSES, float)

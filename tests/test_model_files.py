@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -42,6 +43,8 @@ def test_models_are_equal_if_their_arguments_are():
     ]  # fmt: skip
     assert fastrev.MLP(np.array([3, 4, 2]), dtype="float64") == MODEL
     assert all(other != MODEL for other in others)
+    assert mock.ANY == MODEL
+    assert MODEL == mock.ANY
     assert len({MODEL, fastrev.MLP((3, 4, 2)), *others[:4]}) == 5
 
 

@@ -527,3 +527,33 @@ def test_no_second_derivatives() -> None:
 def test_divergence() -> None:
     with pytest.raises(fastrev.DivergenceError, match="Step 0 of 5 was refused"):
         of_rates(rates(requires_grad=True) * 1e9)
+
+
+# ---- what scales, and what comes forwards --------------------------------------------------------------------
+
+
+def test_what_scales_a_loss_keeps_narrow_gradients() -> None:
+    """As mixed precision has it: 2**16 is not in float16, nor are gradients below 6e-8."""
+    x = torch.tensor(INPUTS).half()
+    wide = loss_of(ARRAYS | {"w0": torch.tensor(ARRAYS["w0"]).float(), "x": (y := x.float().requires_grad_())})
+    narrow = loss_of(ARRAYS | {"w0": torch.tensor(ARRAYS["w0"]).float(), "x": (z := x.clone().requires_grad_())})
+    (wide * 2.0**16).backward()
+    (narrow * 2.0**16).backward()
+    assert narrow.dtype == torch.float32
+    assert (z.grad.dtype, bool(torch.isfinite(z.grad).all())) == (torch.float16, True)
+    torch.testing.assert_close(z.grad, y.grad.half())
+    (loss_of(ARRAYS | {"x": (u := torch.tensor(INPUTS).float().requires_grad_())}) * 1e-30 * 1e30).backward()
+    assert torch.isfinite(u.grad).all()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad, torch.inference_mode])
+def test_forward_mode_is_refused_whatever_is_recorded(mode: Any) -> None:
+    """A tangent is not lost, which would be a derivative of zero."""
+    lr = torch.tensor(ARRAYS["lr"])
+    with mode():
+        for call in (
+            lambda: torch.func.jvp(of_rates, (lr,), (torch.ones_like(lr),)),
+            lambda: torch.func.jacfwd(of_rates)(lr),
+        ):
+            with pytest.raises((NotImplementedError, RuntimeError)):
+                call()

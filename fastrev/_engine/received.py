@@ -151,9 +151,14 @@ def _holds_masked(value: object, array: npt.NDArray[Any]) -> bool:
         if depth:
             level = list(chain.from_iterable(each for each in level if isinstance(each, list | tuple)))
         there = any(issubclass(kind, np.ma.MaskedArray) for kind in set(map(type, level)))
-        if there and any(isinstance(each, np.ma.MaskedArray) and np.ma.is_masked(each) for each in level):
+        if there and any(isinstance(each, np.ma.MaskedArray) and _is_masked(each) for each in level):
             return True
     return False
+
+
+def _is_masked(array: np.ma.MaskedArray[Any, Any]) -> bool:
+    """Whether any element is masked, or any field of one."""
+    return bool(np.ascontiguousarray(np.ma.getmaskarray(array)).view(np.bool_).any())
 
 
 def _widened(value: Any) -> Any:

@@ -192,7 +192,10 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         if len(self.classes_) < 2:
             raise fault("y", "hold at least two classes, of examples with a weight", f"one, {self.classes_[0]}")
         examples = merged(X, index, weights)
-        self._learn(examples.weighed(self._factors(examples)), "cross_entropy", len(self.classes_))
+        examples = examples.weighed(self._factors(examples))
+        if len(np.unique(examples.y[examples.weights > 0])) < 2:
+            raise fault("class_weight", "leave weight to at least two classes of y", f"{self.class_weight}")
+        self._learn(examples, "cross_entropy", len(self.classes_))
         return self
 
     def _factors(self, examples: Examples) -> FloatArray:
@@ -200,7 +203,9 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             return 1 / sums(examples.y, examples.weights)[examples.y]  # which scikit-learn counts without weights
         factors: FloatArray = compute_sample_weight(self.class_weight, self.classes_[examples.y])
-        if not (np.isfinite(factors) & (factors >= 0)).all():
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(factors * examples.weights)
+        if not (finite & (factors >= 0)).all():
             raise fault("class_weight", "hold finite weights, none of them negative", f"{self.class_weight}")
         return factors
 

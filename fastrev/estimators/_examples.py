@@ -19,15 +19,15 @@ class Examples(NamedTuple):
     weights: FloatArray  # (N,)
 
     def weighed(self, factors: FloatArray) -> Examples:
-        """With weights that are multiplied; what then weighs nothing is not there."""
-        weights = self.weights * factors
-        there = weights > 0
-        return Examples(self.X[there], self.y[there], weights[there])
+        """With weights that are multiplied."""
+        return self._replace(weights=self.weights * factors)
 
     def normalised(self) -> Examples:
-        """With weights that are 1 in the mean; equal ones are 1, to the last bit."""
+        """With weights that are 1 in the mean; equal ones are 1, to the last bit.  What weighs nothing is not there."""
         weights = self.weights / self.weights.max()
-        return self._replace(weights=weights / weights.mean())
+        there = weights > np.finfo(np.float32).tiny
+        weights = weights[there]
+        return Examples(self.X[there], self.y[there], weights / weights.mean())
 
 
 def as_weights(sample_weight: Any, examples: int) -> FloatArray:

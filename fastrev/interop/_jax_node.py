@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrev._engine.arguments import fault
+from fastrev._engine.arguments import as_array, fault
 from fastrev._engine.extras import require
 from fastrev._engine.types import AnyArray
 from fastrev._engine.validation import Validation
@@ -143,7 +143,10 @@ def validation_loss(
     floating = [array for array in arrays.values() if jax.numpy.issubdtype(array.dtype, jax.numpy.floating)]
     dtype = jax.numpy.result_type(*floating or [float])
     if _traced(jax, *arrays.values()):  # and run later, with constants as they are now
-        constants = {name: each.copy() if isinstance(each, np.ndarray) else each for name, each in constants.items()}
+        constants = {
+            name: each if each is None or np.isscalar(each) else as_array(name, each).copy()
+            for name, each in constants.items()
+        }
         constants |= {name: np.array(each) for name, each in arrays.items() if not _traced(jax, each)}
         arrays = {name: each for name, each in arrays.items() if _traced(jax, each)}
         stand_ins = {name: recipe.stand_in(name, each.shape, each.dtype) for name, each in arrays.items()}
@@ -172,7 +175,7 @@ class _Node:
     def _backward(self, gradients: dict[str, Any], loss_bar: Any) -> tuple[dict[str, Any]]:
         found: dict[str, Any] = dict.fromkeys(self._shapes)  # None: zero
         if not isinstance(loss_bar, self._jax.custom_derivatives.SymbolicZero):
-            found |= {name: (loss_bar * each).astype(each.dtype) for name, each in gradients.items()}
+            found |= {name: (loss_bar * each).astype(self._shapes[name].dtype) for name, each in gradients.items()}
         return (found,)
 
     def _computed(self, arrays: dict[str, Any], wanted: tuple[str, ...]) -> tuple[Any, dict[str, Any]]:
@@ -183,7 +186,10 @@ class _Node:
                 loss, gradients = self._on_host(arrays, wanted)
             return jax.numpy.asarray(loss), {name: jax.numpy.asarray(each) for name, each in gradients.items()}
         _refuse_jax_within(jax, model=self._recipe.model, valid=self._recipe.valid)
-        shapes = jax.ShapeDtypeStruct((), self._dtype), {name: self._shapes[name] for name in wanted}
+        shapes = (
+            jax.ShapeDtypeStruct((), self._dtype),
+            {name: jax.ShapeDtypeStruct(self._shapes[name].shape, self._dtype) for name in wanted},
+        )
 
         def callback(pieces: dict[str, list[Any]]) -> tuple[AnyArray, dict[str, AnyArray]]:
             # NumPy from here on: JAX that is called by JAX may wait for itself for ever (jax #24255)
@@ -196,7 +202,7 @@ class _Node:
     def _on_host(self, arrays: dict[str, Any], wanted: tuple[str, ...]) -> tuple[AnyArray, dict[str, AnyArray]]:
         trained = self._recipe.run({name: np.asarray(array) for name, array in arrays.items()})
         gradients = trained.gradients(wanted) if wanted else {}
-        rounded = {name: each.astype(self._shapes[name].dtype) for name, each in gradients.items()}
+        rounded = {name: each.astype(self._dtype) for name, each in gradients.items()}  # each's own is at most as wide
         return np.asarray(trained.loss).astype(self._dtype), rounded
 
     def _pieces(self, arrays: dict[str, Any]) -> dict[str, list[Any]]:

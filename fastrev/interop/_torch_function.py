@@ -26,8 +26,8 @@ def validation_loss(model: Any, w0: Any, **arguments: Any) -> Any:
     recipe = recipe.with_constants(constants)
     if torch.is_grad_enabled():
         recipe.require_derivatives({name: tuple(each.shape) for name, each in tensors.items() if each.requires_grad})
-    else:  # needs_input_grad is of the tensors alone
-        tensors = {name: tensor.detach() for name, tensor in tensors.items()}
+    else:  # needs_input_grad is of the tensors alone; tangents count in forward mode nevertheless, and are refused
+        tensors = {name: tensor if _has_tangent(tensor) else tensor.detach() for name, tensor in tensors.items()}
     loss, _ = _Loss.apply(_Call(recipe, tuple(tensors)), *tensors.values())
     return loss
 
@@ -76,6 +76,7 @@ class _Loss(_Function):  # type: ignore[misc]
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, Any]) -> None:
         call, *tensors = inputs
         ctx.needed = ctx.needs_input_grad[1:]
+        ctx.kinds = [(tensor.device, tensor.dtype) for tensor in tensors]
         if any(ctx.needed):
             differentiated = compress(zip(call.names, tensors, strict=True), ctx.needed)
             call.recipe.require_derivatives({name: tuple(tensor.shape) for name, tensor in differentiated})
@@ -88,7 +89,10 @@ class _Loss(_Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, loss_bar: Any, _: None) -> tuple[Any, ...]:
         gradients = iter(ctx.saved_tensors)
-        return None, *(_times(loss_bar, next(gradients)) if needed else None for needed in ctx.needed)
+        return None, *(
+            _times(loss_bar, next(gradients), *kind) if needed else None
+            for needed, kind in zip(ctx.needed, ctx.kinds, strict=True)
+        )
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], call: _Call, *tensors: Any) -> tuple[Any, Any]:
@@ -98,13 +102,16 @@ class _Loss(_Function):  # type: ignore[misc]
 
 
 class _Gradients(_Function):  # type: ignore[misc]
-    """Take a training back, to the derivatives by those of its tensors that need them; these have none themselves."""
+    """Take a training back, to the derivatives by those of its tensors that need them; these have none themselves.
+
+    They are float64 until they are multiplied: what scales a loss keeps gradients in float16 from vanishing.
+    """
 
     @staticmethod
     def forward(pull: _Pull, *tensors: Any) -> tuple[Any, ...]:
         found = pull.trained.gradients(compress(pull.names, pull.needed))
         return tuple(
-            torch.tensor(found[name], dtype=tensor.dtype, device=tensor.device).reshape(tensor.shape)
+            torch.tensor(found[name], dtype=torch.float64).reshape(tensor.shape)
             for name, tensor in compress(zip(pull.names, tensors, strict=True), pull.needed)
         )
 
@@ -145,5 +152,9 @@ def _rows(size: int, dims: tuple[int | None, ...], tensors: tuple[Any, ...]) -> 
         yield [tensor if dim is None else tensor.select(dim, k) for tensor, dim in zip(tensors, dims, strict=True)]
 
 
-def _times(loss_bar: Any, gradient: Any) -> Any:
-    return (loss_bar.to(gradient.device) * gradient).to(gradient.dtype)
+def _times(loss_bar: Any, gradient: Any, device: Any, dtype: Any) -> Any:
+    return (loss_bar.cpu().double() * gradient).to(dtype).to(device)
+
+
+def _has_tangent(tensor: Any) -> bool:
+    return torch.autograd.forward_ad.unpack_dual(tensor).tangent is not None
