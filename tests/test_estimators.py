@@ -50,7 +50,7 @@ def fast(**changes):
 
 
 # a list of what it yields: newer versions of pytest warn of the generator that scikit-learn 1.6 hands them
-CHECKS = parametrize_with_checks([MetaMLPClassifier(**FAST), MetaMLPRegressor(**FAST)])
+CHECKS = parametrize_with_checks([CLASSIFIER, REGRESSOR])
 
 
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)
