@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from fastrev._engine import arguments
-from fastrev._engine.rule import Optimizer
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.validation import Validation, require_finite, validation
 from fastrev.mlp import MLP
 from fastrev.objective import Objective

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy.typing as npt
 
-from fastrev._engine import sgd
+from fastrev._engine import arguments, sgd
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import Ints
 
@@ -41,6 +43,25 @@ class SGD:
     lr: npt.ArrayLike
     decay: npt.ArrayLike
 
+    kind: ClassVar[type[Rule]] = sgd.SGDRule
+
     def rule(self, bounds: Ints) -> Rule:
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
         return sgd.prepare(self.lr, self.decay, bounds)
+
+
+def optimizer_of(lr: npt.ArrayLike | None, decay: npt.ArrayLike | None, optimizer: Optimizer | None) -> Optimizer:
+    """The optimizer, or the one that learning rates and decays are the short form of."""
+    instead = "Pass lr=0.1, decay=0.9, say, or optimizer=fastrev.Adam(lr=0.001)."
+    if optimizer is None:
+        if lr is None or decay is None:
+            missing = "lr" if lr is None else "decay"
+            raise arguments.fault(missing, "be given where there is no optimizer", "None", instead)
+        return SGD(lr, decay)
+    for name, value in ("lr", lr), ("decay", decay):
+        if value is not None:
+            received = arguments.shown(value)
+            raise arguments.fault(name, "be left out where there is an optimizer, which has its own", received)
+    if isinstance(optimizer, type) or not callable(getattr(optimizer, "rule", None)):
+        raise arguments.fault("optimizer", "be a fastrev.SGD or fastrev.Adam", arguments.shown(optimizer), instead)
+    return optimizer

@@ -1,4 +1,4 @@
-"""What the machinery asks of a rule by which steps are made, and of the optimizer that it is checked from."""
+"""What the machinery asks of a rule by which steps are made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Rule(Protocol):
     """Checked hyperparameters of every step, for the kernels and back."""
 
     walks: ClassVar[Walks]  # the kernels
-    names: ClassVar[tuple[str, ...]]  # what there is to differentiate by
+    names: ClassVar[tuple[str, ...]]  # what there is to differentiate by; not negative, but for
+    ratios: ClassVar[tuple[str, ...]]  # those of them for which there must be a ratio, as for decays
     starts: ClassVar[tuple[str, ...]]  # the arguments that moments begin with; where there are none, they begin at zero
     moments: ClassVar[tuple[Moment, ...]]  # M
     buffers: ClassVar[int]  # information buffers, H
@@ -85,13 +86,6 @@ class StoredBack(Protocol):
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes."""
-
-
-class Optimizer(Protocol):
-    """What `fastrev.SGD` and `fastrev.Adam` are."""
-
-    def rule(self, bounds: Ints) -> Rule:
-        """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
 
 
 def spread(table: FloatArray, t: int, bounds: AnyArray) -> FloatArray:

@@ -37,6 +37,7 @@ class SGDRule:
 
     walks: ClassVar[Walks] = BY_MOMENTUM
     names: ClassVar[tuple[str, ...]] = ("lr", "decay")
+    ratios: ClassVar[tuple[str, ...]] = ("decay",)
     starts: ClassVar[tuple[str, ...]] = ("v0",)
     moments: ClassVar[tuple[Moment, ...]] = (Moment("velocities", GRID),)
     buffers: ClassVar[int] = 1
