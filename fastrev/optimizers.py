@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 
@@ -65,3 +65,6 @@ def optimizer_of(lr: npt.ArrayLike | None, decay: npt.ArrayLike | None, optimize
     if isinstance(optimizer, type) or not callable(getattr(optimizer, "rule", None)):
         raise arguments.fault("optimizer", "be a fastrev.SGD or fastrev.Adam", arguments.shown(optimizer), instead)
     return optimizer
+
+
+BY_NAME: dict[str, Any] = {each.__name__: each for each in (SGD,)}  # in files

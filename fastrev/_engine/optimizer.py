@@ -19,12 +19,12 @@ class Optimizer(Protocol):
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
 
 
-def given(optimizer: Optimizer) -> dict[str, Any]:
-    """Its arguments by name."""
+def arguments_of(optimizer: Optimizer) -> dict[str, Any]:
+    """By name, as given."""
     return {each.name: getattr(optimizer, each.name) for each in fields(cast(Any, optimizer))}
 
 
 def replaced(optimizer: Optimizer, values: Mapping[str, Any]) -> Optimizer:
     """Another with those of these values that are arguments of it."""
-    changes = {name: values[name] for name in given(optimizer) if name in values}
+    changes = {name: values[name] for name in arguments_of(optimizer) if name in values}
     return cast(Optimizer, replace(cast(Any, optimizer), **changes))

@@ -1,0 +1,208 @@
+"""Whatever takes learning rates and decays takes an optimizer in their place, and learns or differentiates by its own."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastrev
+from fastrev.errors import ArgumentError
+from fastrev.interop import jax as fastrev_jax
+from fastrev.interop import torch as fastrev_torch
+from tests.test_checkpoint import all_of
+from tests.test_objective import W0, Plain, valid
+
+T, G = 8, 4
+RNG = np.random.default_rng(0)
+X = RNG.random((60, 4))
+Y = (X @ RNG.standard_normal((4, 3))).argmax(axis=1)
+MODEL = fastrev.MLP((4, 5, 3))
+DATA = {"train": (X[:40], Y[:40]), "valid": (X[40:], Y[40:])}
+FAST = {"runs": 2, "meta_steps": 3, "meta_lr": 0.1, "progress": False}
+
+# of each kind one whose numbers have all shapes, none of them 0, and what cannot be learned of it
+OPTIMIZERS = {"SGD": fastrev.SGD(lr=np.full((T, G), 0.3), decay=np.full(T, 0.9))}
+CONSTANT: dict[str, tuple[str, ...]] = {"SGD": ()}
+KINDS = list(OPTIMIZERS)
+
+
+def names_of(kind: str) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(OPTIMIZERS[kind]) if each.name not in CONSTANT[kind])
+
+
+def tune(kind: str, **changes: Any) -> fastrev.TuneResult:
+    given = DATA | {"steps": T, "batch_size": 8, "learn": names_of(kind)} | FAST | {"optimizer": OPTIMIZERS[kind]}
+    return fastrev.tune(MODEL, **(given | changes))
+
+
+# ---- signatures ----------------------------------------------------------------------------------------------
+
+DOORS = [
+    fastrev.train, fastrev.meta_grad, fastrev.check_meta_grad, fastrev.metasmoothness, fastrev.tune,
+    fastrev_jax.validation_loss, fastrev_torch.validation_loss,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: f"{door.__module__}.{door.__name__}")
+def test_every_door_takes_an_optimizer_or_its_short_form(door):
+    found = inspect.signature(door).parameters
+    assert all(found[name].default is None for name in ("lr", "decay", "optimizer"))
+    assert all(found[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ("lr", "decay", "optimizer"))
+    names = list(found)
+    at = names.index("lr")
+    assert names[at : at + 3] == ["lr", "decay", "optimizer"]
+    parameters = door.__doc__.partition("Parameters\n")[2].partition("Returns\n")[0]
+    assert "optimizer" in parameters
+
+
+CALLS = {
+    "train": lambda **given: fastrev.train(MODEL, MODEL.init(0), train=DATA["train"], steps=T, **given),
+    "meta_grad": lambda **given: fastrev.meta_grad(MODEL, MODEL.init(0), **DATA, steps=T, **given),
+    "check_meta_grad": lambda **given: fastrev.check_meta_grad(MODEL, MODEL.init(0), **DATA, steps=T, **given),
+    "metasmoothness": lambda **given: fastrev.metasmoothness(
+        MODEL, MODEL.init(0), train=DATA["train"], steps=T, **given
+    ),
+    "tune": lambda **given: fastrev.tune(MODEL, **DATA, steps=T, learn=("lr",), **FAST, **given),
+    "jax": lambda **given: fastrev_jax.validation_loss(MODEL, MODEL.init(0), **DATA, steps=T, **given),
+    "torch": lambda **given: fastrev_torch.validation_loss(MODEL, MODEL.init(0), **DATA, steps=T, **given),
+}
+FAULTS = [
+    ({}, "'lr' must be given where there is no optimizer, not None. Pass lr=0.1, decay=0.9, say, or optimizer="),
+    ({"lr": 0.1}, "'decay' must be given where there is no optimizer, not None"),
+    ({"decay": 0.1}, "'lr' must be given where there is no optimizer, not None"),
+    ({"optimizer": fastrev.SGD(0.1, 0.9), "lr": 0.2}, "'lr' must be left out where there is an optimizer"),
+    ({"optimizer": fastrev.SGD(0.1, 0.9), "decay": 0.8}, "'decay' must be left out where there is an optimizer"),
+    ({"optimizer": fastrev.SGD}, "'optimizer' must be a fastrev.SGD or fastrev.Adam, not <class"),
+    ({"optimizer": "sgd"}, "'optimizer' must be a fastrev.SGD or fastrev.Adam, not 'sgd'"),
+    ({"optimizer": fastrev.SGD(-0.1, 0.9)}, "'lr' must not be negative, not -0.1"),
+    ({"optimizer": fastrev.SGD(None, 0.9)}, "'lr' must be an array of real numbers, not None"),
+]
+
+
+@pytest.mark.parametrize("door", CALLS)
+@pytest.mark.parametrize(("given", "message"), FAULTS)
+def test_every_door_refuses_the_same(door, given, message):
+    with pytest.raises(ArgumentError) as info:
+        CALLS[door](**given)
+    assert message in str(info.value)
+
+
+# ---- tune ----------------------------------------------------------------------------------------------------
+
+
+def test_the_short_form_is_learned_to_the_same_bits():
+    optimizer = OPTIMIZERS["SGD"]
+    short = tune("SGD", optimizer=None, lr=optimizer.lr, decay=optimizer.decay)
+    assert all_of(short) == all_of(tune("SGD"))
+    assert isinstance(short.optimizer, fastrev.SGD)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_everything_of_an_optimizer_is_learned_in_its_shape(kind):
+    given = OPTIMIZERS[kind]
+    before = copy.deepcopy(given)
+    result = tune(kind)
+    assert type(result.optimizer) is type(given)
+    for name in names_of(kind):
+        start, learned = getattr(given, name), getattr(result, name)
+        assert np.shape(learned) == np.shape(start)
+        assert not np.array_equal(learned, start), name
+        assert np.array_equal(start, getattr(before, name))
+        assert learned is result.learned[name]
+        assert np.array_equal(getattr(result.optimizer, name), learned)
+    for name in CONSTANT[kind]:
+        assert getattr(result, name) == getattr(result.optimizer, name) == getattr(given, name)
+    assert set(names_of(kind)) <= set(dir(result))
+    assert result.loss < result.start_loss
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_trains_by_the_optimizer_that_it_found(kind):
+    result = tune(kind)
+    expected = fastrev.train(
+        MODEL, MODEL.init(3), train=DATA["train"], optimizer=result.optimizer, steps=T, batch_size=8, seed=3
+    )
+    assert np.array_equal(result.train(seed=3).w, expected.w)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["lr", "eps", "weight_decay", "decay", "beta1", "beta2"])
+def test_the_first_meta_step_moves_in_the_coordinates_of_the_name(kind, name):
+    """By Adam's rate: a rate in log, a ratio in logit."""
+    if name not in names_of(kind):
+        pytest.skip("of other optimizers")
+    start = np.asarray(getattr(OPTIMIZERS[kind], name), np.float64)
+    states = []
+    tune(kind, learn=(name,), w0=MODEL.init(0), batch_size=None, runs=1, meta_steps=1, callback=states.append)
+    moved = states[0].current()[name]
+    ratio = name in ("decay", "beta1", "beta2")
+    free = [np.log(each / (1 - each)) if ratio else np.log(each) for each in (start, moved)]
+    if name == "lr":  # after the search along the rates
+        free[0] = free[0] + np.log(2.0) * np.round((free[1] - free[0]) / np.log(2.0))
+    np.testing.assert_allclose(np.abs(free[1] - free[0]), 0.1, rtol=1e-2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_come_back_from_files_and_copies(kind, tmp_path):
+    result = tune(kind)
+    result.save(tmp_path / "learned")
+    for again in (fastrev.load(tmp_path / "learned"), copy.deepcopy(result), pickle.loads(pickle.dumps(result))):
+        assert again == result
+        assert type(again.optimizer) is type(result.optimizer)
+        for each in fields(result.optimizer):
+            assert np.array_equal(getattr(again, each.name), getattr(result, each.name))
+        assert np.array_equal(again.train(*DATA["train"], seed=2).w, result.train(seed=2).w)
+        assert len(again.plot().axes) == len(result.plot().axes) > len(names_of(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_holds_the_optimizer(kind, tmp_path):
+    path = tmp_path / "state"
+    tune(kind, checkpoint=path)
+    assert all_of(tune(kind, checkpoint=path)) == all_of(tune(kind))
+    for each in fields(OPTIMIZERS[kind]):
+        other = replace(OPTIMIZERS[kind], **{each.name: 0.77 * np.asarray(getattr(OPTIMIZERS[kind], each.name))})
+        with pytest.raises(ArgumentError, match=f"differs in '{each.name}'"):
+            tune(kind, checkpoint=path, optimizer=other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_of_the_optimizer_is_not_learned(kind):
+    own = ", ".join(map(repr, names_of(kind)))
+    for name in ("momentum", *CONSTANT[kind]):
+        with pytest.raises(ArgumentError, match=f"'learn' must hold names among {own}, .*, not '{name}'"):
+            tune(kind, learn=(name,))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_hyperparameters_of_an_objective_and_of_an_optimizer_are_learned_together(kind):
+    optimizer = replace(OPTIMIZERS[kind], **{name: np.max(getattr(OPTIMIZERS[kind], name)) for name in names_of(kind)})
+    result = fastrev.tune(Plain(), W0, valid=valid, steps=12, optimizer=optimizer, learn=names_of(kind), **FAST)
+    assert result.loss < result.start_loss
+
+
+# ---- trust ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_meta_gradients_are_checked_by_every_name(kind):
+    check = fastrev.check_meta_grad(
+        MODEL, MODEL.init(0), **DATA, steps=T, optimizer=OPTIMIZERS[kind], wrt=names_of(kind)
+    )
+    assert check.passed, check
+    assert set(check.hyperparameters) == set(names_of(kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_answers_smoothly_to_every_name(kind):
+    for name in names_of(kind):
+        smoothness = fastrev.metasmoothness(
+            MODEL, MODEL.init(0), train=DATA["train"], steps=T, optimizer=OPTIMIZERS[kind], wrt=(name,)
+        )
+        assert smoothness > 0.9, name
