@@ -35,7 +35,7 @@ def meta_grad(
 ) -> MetaGradient:
     """Gradient of a validation loss after a whole training run, by everything that the run depended on.
 
-    Trains `model` from `w0` for T steps of SGD with momentum::
+    Trains `model` from `w0` for T steps of SGD with momentum, or of another `optimizer`::
 
         v <- decay * v - (1 - decay) * g          w <- w + lr * v
 
@@ -62,6 +62,9 @@ def meta_grad(
     decay : float or array_like, as lr
         Momentum decays in (0, 1].  Each is replaced by the nearest ratio n/d with d <= 65536, which mostly
         differs by less than 1e-9, beside 0, 1/2, 1 and other simple fractions by up to 8e-6 (`fastrev.ratio`).
+    optimizer : SGD or Adam, optional
+        In place of `lr` and `decay`, the rule that steps are made by, with hyperparameters of its own in these shapes;
+        its names are then those that `wrt` takes, and `grad` has, in place of "lr" and "decay".
     steps : int, optional
         T; needed only where no argument has an axis of steps, and where `lr` or `decay` of shape (T,) would have as
         many values as there are parameter groups, for which it might be meant.

@@ -1,11 +1,13 @@
-"""Whatever takes learning rates and decays takes an optimizer in their place, and learns or differentiates by its own."""
+"""Whatever takes learning rates and decays takes an optimizer in their place, and learns and differentiates by it."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import pickle
+from collections.abc import Iterator
 from dataclasses import fields, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from fastrev.interop import jax as fastrev_jax
 from fastrev.interop import torch as fastrev_torch
 from tests.test_checkpoint import all_of
 from tests.test_objective import W0, Plain, valid
+from tests.unrolled import computing_in_float64
 
 T, G = 8, 4
 RNG = np.random.default_rng(0)
@@ -24,10 +27,10 @@ X = RNG.random((60, 4))
 Y = (X @ RNG.standard_normal((4, 3))).argmax(axis=1)
 MODEL = fastrev.MLP((4, 5, 3))
 DATA = {"train": (X[:40], Y[:40]), "valid": (X[40:], Y[40:])}
-FAST = {"runs": 2, "meta_steps": 3, "meta_lr": 0.1, "progress": False}
+FAST = {"runs": 4, "meta_steps": 6, "meta_lr": 0.1, "progress": False}
 
 # of each kind one whose numbers have all shapes, none of them 0, and what cannot be learned of it
-OPTIMIZERS = {"SGD": fastrev.SGD(lr=np.full((T, G), 0.3), decay=np.full(T, 0.9))}
+OPTIMIZERS = {"SGD": fastrev.SGD(lr=np.full((T, G), 0.2), decay=RNG.uniform(0.61, 0.89, T))}
 CONSTANT: dict[str, tuple[str, ...]] = {"SGD": ()}
 KINDS = list(OPTIMIZERS)
 
@@ -206,3 +209,89 @@ def test_training_answers_smoothly_to_every_name(kind):
             MODEL, MODEL.init(0), train=DATA["train"], steps=T, optimizer=OPTIMIZERS[kind], wrt=(name,)
         )
         assert smoothness > 0.9, name
+
+
+# ---- nodes of graphs -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def jax() -> Iterator[Any]:
+    module = pytest.importorskip("jax", reason="JAX is not installed")
+    yield from (module for _ in computing_in_float64())
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="PyTorch is not in the test extra")
+
+
+NODE = {"batch_size": 8, "seed": 3, "steps": T}
+
+
+def expected_of(kind: str) -> fastrev.MetaGradient:
+    return fastrev.meta_grad(
+        MODEL, MODEL.init(0), **DATA, **NODE, optimizer=OPTIMIZERS[kind], wrt=("w0", *names_of(kind))
+    )
+
+
+def with_arrays(kind: str, arrays: dict[str, Any]) -> Any:
+    return replace(OPTIMIZERS[kind], **{name: each for name, each in arrays.items() if name != "w0"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_fields_may_be_tensors(torch, kind):
+    names, expected = names_of(kind), expected_of(kind)
+    arrays = {"w0": MODEL.init(0)} | {name: getattr(OPTIMIZERS[kind], name) for name in names}
+    tensors = {name: torch.tensor(each, dtype=torch.float64).requires_grad_() for name, each in arrays.items()}
+
+    def loss_of(*values: Any) -> Any:
+        given = dict(zip(tensors, values, strict=True))
+        optimizer = with_arrays(kind, given)
+        return fastrev_torch.validation_loss(MODEL, given["w0"], **DATA, **NODE, optimizer=optimizer)
+
+    loss = loss_of(*tensors.values())
+    loss.backward()
+    assert loss.item() == expected.loss
+    for name, tensor in tensors.items():
+        assert np.array_equal(tensor.grad.numpy(), getattr(expected.grad, name)), name
+    assert torch.autograd.gradcheck(loss_of, tuple(tensors.values()), eps=1e-4, rtol=1e-3, atol=1e-7)
+    rates = torch.stack([tensors["lr"].detach(), 0.5 * tensors["lr"].detach()])
+    rows = torch.func.vmap(lambda lr: loss_of(*({**tensors, "lr": lr}).values()))(rates)
+    assert rows[0] == loss
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_fields_may_be_traced(jax, kind):
+    names, expected = names_of(kind), expected_of(kind)
+    arrays = {"w0": MODEL.init(0)} | {name: getattr(OPTIMIZERS[kind], name) for name in names}
+    arrays = {name: jax.numpy.asarray(each, "float64") for name, each in arrays.items()}
+
+    def loss_of(given: dict[str, Any]) -> Any:
+        optimizer = with_arrays(kind, given)
+        return fastrev_jax.validation_loss(MODEL, given["w0"], **DATA, **NODE, optimizer=optimizer)
+
+    for transformed in (jax.value_and_grad(loss_of), jax.jit(jax.value_and_grad(loss_of))):
+        loss, gradients = transformed(arrays)
+        assert loss == expected.loss
+        for name in arrays:
+            assert np.array_equal(gradients[name], getattr(expected.grad, name)), name
+    import_module("jax.test_util").check_grads(loss_of, (arrays,), order=1, modes=["rev"], eps=1e-4, rtol=1e-3, atol=1e-7)
+    rates = jax.numpy.stack([arrays["lr"], 0.5 * arrays["lr"]])
+    assert jax.vmap(lambda lr: loss_of(arrays | {"lr": lr}))(rates)[0] == loss
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_no_derivative_is_constant_in_graphs(jax, torch, kind):
+    for name in CONSTANT[kind]:
+        number = float(getattr(OPTIMIZERS[kind], name))
+        given = {"model": MODEL, "w0": MODEL.init(0), **DATA, **NODE}
+
+        def loss_of(value: Any, node: Any, name: str = name, given: dict[str, Any] = given) -> Any:
+            return node(**given, optimizer=replace(OPTIMIZERS[kind], **{name: value}))
+
+        with pytest.raises(ArgumentError, match=f"'{name}' must be constant, not something to differentiate by"):
+            loss_of(torch.tensor(number, requires_grad=True), fastrev_torch.validation_loss)
+        with pytest.raises(ArgumentError, match=f"'{name}' must be constant, not something to differentiate by"):
+            jax.grad(loss_of)(number, fastrev_jax.validation_loss)
+        assert loss_of(torch.tensor(number), fastrev_torch.validation_loss).item() == expected_of(kind).loss
+        assert jax.jit(loss_of, static_argnums=1)(number, fastrev_jax.validation_loss) == expected_of(kind).loss
