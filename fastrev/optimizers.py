@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,6 +45,7 @@ class SGD:
     decay: npt.ArrayLike
 
     kind: ClassVar[type[Rule]] = sgd.SGDRule
+    usual: ClassVar[Mapping[str, float]] = {"lr": 0.1, "decay": 0.9}
 
     def rule(self, bounds: Ints) -> Rule:
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
@@ -67,4 +69,4 @@ def optimizer_of(lr: npt.ArrayLike | None, decay: npt.ArrayLike | None, optimize
     return optimizer
 
 
-BY_NAME: dict[str, Any] = {each.__name__: each for each in (SGD,)}  # in files
+BY_NAME: dict[str, Any] = {each.__name__: each for each in (SGD,)}

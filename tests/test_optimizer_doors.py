@@ -275,7 +275,8 @@ def test_the_fields_may_be_traced(jax, kind):
         assert loss == expected.loss
         for name in arrays:
             assert np.array_equal(gradients[name], getattr(expected.grad, name)), name
-    import_module("jax.test_util").check_grads(loss_of, (arrays,), order=1, modes=["rev"], eps=1e-4, rtol=1e-3, atol=1e-7)
+    check_grads = import_module("jax.test_util").check_grads
+    check_grads(loss_of, (arrays,), order=1, modes=["rev"], eps=1e-4, rtol=1e-3, atol=1e-7)
     rates = jax.numpy.stack([arrays["lr"], 0.5 * arrays["lr"]])
     assert jax.vmap(lambda lr: loss_of(arrays | {"lr": lr}))(rates)[0] == loss
 

@@ -14,6 +14,7 @@ class Optimizer(Protocol):
     """What `fastrev.SGD` and `fastrev.Adam` are: dataclasses whose fields are their arguments, as given."""
 
     kind: ClassVar[type[Rule]]  # of the rule
+    usual: ClassVar[Mapping[str, float]]  # of the arguments that have no default, where an estimator begins
 
     def rule(self, bounds: Ints) -> Rule:
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
