@@ -237,7 +237,7 @@ def way_back(name: str, blas: bool = False) -> Turn:
 
     def turn() -> Figures:
         run = fastrev.train(
-            fastrev.MLP(case.sizes), case.w0, train=case.train, lr=case.lr, decay=case.decay, batches=case.batches
+            fastrev.MLP(case.sizes), case.w0, train=case.train, optimizer=case.optimizer, batches=case.batches
         )
         time.sleep(0.1)
         if blas:

@@ -43,7 +43,7 @@ def contestant(name: str, case: Workload) -> Solve:
     if name == "original" and case.dtype != np.float64:
         raise UnfitError("the original computes in float64 only")
     if name == "original" and not set(case.wrt) <= {"w0", "v0", "lr", "decay"}:
-        raise UnfitError("not written for gradients by training data")
+        raise UnfitError("written for SGD, and not for gradients by training data")
     solve: Solve = importlib.import_module(f"bench.peers.{module}").meta_gradient(case, **arguments)
     return solve
 
