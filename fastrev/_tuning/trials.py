@@ -109,6 +109,8 @@ def attempt(training: Training, trial: Trial) -> Outcome:
         make_all_steps(run, False)
         loss, w_bar = validation(training.model, training.valid)(run.w)
         require_finite(run, loss, w_bar)
+    except arguments.ArgumentsError as error:  # of hyperparameters that have moved apart
+        return Outcome(np.inf, refusal=str(error))
     except DivergenceError as error:
         return Outcome(np.inf, refusal=str(error).removesuffix(refusals.OF_THE_RUN))  # which is not handed on
     if not differentiate:
