@@ -30,8 +30,14 @@ DATA = {"train": (X[:40], Y[:40]), "valid": (X[40:], Y[40:])}
 FAST = {"runs": 4, "meta_steps": 6, "meta_lr": 0.1, "progress": False}
 
 # of each kind one whose numbers have all shapes, none of them 0, and what cannot be learned of it
-OPTIMIZERS = {"SGD": fastrev.SGD(lr=np.full((T, G), 0.2), decay=RNG.uniform(0.61, 0.89, T))}
-CONSTANT: dict[str, tuple[str, ...]] = {"SGD": ()}
+OPTIMIZERS = {
+    "SGD": fastrev.SGD(lr=np.full((T, G), 0.2), decay=RNG.uniform(0.61, 0.89, T)),
+    "Adam": fastrev.Adam(
+        lr=np.full((T, G), 0.03), beta1=RNG.uniform(0.61, 0.89, (1, G)), beta2=RNG.uniform(0.91, 0.97, (T, 1)),
+        eps=np.full(T, 1e-3), eps_root=1e-6, weight_decay=0.1,
+    ),
+}  # fmt: skip
+CONSTANT: dict[str, tuple[str, ...]] = {"SGD": (), "Adam": ("eps_root",)}
 KINDS = list(OPTIMIZERS)
 
 
@@ -294,5 +300,5 @@ def test_what_has_no_derivative_is_constant_in_graphs(jax, torch, kind):
             loss_of(torch.tensor(number, requires_grad=True), fastrev_torch.validation_loss)
         with pytest.raises(ArgumentError, match=f"'{name}' must be constant, not something to differentiate by"):
             jax.grad(loss_of)(number, fastrev_jax.validation_loss)
-        assert loss_of(torch.tensor(number), fastrev_torch.validation_loss).item() == expected_of(kind).loss
+        assert loss_of(torch.tensor(number, dtype=torch.float64), fastrev_torch.validation_loss).item() == expected_of(kind).loss
         assert jax.jit(loss_of, static_argnums=1)(number, fastrev_jax.validation_loss) == expected_of(kind).loss
