@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastrev
+from fastrev._tuning.trials import Trial, attempt
 from fastrev.errors import ArgumentError
 from fastrev.interop import jax as fastrev_jax
 from fastrev.interop import torch as fastrev_torch
@@ -196,6 +197,31 @@ def test_the_hyperparameters_of_an_objective_and_of_an_optimizer_are_learned_tog
     assert result.loss < result.start_loss
 
 
+def test_rates_and_weight_decays_that_move_too_far_together_are_survived():
+    """Where a step would turn the weights round the run is refused, and the loop goes on."""
+    result = tune("Adam", optimizer=fastrev.Adam(lr=0.05, weight_decay=15.0), learn=("lr", "weight_decay"), meta_lr=0.5)
+    assert 0 < result.lr * result.weight_decay < 1
+    assert result.loss < result.start_loss
+    outcome = attempt(result.training, Trial({"lr": np.array(0.1)}, 0, True))
+    assert outcome.loss == np.inf
+    assert "'weight_decay' must be below 1 / lr" in outcome.refusal
+    assert np.isfinite(attempt(result.training, Trial({"lr": np.array(0.06)}, 0, True)).loss)
+    together = {"optimizer": fastrev.Adam(lr=0.1, weight_decay=20.0), "learn": ("lr",)}
+    with pytest.raises(ArgumentError, match="'weight_decay' must be below 1 / lr"):
+        tune("Adam", **together)
+    softening = {"optimizer": fastrev.Adam(0.03, eps=1e-3, eps_root=0.0), "transforms": {"eps": "linear"}}
+    assert tune("Adam", **softening, learn=("eps",), meta_lr=0.01).loss < np.inf  # goes down to 0, where it is refused
+
+
+def test_a_weight_decay_of_0_is_learned_as_it_is():
+    with pytest.raises(ArgumentError, match="'weight_decay' must hold a number above 0 to be learned in log, not 0"):
+        tune("Adam", optimizer=fastrev.Adam(0.03), learn=("lr", "weight_decay"))
+    way = {"optimizer": fastrev.Adam(0.03), "transforms": {"weight_decay": "linear"}, "learn": ("weight_decay",)}
+    assert tune("Adam", **way).weight_decay >= 0
+    without = {"optimizer": fastrev.Adam(0.03), "steps": T, "wrt": ("weight_decay",)}
+    assert fastrev.check_meta_grad(MODEL, MODEL.init(0), **DATA, **without).passed
+
+
 # ---- trust ---------------------------------------------------------------------------------------------------
 
 
@@ -300,5 +326,6 @@ def test_what_has_no_derivative_is_constant_in_graphs(jax, torch, kind):
             loss_of(torch.tensor(number, requires_grad=True), fastrev_torch.validation_loss)
         with pytest.raises(ArgumentError, match=f"'{name}' must be constant, not something to differentiate by"):
             jax.grad(loss_of)(number, fastrev_jax.validation_loss)
-        assert loss_of(torch.tensor(number, dtype=torch.float64), fastrev_torch.validation_loss).item() == expected_of(kind).loss
+        constant = torch.tensor(number, dtype=torch.float64)
+        assert loss_of(constant, fastrev_torch.validation_loss).item() == expected_of(kind).loss
         assert jax.jit(loss_of, static_argnums=1)(number, fastrev_jax.validation_loss) == expected_of(kind).loss
