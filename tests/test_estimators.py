@@ -50,7 +50,7 @@ def fast(**changes):
 
 
 # a list of what it yields: newer versions of pytest warn of the generator that scikit-learn 1.6 hands them
-CHECKS = parametrize_with_checks([CLASSIFIER, REGRESSOR])
+CHECKS = parametrize_with_checks([CLASSIFIER, REGRESSOR, MetaMLPRegressor(**FAST, optimizer="adam", random_state=0)])
 
 
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)
@@ -220,6 +220,25 @@ def test_the_optimizer_holds_what_the_short_form_says():
     assert bits(fast(optimizer="sgd").fit(X, Y)) == bits(fast().fit(X, Y))
     search = GridSearchCV(fast(), {"optimizer": ["sgd", fastrev.SGD(0.3, 0.9)]}, cv=2).fit(X, Y)
     assert search.best_score_ > 0.8
+
+
+def test_adam_is_learned_by_its_own_names():
+    fitted = fast(optimizer="adam", meta_steps=3).fit(X, Y)
+    assert list(fitted.tuned_.learned) == ["lr", "beta1", "beta2", "eps", "l2", "init_scale"]
+    assert isinstance(fitted.optimizer_, fastrev.Adam)
+    assert fitted.lr_.shape == (60,)
+    assert not hasattr(fitted, "decay_")
+    for name in ("lr", "beta1", "beta2", "eps", "weight_decay", "eps_root"):
+        assert getattr(fitted, f"{name}_") is getattr(fitted.optimizer_, name)
+    again = fast(optimizer=fitted.optimizer_, learn=(), l2=fitted.l2_, init_scale=fitted.init_scale_).fit(X, Y)
+    assert bits(again) == bits(fitted)
+    held = fastrev.Adam(np.full(60, 0.001))
+    assert bits(fast(optimizer=held, meta_steps=3).fit(X, Y)) == bits(fitted)
+    assert bits(fast(optimizer="adam", lr=np.full(60, 0.001), meta_steps=3).fit(X, Y)) == bits(fitted)
+    decoupled = fast(optimizer=fastrev.Adam([[0.01] * 4] * 60, weight_decay=0.1), steps="auto").fit(X, Y)
+    assert "weight_decay" in decoupled.tuned_.learned
+    assert decoupled.lr_.shape == (60, 4)
+    assert pickle.loads(pickle.dumps(decoupled)).predict(X).tolist() == decoupled.predict(X).tolist()
 
 
 def test_all_that_is_not_0_is_learned():
@@ -434,7 +453,14 @@ def test_workers_change_no_bit():
         ({"lr": [[0.1], [0.2, 0.3]], "steps": "auto"}, "'lr' must be a rectangular array"),
         ({"decay": np.full(4, 0.9), "steps": "auto"}, r"'decay' must be unambiguous .* Pass steps=4 too"),
         ({"learn": ("x",)}, "'learn' must hold names among 'lr', 'decay', 'l2', 'init_scale', not 'x'"),
-        ({"optimizer": "lbfgs"}, "'optimizer' must be one of 'sgd', .*not 'lbfgs'"),
+        ({"optimizer": "lbfgs"}, "'optimizer' must be one of 'sgd', 'adam', not 'lbfgs'"),
+        (
+            {"optimizer": "adam", "decay": 0.9},
+            "'decay' must be left out where the optimizer has none, not 0.9. Adam has lr, beta1, beta2, eps, weight_",
+        ),
+        ({"optimizer": "adam", "learn": ("decay",)}, "'learn' must hold names among 'lr', 'beta1', .* not 'decay'"),
+        ({"optimizer": "adam", "learn": ("weight_decay",)}, "'weight_decay' must hold a number above 0 to be learned"),
+        ({"optimizer": fastrev.Adam(np.full(4, 0.1)), "steps": "auto"}, "'lr' must be unambiguous .* Pass steps=4 too"),
         ({"optimizer": 3}, "'optimizer' must be a fastrev.SGD or fastrev.Adam, not 3"),
         ({"optimizer": fastrev.SGD}, "'optimizer' must be a fastrev.SGD or fastrev.Adam, not <class"),
         ({"optimizer": fastrev.SGD(0.1, 0.9), "lr": 0.2}, "'lr' must be left out where there is an optimizer, which"),
