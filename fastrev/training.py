@@ -354,7 +354,7 @@ def start(
 def make_all_steps(run: Run, progress: bool, audience: Audience = NOBODY) -> None:
     """Train."""
     run._losses = audience.losses
-    compilation.begin(run._problem.trained.dtype)
+    compilation.begin(run._problem.trained.dtype, type(run._problem.rule))
     try:
         run._walk.compile_make(run._state)
         run._advance(progress, audience)

@@ -126,9 +126,9 @@ class AdamRule:
             for (name, table), sums in zip(self._tables().items(), adjoint, strict=False)
         }
 
-    def smallest(self) -> AdamRule:
-        decay = 0.5 if self.shrinks else 0.0
-        return prepare(0.5, 0.5, 0.5, 0.5, decay, eps_root=0.5, bounds=np.array([0, 1])).over(1)
+    @classmethod
+    def smallest(cls, bounds: Ints) -> AdamRule:
+        return prepare(0.5, 0.5, 0.5, 0.5, 0.0, eps_root=0.5, bounds=bounds).over(1)
 
     def stored_back(self, bounds: Ints) -> StoredAdam:
         return StoredAdam(self, bounds)

@@ -72,8 +72,9 @@ class Rule(Protocol):
     def gradients(self, adjoint: Any) -> dict[str, FloatArray]:
         """The derivatives in the shapes of the arguments."""
 
-    def smallest(self) -> Rule:
-        """One of the kind, of the same types, for one step of one parameter."""
+    @classmethod
+    def smallest(cls, bounds: Ints) -> Rule:
+        """One of the kind, of the same types, for one step."""
 
     def stored_back(self, bounds: Ints) -> StoredBack:
         """The way back through steps that are stored, in plain NumPy."""

@@ -91,8 +91,9 @@ class SGDRule:
     def gradients(self, adjoint: MomentumAdjoint) -> dict[str, FloatArray]:
         return {"lr": adjoint.lr.reshape(self.lr.shape)[()], "decay": adjoint.decay.reshape(self.decay.shape)[()]}
 
-    def smallest(self) -> SGDRule:
-        return prepare(0.0, 0.5, np.array([0, 1]))
+    @classmethod
+    def smallest(cls, bounds: Ints) -> SGDRule:
+        return prepare(0.0, 0.5, bounds)
 
     def stored_back(self, bounds: Ints) -> StoredSGD:
         return StoredSGD(self, bounds)
