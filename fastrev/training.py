@@ -150,18 +150,20 @@ class Run(Exclusive):
             )
         problem, done = self._problem, int(self._state.cursor[0])
         names = differentiable(self, wrt)
-        dw = arguments.parameters("w_bar", w_bar, problem.trained.num_params).copy()
-        dv = np.zeros_like(dw) if v_bar is None else arguments.parameters("v_bar", v_bar, dw.size).copy()
+        dw, dv = cotangents(w_bar, v_bar, problem.trained.num_params)
+        one = dw.ndim == 1
+        dw, dv = np.atleast_2d(dw, dv)
         last = done if truncate is None else min(arguments.count("truncate", truncate), done)
-        size = max(norm(dw), norm(dv))
+        sizes = [max(norm(w), norm(v)) for w, v in zip(dw, dv, strict=True)]
         back = self._walk.back(dw, dv, names, range(done - last, done))
         compilation.finish(problem.trained.dtype)
         back.compile(self._state)
         back.through(self._state, lambda undo: self._take_back(undo, progress, back.nbytes))
-        self._proved(*back.norms())
-        chaos.guard(*back.norms(), size)
+        norms, at = back.norms()
+        self._proved(norms[0] if one else norms, at)
+        chaos.guard(norms, at, sizes)
         gradients = back.gradients()
-        return Gradients(**{name: gradients[name] for name in names})
+        return Gradients(**{name: _first(gradients[name]) if one else gradients[name] for name in names})
 
     @exclusive
     def rewind(self, *, progress: bool = False) -> None:
@@ -343,6 +345,20 @@ def make_all_steps(run: Run, progress: bool, audience: Audience = NOBODY) -> Non
         run._advance(progress, audience)
     except KeyboardInterrupt:
         raise TrainingInterrupt(run) from None
+
+
+def cotangents(w_bar: npt.ArrayLike, v_bar: npt.ArrayLike | None, size: int) -> tuple[FloatArray, FloatArray]:
+    """The checked derivatives of one loss (P,), or of some (K, P), by the final weights and velocity."""
+    dw = arguments.parameters_or_rows("w_bar", w_bar, size)
+    dv = np.zeros_like(dw) if v_bar is None else arguments.parameters_or_rows("v_bar", v_bar, size)
+    if dv.shape != dw.shape:
+        raise arguments.fault("v_bar", f"have the shape of w_bar, {dw.shape}", f"shape {dv.shape}")
+    return dw.copy(), dv.copy()
+
+
+def _first(rows: Any) -> Any:
+    """The only row of derivatives."""
+    return {name: each[0] for name, each in rows.items()} if isinstance(rows, dict) else rows[0]
 
 
 def values(run: Run) -> dict[str, FloatArray]:

@@ -56,19 +56,46 @@ def through_slope(kind, act, cotangents, start, stop):
 
 
 @kernel
-def tangent(kind, act, tangents, bends, start, stop):
-    """On entry r = tangents[start:stop] holds R{z}; on return r = R{a} = phi' R{z}, and bend = phi'' / phi' R{z}."""
-    a, r, bend = act[start:stop], tangents[start:stop], bends[start:stop]
+def derive(kind, act, slopes, curves, stop):
+    """slope = phi' and curve = phi'' / phi', for a in act[:stop]."""
+    a, slope, curve = act[:stop], slopes[:stop], curves[:stop]
     if kind == TANH:
         for p in range(a.size):
-            bend[p] = -(a[p] + a[p]) * r[p]
+            slope[p] = fma(-a[p], a[p], like(a[p], 1.0))
+            curve[p] = -(a[p] + a[p])
     elif kind == SIGMOID:
         for p in range(a.size):
-            bend[p] = (like(a[p], 1.0) - (a[p] + a[p])) * r[p]
+            slope[p] = fma(-a[p], a[p], a[p])
+            curve[p] = like(a[p], 1.0) - (a[p] + a[p])
     elif kind == SOFTPLUS:
         for p in range(a.size):
-            bend[p] = (like(a[p], 1.0) + elementary.expm1_negative(-a[p])) * r[p]
+            t = elementary.expm1_negative(-a[p])
+            slope[p] = -t
+            curve[p] = like(a[p], 1.0) + t
+    elif kind == RELU:
+        for p in range(a.size):
+            slope[p] = like(a[p], 1.0) if a[p] > like(a[p], 0.0) else like(a[p], 0.0)
+            curve[p] = like(a[p], 0.0)
     else:
         for p in range(a.size):
-            bend[p] = like(a[p], 0.0)
-    through_slope(kind, act, tangents, start, stop)
+            slope[p] = like(a[p], 1.0)
+            curve[p] = like(a[p], 0.0)
+
+
+@kernel
+def tangent(slopes, curves, tangents, bends, start, stop):
+    """On entry r = tangents[start:stop] holds R{z}; on return r = R{a} = phi' R{z}, and bend = phi'' / phi' R{z}."""
+    slope, curve = slopes[start:stop], curves[start:stop]
+    r, bend = tangents[start:stop], bends[start:stop]
+    for p in range(r.size):
+        bend[p] = curve[p] * r[p]
+        r[p] *= slope[p]
+
+
+@kernel
+def cotangent_tangent(slopes, bends, cotangents, tangents, start, stop):
+    """r = r * phi' + x * bend, for r in tangents[start:stop] and x in cotangents[start:stop]."""
+    slope, bend = slopes[start:stop], bends[start:stop]
+    x, r = cotangents[start:stop], tangents[start:stop]
+    for p in range(r.size):
+        r[p] = fma(x[p], bend[p], r[p] * slope[p])

@@ -23,14 +23,16 @@ from __future__ import annotations
 import numpy as np
 
 from . import handover, momentum
+from .broadcast import row
 from .jit import inlined, kernel
 from .mlp_objective import pull_gradient
 from .reductions import dot
+from .structures import Adjoint
 
 
 @kernel
 def pull(objective, rule, record, work, tangents, adjoint, done, stop):
-    """Pull the adjoint back through the steps done > t >= stop, while `training.undo` undoes them.
+    """Pull the adjoint of C losses back through the steps done > t >= stop, while `training.undo` undoes them.
 
     It ends early where the other side gave up, which then knows why.
     """
@@ -41,14 +43,23 @@ def pull(objective, rule, record, work, tangents, adjoint, done, stop):
         w, v, v_plus_g = record.steps.w[slot], record.steps.v[slot], record.steps.g[slot]
         if not handover.wait(progress, handover.BLOCKS_WRITTEN, blocks + 1):
             return
-        momentum.pull_position(rule, v, adjoint, t, tangents.u)
+        for each in range(tangents.u.shape[0]):
+            momentum.pull_position(rule, v, _of(adjoint, each), t, tangents.u[each])
         blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
         if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
             return
-        momentum.pull_velocity(rule, v_plus_g, adjoint, t, tangents.hu)
-        trace(adjoint, t)
+        for each in range(tangents.u.shape[0]):
+            momentum.pull_velocity(rule, v_plus_g, _of(adjoint, each), t, tangents.hu[each])
+            trace(_of(adjoint, each), t)
         steps += 1
         handover.announce(progress, handover.STEPS_READ, steps)
+
+
+@inlined
+def _of(adjoint, each):
+    """The adjoint of one of the losses."""
+    w, v, norms = adjoint.w[each], adjoint.v[each], adjoint.norms[each]
+    return Adjoint(w, v, row(adjoint.rule, each), None, norms, adjoint.first, adjoint.every)
 
 
 @inlined

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from . import handover, losses
+from .broadcast import row
 from .jit import inlined, kernel
 from .layers import clear
 from .mlp_gradient import ROWS, add_gradient, add_penalty, outputs_offset
-from .mlp_hvp import add_hvp
+from .mlp_hvp import add_hvp, derive, turn
 from .primitives import ONE, ZERO, copy_elements
 from .reductions import dot
 from .structures import Batch, Passes
@@ -36,21 +37,26 @@ def step_gradient(objective, record, work, t, blocks, w, g):
 
 @inlined
 def pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint):
-    """H u for the gradient of step t, and its derivatives along u by all that it depends on.
+    """H u for the gradient of step t and each of the directions u, and the derivatives along u by all it depends on.
 
     Returns the number of blocks so far, or -1 if the other side gave up.
     """
     net, size = objective.net, _batch_size(objective)
-    clear(tangents.hu, ZERO, tangents.hu.size)
-    add_penalty(net.bounds, tangents.u, objective.l2, tangents.hu)
-    _through_penalty(net.bounds, w, tangents.u, adjoint.l2)
+    for each in range(tangents.u.shape[0]):
+        u, hu = tangents.u[each], tangents.hu[each]
+        clear(hu, ZERO, hu.size)
+        add_penalty(net.bounds, u, objective.l2, hu)
+        _through_penalty(net.bounds, w, u, adjoint.l2[each])
+    turn(net, w, tangents)
     for first in range(0, size, ROWS):
         if not handover.wait(record.progress, handover.BLOCKS_WRITTEN, blocks + 1):
             return -ONE
         passes = _passes_at(record.passes, blocks % record.passes.act.shape[0])
         batch = _take(objective, work, t, first, min(ROWS, size - first))
-        add_hvp(net, w, batch, 1.0 / size, passes, work, tangents)
-        _through_examples(objective, batch, first, 1.0 / size, passes, tangents, adjoint, t)
+        derive(net, batch, passes, tangents)
+        for each in range(tangents.u.shape[0]):
+            add_hvp(net, w, batch, 1.0 / size, passes, work, tangents, tangents.u[each], tangents.hu[each])
+            _through_examples(objective, batch, first, 1.0 / size, passes, tangents, row(adjoint, each), t)
         blocks += 1
         handover.announce(record.progress, handover.BLOCKS_READ, blocks)
     return blocks
@@ -74,14 +80,14 @@ def _through_examples(objective, batch, first, scale, passes, tangents, adjoint,
     d, k = net.sizes[0], net.sizes[-1]
     z0 = outputs_offset(net.sizes, batch.size)
     for i in range(batch.size):
-        row = rows[t - objective.first, first + i] if rows.size else np.int64(first + i)
+        example = rows[t - objective.first, first + i] if rows.size else np.int64(first + i)
         if adjoint.x.size:
-            _subtract(tangents.x, i * d, d, adjoint.x, row * d)
+            _subtract(tangents.x, i * d, d, adjoint.x, example * d)
         if adjoint.y.size:
             c = scale * (batch.weights[batch.first + i] if batch.weights.size else 1.0)
-            losses.subtract_target_tangent(net.loss, passes.mean, i, k, c, tangents.act, z0, adjoint.y, row * k)
+            losses.subtract_target_tangent(net.loss, passes.mean, i, k, c, tangents.act, z0, adjoint.y, example * k)
         if adjoint.weights.size:
-            adjoint.weights[row] -= losses.weight_tangent(
+            adjoint.weights[example] -= losses.weight_tangent(
                 net.loss, passes.mean, batch.y, batch.first + i, i, k, scale, tangents.act, z0
             )
 

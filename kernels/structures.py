@@ -105,7 +105,10 @@ class ObjectiveAdjoint(NamedTuple):
 
 
 class Adjoint(NamedTuple):
-    """Derivatives of the final loss: of the current w and v, and sums over the steps undone so far."""
+    """Derivatives of the final loss: of the current w and v, and sums over the steps undone so far.
+
+    Also of C losses: every array then has a first axis of that length.
+    """
 
     w: Float64s  # (P,)
     v: Float64s  # (P,)
@@ -161,10 +164,15 @@ class Workspace(NamedTuple):
 
 
 class Tangents(NamedTuple):
-    """Scratch of the R-operator passes: R{.} of the arrays of `Passes`."""
+    """Scratch of the R-operator passes for C directions, which go through the passes one after the other."""
 
-    u: Floats  # (P,): the direction
-    hu: Floats  # (P,): the Hessian times u
+    u: Floats  # (C, P): the directions
+    hu: Floats  # (C, P): the Hessian times each
+    # of all directions
+    turned: Floats  # (P,): the transposed weight matrices, each where the matrix lies
+    slope: Floats  # (ROWS H,): phi'
+    curve: Floats  # (ROWS H,): phi'' / phi'
+    # of one: R{.} of the arrays of `Passes`
     act: Floats  # (ROWS H,)
     delta: Floats  # (ROWS H,)
     bend: Floats  # (ROWS H,): phi'' / phi' R{z}

@@ -72,13 +72,16 @@ class SGD:
         lr, n, d = self.tables.lr, self.tables.n, self.tables.d
         return [lr.ndim, _word(lr), n.ndim, _word(n), _word(d)]
 
-    def new_adjoint(self) -> MomentumAdjoint:
-        """Zeros for the derivatives."""
-        return MomentumAdjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))
+    def new_adjoint(self, leading: tuple[int, ...] = ()) -> MomentumAdjoint:
+        """Zeros for the derivatives, with so many axes before their own."""
+        return MomentumAdjoint(np.zeros(leading + self.tables.lr.shape), np.zeros(leading + self.tables.n.shape))
 
-    def gradients(self, adjoint: MomentumAdjoint) -> dict[str, FloatArray]:
-        """The derivatives in the shapes of the arguments."""
-        return {"lr": adjoint.lr.reshape(self.lr.shape)[()], "decay": adjoint.decay.reshape(self.decay.shape)[()]}
+    def gradients(self, adjoint: MomentumAdjoint, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
+        """The derivatives in the shapes of the arguments, behind the `leading` axes."""
+        return {
+            "lr": adjoint.lr.reshape(leading + self.lr.shape)[()],
+            "decay": adjoint.decay.reshape(leading + self.decay.shape)[()],
+        }
 
 
 def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGD:

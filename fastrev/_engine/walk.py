@@ -66,20 +66,21 @@ class WalkBack(Protocol):
 
 
 class Trace:
-    """The adjoint's norms: before the first of the steps that it comes through, every so many, and at the end."""
+    """The adjoints' norms: before the first of the steps that they come through, every so many, and at the end."""
 
     def __init__(self, through: range, w_bar: FloatArray) -> None:
-        self._through, self._every, self._last = through, max(-(-len(through) // _NORMS), 1), norm(w_bar)
-        self.norms = np.full(-(-len(through) // self._every), np.nan)
+        self._through, self._every = through, max(-(-len(through) // _NORMS), 1)
+        self._last = [norm(each) for each in w_bar]
+        self.norms = np.full((len(w_bar), -(-len(through) // self._every)), np.nan)
 
     @property
     def tables(self) -> tuple[FloatArray, int, int]:
-        """The last fields of an `Adjoint`."""
+        """The last fields of an `Adjoint` of as many losses."""
         return self.norms, self._through.start, self._every
 
     def read(self) -> tuple[FloatArray, AnyArray]:
-        """The norms and their steps."""
-        return np.append(self.norms, self._last), np.append(self._through[:: self._every], self._through.stop)
+        """The norms, a row for each loss, and their steps."""
+        return np.c_[self.norms, self._last], np.append(self._through[:: self._every], self._through.stop)
 
 
 def gradients_by_the_start(w: FloatArray, v: FloatArray, until: int) -> dict[str, FloatArray]:

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastrev._engine.architecture import Architecture
+from fastrev._engine.types import Ints
 from fastrev.kernels import handover
 from fastrev.kernels.information_buffer import BLOCK
 from fastrev.kernels.mlp_gradient import ROWS
@@ -15,6 +16,8 @@ from fastrev.kernels.structures import Passes, Record, Steps, Tangents, Workspac
 # Small steps may run several ahead, within the L2 cache: longer rings gain nothing (`python -m bench.choices ring`)
 _RING_BYTES = 2**19
 _RING_STEPS = 2, 16
+_BLOCK_BYTES = 2**19
+_BLOCK_LOSSES = 4
 
 
 def passes_for(model: Architecture, examples: int) -> Passes:
@@ -47,6 +50,30 @@ def whole_steps(model: Architecture, examples: int) -> tuple[Record, int]:
     return record, slots
 
 
+def two_of_whole_steps(model: Architecture, examples: int) -> tuple[tuple[Record, Record], int]:
+    """Two such, of which one is written while all readers are at the other; both tell the same how far they are."""
+    one, slots = whole_steps(model, examples)
+    other, _ = whole_steps(model, examples)
+    one.progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = np.iinfo(np.int64).max
+    return (one, Record(other.steps, other.passes, one.progress)), slots
+
+
+def all_is_there() -> Ints:
+    """The progress of a record that was written before anybody reads it."""
+    progress = np.zeros(handover.PROGRESS, np.int64)
+    progress[[handover.BLOCKS_WRITTEN, handover.STEPS_WRITTEN]] = np.iinfo(np.int64).max
+    return progress
+
+
+def blocks(model: Architecture, count: int, threads: int) -> list[range]:
+    """Blocks of losses of about the same size, as many for each thread."""
+    loss = 4 * 8 * model.num_params
+    most = max(_BLOCK_BYTES // loss, _BLOCK_LOSSES)
+    rounds = -(-count // (threads * most))
+    number = min(rounds * threads, count)
+    return [range(count * i // number, count * (i + 1) // number) for i in range(number)]
+
+
 def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) -> Workspace:
     """For one thread; with room for `gathered` rows from anywhere in the data, and for derivatives by the `inputs`."""
     layers = list(pairwise(model.sizes))[0 if inputs else 1 :]
@@ -61,14 +88,17 @@ def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) 
     )
 
 
-def tangents_for(model: Architecture, examples: int, inputs: bool) -> Tangents:
-    """Scratch of the R-operator passes over batches of up to `examples` rows."""
+def tangents_for(model: Architecture, examples: int, inputs: bool, count: int = 1) -> Tangents:
+    """Scratch of the R-operator passes over batches of up to `examples` rows, for `count` directions."""
     rows = min(ROWS, examples)
     sizes, dtype = model.sizes, model.dtype
     width, k = sum(sizes[1:]), sizes[-1]
     return Tangents(
-        u=np.empty(model.num_params, dtype),
-        hu=np.empty(model.num_params, dtype),
+        u=np.empty((count, model.num_params), dtype),
+        hu=np.empty((count, model.num_params), dtype),
+        turned=np.empty(model.num_params, dtype),
+        slope=np.empty(rows * (width - k), dtype),
+        curve=np.empty(rows * (width - k), dtype),
         act=np.empty(rows * width, dtype),
         delta=np.empty(rows * width, dtype),
         bend=np.empty(rows * (width - k), dtype),
