@@ -20,46 +20,56 @@ its gradients are off by up to a percent for it.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 
-from . import handover, momentum
+from . import handover
 from .broadcast import row
-from .jit import inlined, kernel
+from .jit import Function, inlined, kernel_by
 from .mlp_objective import pull_gradient
 from .reductions import dot
 from .structures import Adjoint
 
 
-@kernel
-def pull(objective, rule, record, work, tangents, adjoint, done, stop):
-    """Pull the adjoint of C losses back through the steps done > t >= stop, while `training.undo` undoes them.
+def pull_by(rule: ModuleType) -> Function:
+    """`pull` for one of the rules."""
 
-    It ends early where the other side gave up, which then knows why.
-    """
-    progress = record.progress
-    steps, blocks = progress[handover.STEPS_READ], progress[handover.BLOCKS_READ]
-    for t in range(done - 1, stop - 1, -1):
-        slot = steps % record.steps.w.shape[0]
-        w, v, v_plus_g = record.steps.w[slot], record.steps.v[slot], record.steps.g[slot]
-        if not handover.wait(progress, handover.BLOCKS_WRITTEN, blocks + 1):
-            return
-        for each in range(tangents.u.shape[0]):
-            momentum.pull_position(rule, v, _of(adjoint, each), t, tangents.u[each])
-        blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
-        if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
-            return
-        for each in range(tangents.u.shape[0]):
-            momentum.pull_velocity(rule, v_plus_g, _of(adjoint, each), t, tangents.hu[each])
-            trace(_of(adjoint, each), t)
-        steps += 1
-        handover.announce(progress, handover.STEPS_READ, steps)
+    @kernel_by(rule)
+    def pull(objective, tables, record, work, tangents, adjoint, done, stop):
+        """Pull the adjoints of C losses back through the steps done > t >= stop, while `training.undo` undoes them.
+
+        It ends early where the other side gave up, which then knows why.
+        """
+        progress = record.progress
+        steps, blocks = progress[handover.STEPS_READ], progress[handover.BLOCKS_READ]
+        for t in range(done - 1, stop - 1, -1):
+            slot = steps % record.steps.w.shape[0]
+            w, moments, g = record.steps.w[slot], record.steps.moments[slot], record.steps.g[slot]
+            if not handover.wait(progress, handover.BLOCKS_WRITTEN, blocks + 1):
+                return
+            if rule.DIRECTION_TAKES_GRADIENT and not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
+                return
+            for each in range(tangents.u.shape[0]):
+                rule.pull_position(tables, moments, g, one_of(adjoint, each), t, tangents.u[each])
+            blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
+            if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
+                return
+            for each in range(tangents.u.shape[0]):
+                rule.pull_moments(tables, moments, g, one_of(adjoint, each), t, tangents.hu[each])
+                trace(one_of(adjoint, each), t)
+            steps += 1
+            handover.announce(progress, handover.STEPS_READ, steps)
+
+    made: Function = pull
+    return made
 
 
 @inlined
-def _of(adjoint, each):
+def one_of(adjoint, each):
     """The adjoint of one of the losses."""
-    w, v, norms = adjoint.w[each], adjoint.v[each], adjoint.norms[each]
-    return Adjoint(w, v, row(adjoint.rule, each), None, norms, adjoint.first, adjoint.every)
+    w, moments, norms = adjoint.w[each], adjoint.moments[each], adjoint.norms[each]
+    return Adjoint(w, moments, row(adjoint.rule, each), None, norms, adjoint.first, adjoint.every)
 
 
 @inlined

@@ -12,10 +12,9 @@ from fastrev._engine import interruptible, workspace
 from fastrev._engine.companion import Companion
 from fastrev._engine.compiled_adjoint import CompiledAdjoint
 from fastrev._engine.mlp_objective import MLPObjective
-from fastrev._engine.sgd import SGD
+from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray, Ints
 from fastrev._engine.walk import Undo, nbytes
-from fastrev.kernels import adjoint as kernels
 from fastrev.kernels import handover, outcomes
 from fastrev.kernels.structures import Objective, Record, State, Tangents, Workspace
 
@@ -24,7 +23,7 @@ class Undoing(Protocol):
     """The walk that undoes the steps."""
 
     trained: MLPObjective
-    rule: SGD
+    rule: Rule
 
     def compile_undo(self, state: State) -> None: ...
 
@@ -58,7 +57,7 @@ class CompiledManyBack:
         self,
         walk: Undoing,
         w_bar: FloatArray,
-        v_bar: FloatArray,
+        m_bar: FloatArray,
         wrt: tuple[str, ...],
         through: range,
         *,
@@ -67,9 +66,9 @@ class CompiledManyBack:
         trained = walk.trained
         model, examples, inputs = trained.model, trained.batches.size, "x" in wrt
         self._walk, self._until = walk, through.start
-        self._adjoint = CompiledAdjoint(trained, walk.rule, w_bar, v_bar, wrt, through)
-        self._blocks = workspace.blocks(model, len(w_bar), threads)
-        self._records, self.steps_ahead = workspace.two_of_whole_steps(model, examples)
+        self._adjoint = CompiledAdjoint(trained, walk.rule, w_bar, m_bar, wrt, through)
+        self._blocks = workspace.blocks(model, len(walk.rule.moments), len(w_bar), threads)
+        self._records, self.steps_ahead = workspace.two_of_whole_steps(model, len(walk.rule.moments), examples)
         most = max(map(len, self._blocks))
         self._hands = [
             Hand(
@@ -89,10 +88,10 @@ class CompiledManyBack:
 
     def compile(self, state: State) -> None:
         """Have all that it needs compiled."""
-        trained = self._walk.trained
+        trained, rule, hand, block = self._walk.trained, self._walk.rule, self._hands[0], self._blocks[0]
         chunk, (record, _) = trained.chunk(0, 1), self._records
         interruptible.compile_here(
-            "pull", trained.model.dtype, lambda: self._pull(self._hands[0], chunk, record, self._blocks[0], 0, 0)
+            "pull", rule, trained.model.dtype, lambda: self._pull(hand, chunk, record, block, 0, 0)
         )
         self._walk.compile_undo(state)
 
@@ -126,9 +125,7 @@ class CompiledManyBack:
             if reason != outcomes.FINE:
                 break
             blocks = deque(self._blocks)
-            own, *others = (
-                partial(self._pull_blocks, hand, blocks, chunk, record, done, left) for hand in self._hands
-            )
+            own, *others = (partial(self._pull_blocks, hand, blocks, chunk, record, done, left) for hand in self._hands)
             if companion is not None:
                 companion.hand(others[0], last=left == self._until)
             if following is not None:
@@ -158,9 +155,9 @@ class CompiledManyBack:
         work, tangents, progress = hand
         progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = 0
         read = Record(record.steps, record.passes, progress)
-        tables, count = self._walk.rule.tables, len(block)
+        rule, count = self._walk.rule, len(block)
         tangents = tangents._replace(u=tangents.u[:count], hu=tangents.hu[:count])
-        kernels.pull(chunk, tables, read, work, tangents, self._adjoint.of(block), done, left)
+        rule.walks.pull(chunk, rule.tables, read, work, tangents, self._adjoint.of(block), done, left)
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes behind an axis of losses."""

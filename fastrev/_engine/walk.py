@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
+from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.kernels.structures import State
 
@@ -41,7 +42,7 @@ class Walk(Protocol):
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
+    def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
 
 
@@ -83,9 +84,30 @@ class Trace:
         return np.c_[self.norms, self._last], np.append(self._through[:: self._every], self._through.stop)
 
 
-def gradients_by_the_start(w: FloatArray, v: FloatArray, until: int) -> dict[str, FloatArray]:
-    """The derivatives by w0 and v0: zero where they came down to the step `until` only, all before being fixed."""
-    return {"w0": np.zeros_like(w) if until else w, "v0": np.zeros_like(v) if until else v}
+def gradients_by_the_start(w: FloatArray, moments: FloatArray, rule: Rule, until: int) -> dict[str, FloatArray]:
+    """The derivatives (C, P) by w0 and v0: zero where they came down to step `until` only, all before being fixed."""
+    found = {"w0": w, **{name: moments[:, i] for i, name in enumerate(rule.starts)}}
+    return {name: np.zeros_like(each) if until else each for name, each in found.items()}
+
+
+def of_losses(adjoint: Any, count: int) -> Any:
+    """The tuple of zeros that a rule sums derivatives in, for so many losses: with a first axis of that length."""
+    return type(adjoint)(*(np.zeros((count, *each.shape)) for each in adjoint))
+
+
+def rows(adjoint: Any) -> list[Any]:
+    """What `of_losses` made, as one tuple for each of them."""
+    return [type(adjoint)(*each) for each in zip(*adjoint, strict=True)]
+
+
+def in_rows(gradients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Derivatives of some losses as arrays with a row for each."""
+    first, *_ = gradients
+    return {
+        name: in_rows([each[name] for each in gradients]) if isinstance(value, Mapping)
+        else np.stack([each[name] for each in gradients])
+        for name, value in first.items()
+    }  # fmt: skip
 
 
 def norm(x: FloatArray) -> float:
