@@ -50,14 +50,17 @@ def pull_by(rule: ModuleType) -> Function:
                 return
             if rule.DIRECTION_TAKES_GRADIENT and not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
                 return
-            for each in range(tangents.u.shape[0]):
-                rule.pull_position(tables, moments, g, one_of(adjoint, each), t, tangents.u[each])
-            blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
-            if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
-                return
-            for each in range(tangents.u.shape[0]):
-                rule.pull_moments(tables, moments, g, one_of(adjoint, each), t, tangents.hu[each])
-                trace(one_of(adjoint, each), t)
+            before = blocks
+            for each in range(adjoint.w.shape[0]):
+                of_loss = one_of(adjoint, each)
+                rule.pull_position(tables, moments, g, of_loss, t, tangents.u)
+                blocks = pull_gradient(
+                    objective, record, work, t, before, w, tangents, row(adjoint.objective, each), each > 0
+                )
+                if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
+                    return
+                rule.pull_moments(tables, moments, g, of_loss, t, tangents.hu)
+                trace(of_loss, t)
             steps += 1
             handover.announce(progress, handover.STEPS_READ, steps)
 

@@ -138,7 +138,7 @@ def step_gradient(objective, record, work, t, w, g):
 @kernel
 def pull_gradient(objective, record, work, t, w, tangents, adjoint):
     """The Hessian of that step times tangents.u, and the derivatives of g . u by all that it depends on."""
-    mlp_objective.pull_gradient(objective, record, work, t, ZERO, w, tangents, adjoint)
+    mlp_objective.pull_gradient(objective, record, work, t, ZERO, w, tangents, adjoint, False)
 
 
 @kernel

@@ -22,7 +22,7 @@ from .products import product, transpose
 
 @inlined
 def turn(net, w, tangents):
-    """What `add_hvp` needs of the weights: once, whatever the number of blocks and directions."""
+    """What `add_hvp` needs of the weights, whatever the block and the direction."""
     p = w.size
     for layer in range(net.sizes.size - 2, -1, -1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
@@ -33,31 +33,31 @@ def turn(net, w, tangents):
 
 @inlined
 def derive(net, batch, passes, tangents):
-    """What it needs of the passes: once, whatever the number of directions."""
+    """What it needs of the passes over a block, whatever the direction."""
     activations.derive(
         net.activation, passes.act, tangents.slope, tangents.curve, outputs_offset(net.sizes, batch.size)
     )
 
 
 @inlined
-def add_hvp(net, w, batch, scale, passes, work, tangents, u, hu):
+def add_hvp(net, w, batch, scale, passes, work, tangents):
     """hu += H u for the objective of `add_gradient`, which left its `passes` over this batch.
 
     `turn` and `derive` have left theirs.  Fills ``tangents.x`` with R{dL/dX} unless it is empty.
     """
-    _forward(net, w, batch, passes, tangents, u)
+    _forward(net, w, batch, passes, tangents)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
     losses.tangent(net.loss, passes.mean, batch, k, scale, tangents.act, tangents.delta, z0)
-    _backward(net, batch, passes, work, tangents, u, hu)
+    _backward(net, batch, passes, work, tangents)
 
 
 @inlined
-def _forward(net, w, batch, passes, tangents, u):
+def _forward(net, w, batch, passes, tangents):
     rows, layers = batch.size, net.sizes.size - 1
     below, below0, p, q = batch.x, batch.first * net.sizes[0], ZERO, ZERO
     for layer in range(layers):
         a, b = net.sizes[layer], net.sizes[layer + 1]
-        affine(below, below0, rows, a, u, p, b, tangents.act, q)
+        affine(below, below0, rows, a, tangents.u, p, b, tangents.act, q)
         if layer:
             product(tangents.act, below0, a, ONE, w, p, rows, b, a, tangents.act, q)
         if layer < layers - 1:
@@ -68,8 +68,8 @@ def _forward(net, w, batch, passes, tangents, u):
 
 
 @inlined
-def _backward(net, batch, passes, work, tangents, u, hu):
-    rows = batch.size
+def _backward(net, batch, passes, work, tangents):
+    rows, u, hu = batch.size, tangents.u, tangents.hu
     p, q = u.size, outputs_offset(net.sizes, rows)
     for layer in range(net.sizes.size - 2, -1, -1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
@@ -91,12 +91,11 @@ def _backward(net, batch, passes, work, tangents, u, hu):
 @kernel
 def mean_hvp(net, w, data, examples, passes, work, g, tangents):
     """hu = H u for the mean of weight * loss over the first `examples` of the data, and its gradient in g."""
-    u, hu = tangents.u[0], tangents.hu[0]
     clear(g, ZERO, g.size)
-    clear(hu, ZERO, hu.size)
+    clear(tangents.hu, ZERO, tangents.hu.size)
     turn(net, w, tangents)
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
         add_gradient(net, w, batch, 1.0 / examples, passes, work, g)
         derive(net, batch, passes, tangents)
-        add_hvp(net, w, batch, 1.0 / examples, passes, work, tangents, u, hu)
+        add_hvp(net, w, batch, 1.0 / examples, passes, work, tangents)

@@ -164,15 +164,13 @@ class Workspace(NamedTuple):
 
 
 class Tangents(NamedTuple):
-    """Scratch of the R-operator passes for C directions, which go through the passes one after the other."""
+    """Scratch of the R-operator passes: what they need of a step whatever the direction, and R{.} of `Passes`."""
 
-    u: Floats  # (C, P): the directions
-    hu: Floats  # (C, P): the Hessian times each
-    # of all directions
     turned: Floats  # (P,): the transposed weight matrices, each where the matrix lies
     slope: Floats  # (ROWS H,): phi'
     curve: Floats  # (ROWS H,): phi'' / phi'
-    # of one: R{.} of the arrays of `Passes`
+    u: Floats  # (P,): the direction
+    hu: Floats  # (P,): the Hessian times u
     act: Floats  # (ROWS H,)
     delta: Floats  # (ROWS H,)
     bend: Floats  # (ROWS H,): phi'' / phi' R{z}

@@ -25,7 +25,7 @@ class CompiledAdjoint:
     ) -> None:
         self._trained, self._rule, self._until = trained, rule, through.start
         self._trace = Trace(through, w_bar)
-        self._objective = trained.new_adjoint(wrt, len(w_bar))
+        self._objective = of_losses(trained.new_adjoint(wrt), len(w_bar))
         sums = of_losses(rule.new_adjoint(), len(w_bar))
         self.arrays = Adjoint(w_bar, m_bar, sums, self._objective, *self._trace.tables)
 

@@ -69,11 +69,10 @@ class CompiledManyBack:
         self._adjoint = CompiledAdjoint(trained, walk.rule, w_bar, m_bar, wrt, through)
         self._blocks = workspace.blocks(model, len(walk.rule.moments), len(w_bar), threads)
         self._records, self.steps_ahead = workspace.two_of_whole_steps(model, len(walk.rule.moments), examples)
-        most = max(map(len, self._blocks))
         self._hands = [
             Hand(
                 workspace.workspace_for(model, trained.gathered, inputs),
-                workspace.tangents_for(model, examples, inputs, most),
+                workspace.tangents_for(model, examples, inputs),
                 workspace.all_is_there(),
             )
             for _ in range(threads)
@@ -155,8 +154,7 @@ class CompiledManyBack:
         work, tangents, progress = hand
         progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = 0
         read = Record(record.steps, record.passes, progress)
-        rule, count = self._walk.rule, len(block)
-        tangents = tangents._replace(u=tangents.u[:count], hu=tangents.hu[:count])
+        rule = self._walk.rule
         rule.walks.pull(chunk, rule.tables, read, work, tangents, self._adjoint.of(block), done, left)
 
     def gradients(self) -> dict[str, Any]:

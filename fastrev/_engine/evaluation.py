@@ -48,7 +48,6 @@ def hvp(model: Architecture, w: Floating, u: Floating, data: Data, n: int, l2: F
     """The Hessian of mean loss and penalty, times u, in the model's dtype."""
     tangents, g = tangents_for(model, n, inputs=False), np.empty(model.num_params, model.dtype)
     tangents.u[:] = u
-    hu: Floating = tangents.hu[0]
     mlp_hvp.mean_hvp(model.network, w, data, n, passes_for(model, n), workspace_for(model), g, tangents)
-    mlp_gradient.add_penalty(model.network.bounds, tangents.u[0], l2, hu)
-    return hu
+    mlp_gradient.add_penalty(model.network.bounds, tangents.u, l2, tangents.hu)
+    return tangents.hu

@@ -97,13 +97,13 @@ class MLPObjective:
             return f"{cause} for penalties of up to l2 = {l2:g}: lower l2 or lr."
         return f"{cause}: lower lr."
 
-    def new_adjoint(self, wrt: tuple[str, ...], count: int) -> ObjectiveAdjoint:
-        """Zeros for the derivatives of `count` losses that are wanted."""
+    def new_adjoint(self, wrt: tuple[str, ...]) -> ObjectiveAdjoint:
+        """Zeros for the derivatives that are wanted."""
         sizes = {"l2": self.l2.size, "x": self.data.x.size, "y": self.data.y.size, "example_weights": self.examples}
-        return ObjectiveAdjoint(*(np.zeros((count, size if name in wrt else 0)) for name, size in sizes.items()))
+        return ObjectiveAdjoint(*(np.zeros(size if name in wrt else 0) for name, size in sizes.items()))
 
-    def gradients(self, adjoint: ObjectiveAdjoint, leading: tuple[int, ...]) -> dict[str, FloatArray]:
-        """The derivatives in the shapes of the arguments, behind the `leading` axes; empty where not wanted."""
+    def gradients(self, adjoint: ObjectiveAdjoint, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
+        """The derivatives in the shapes of the arguments, behind the `leading` axes; none where not wanted."""
         shapes = [self.l2_shape, (self.examples, self.model.sizes[0]), self.y_shape, (self.examples,)]
         return {
             name: array.reshape(leading + shape)[()]

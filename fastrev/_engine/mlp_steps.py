@@ -32,17 +32,17 @@ class MLPSteps:
 
     def new_sums(self, wrt: tuple[str, ...]) -> ObjectiveAdjoint:
         """Zeros for the derivatives that are wanted."""
-        return self._trained.new_adjoint(wrt, 1)
+        return self._trained.new_adjoint(wrt)
 
     def pull(self, w: FloatArray, u: FloatArray, t: int, hu: FloatArray, sums: ObjectiveAdjoint) -> None:
         """The Hessian of step t at w times u; the derivatives of the gradient times u are subtracted from the sums."""
         tangents, chunk = self._tangents, self._trained.chunk(t, t + 1)
-        weights, g = w.astype(tangents.u.dtype), np.empty_like(tangents.u[0])
+        weights, g = w.astype(tangents.u.dtype), np.empty_like(tangents.u)
         kernels.step_gradient(chunk, self._record, self._work, t, weights, g)
         tangents.u[:] = u
         kernels.pull_gradient(chunk, self._record, self._work, t, weights, tangents, sums)
-        np.copyto(hu, tangents.hu[0])
+        np.copyto(hu, tangents.hu)
 
     def gradients(self, sums: ObjectiveAdjoint) -> dict[str, Any]:
         """The derivatives in the shapes of the arguments."""
-        return self._trained.gradients(sums, ())
+        return self._trained.gradients(sums)

@@ -93,14 +93,14 @@ def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) 
     )
 
 
-def tangents_for(model: Architecture, examples: int, inputs: bool, count: int = 1) -> Tangents:
-    """Scratch of the R-operator passes over batches of up to `examples` rows, for `count` directions."""
+def tangents_for(model: Architecture, examples: int, inputs: bool) -> Tangents:
+    """Scratch of the R-operator passes over batches of up to `examples` rows."""
     rows = min(ROWS, examples)
     sizes, dtype = model.sizes, model.dtype
     width, k = sum(sizes[1:]), sizes[-1]
     return Tangents(
-        u=np.empty((count, model.num_params), dtype),
-        hu=np.empty((count, model.num_params), dtype),
+        u=np.empty(model.num_params, dtype),
+        hu=np.empty(model.num_params, dtype),
         turned=np.empty(model.num_params, dtype),
         slope=np.empty(rows * (width - k), dtype),
         curve=np.empty(rows * (width - k), dtype),
