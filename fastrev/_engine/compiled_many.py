@@ -81,9 +81,9 @@ class CompiledManyBack:
     @property
     def nbytes(self) -> int:
         """Memory of the adjoints, the records and the workspaces."""
-        one, other = self._records
-        records = nbytes(*one.steps, *one.passes, *other.steps, *other.passes, one.progress)
-        return self._adjoint.nbytes + records + sum(hand.nbytes for hand in self._hands)
+        records = sum(nbytes(*each.steps, *each.passes) for each in self._records)
+        shared = self._adjoint.nbytes + nbytes(self._records[0].progress)
+        return shared + records + sum(hand.nbytes for hand in self._hands)
 
     def compile(self, state: State) -> None:
         """Have all that it needs compiled."""
