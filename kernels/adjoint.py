@@ -53,7 +53,7 @@ def pull_by(rule: ModuleType) -> Function:
             before = blocks
             for each in range(adjoint.w.shape[0]):
                 of_loss = one_of(adjoint, each)
-                rule.pull_position(tables, moments, g, of_loss, t, tangents.u)
+                rule.pull_position(tables, w, moments, g, of_loss, t, tangents.u, work.scratch)
                 blocks = pull_gradient(
                     objective, record, work, t, before, w, tangents, row(adjoint.objective, each), each > 0
                 )
