@@ -134,7 +134,8 @@ def meta_grad(
     The losses of ten examples apart, in one reversal:
 
     >>> result = fastrev.meta_grad(
-    ...     model, model.init(seed=0), train=(X[:150], Y[:150]), valid=[(X[i:i + 1], Y[i:i + 1]) for i in range(150, 160)],
+    ...     model, model.init(seed=0), train=(X[:150], Y[:150]),
+    ...     valid=[(X[i : i + 1], Y[i : i + 1]) for i in range(150, 160)],
     ...     lr=np.full(20, 0.5), decay=0.9, batch_size=30, wrt=("lr", "example_weights"))
     >>> result.loss.shape, result.grad.lr.shape, result.grad.example_weights.shape
     ((10,), (10, 20), (10, 150))
