@@ -34,9 +34,7 @@ def turn(net, w, tangents):
 @inlined
 def derive(net, batch, passes, tangents):
     """What it needs of the passes over a block, whatever the direction."""
-    activations.derive(
-        net.activation, passes.act, tangents.slope, tangents.curve, outputs_offset(net.sizes, batch.size)
-    )
+    activations.derive(net.activation, passes.act, tangents.slope, outputs_offset(net.sizes, batch.size))
 
 
 @inlined
@@ -61,7 +59,9 @@ def _forward(net, w, batch, passes, tangents):
         if layer:
             product(tangents.act, below0, a, ONE, w, p, rows, b, a, tangents.act, q)
         if layer < layers - 1:
-            activations.tangent(tangents.slope, tangents.curve, tangents.act, tangents.bend, q, q + rows * b)
+            activations.tangent(
+                net.activation, passes.act, tangents.slope, tangents.act, tangents.bend, q, q + rows * b
+            )
         below, below0 = passes.act, q
         p += (a + 1) * b
         q += rows * b
@@ -84,7 +84,9 @@ def _backward(net, batch, passes, work, tangents):
             add_through_turned(tangents.delta, q, rows, b, tangents.turned, p, a, out, out0)
             add_through_weights(passes.delta, q, rows, b, u, p, a, work.across, out, out0)
         if layer:
-            activations.cotangent_tangent(tangents.slope, tangents.bend, passes.delta, tangents.delta, below0, q)
+            activations.cotangent_tangent(
+                net.activation, passes.act, tangents.slope, tangents.bend, passes.delta, tangents.delta, below0, q
+            )
         q = below0
 
 

@@ -199,8 +199,7 @@ class Tangents(NamedTuple):
     """Scratch of the R-operator passes: what they need of a step whatever the direction, and R{.} of `Passes`."""
 
     turned: Floats  # (P,): the transposed weight matrices, each where the matrix lies
-    slope: Floats  # (ROWS H,): phi'
-    curve: Floats  # (ROWS H,): phi'' / phi'
+    slope: Floats  # (ROWS H,): phi' where that is no matter of a few instructions
     u: Floats  # (P,): the direction
     hu: Floats  # (P,): the Hessian times u
     act: Floats  # (ROWS H,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,12 +40,11 @@ def assert_rows_are_those_alone(case: Case, count: int, rows: Any = None, **sett
 
 
 @pytest.fixture
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps on record, small and unequal blocks of losses, few steps between two returns to the run."""
     monkeypatch.setattr(workspace, "_BLOCK_LOSSES", (2, 2))
     monkeypatch.setattr(workspace, "_RECORD_STEPS", (3, 3))
     monkeypatch.setattr("fastrev._engine.compiled_walk._CHUNK_STEPS", 7)
-    yield
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -156,9 +154,8 @@ def test_an_objective():
             np.testing.assert_array_equal(getattr(many, name)[row], getattr(one, name))
         for name, each in (one.theta or {}).items():
             np.testing.assert_array_equal(many.theta[name][row], each)
-    result = fastrev.meta_grad(
-        quadratic, w0, valid=[lambda w: (w @ w, 2 * w), lambda w: (w.sum(), 0 * w + 1)], **settings
-    )
+    losses = [lambda w: (w @ w, 2 * w), lambda w: (w.sum(), 0 * w + 1)]
+    result = fastrev.meta_grad(quadratic, w0, valid=losses, **settings)
     assert result.grad.lr.shape == (2,)
 
 

@@ -71,7 +71,7 @@ class Trace:
 
     def __init__(self, through: range, w_bar: FloatArray) -> None:
         self._through, self._every = through, max(-(-len(through) // _NORMS), 1)
-        self._last = [norm(each) for each in w_bar]
+        self._last = np.array([[norm(each)] for each in w_bar])
         self.norms = np.full((len(w_bar), -(-len(through) // self._every)), np.nan)
 
     @property
@@ -81,7 +81,7 @@ class Trace:
 
     def read(self) -> tuple[FloatArray, AnyArray]:
         """The norms, a row for each loss, and their steps."""
-        return np.c_[self.norms, self._last], np.append(self._through[:: self._every], self._through.stop)
+        return np.hstack([self.norms, self._last]), np.append(self._through[:: self._every], self._through.stop)
 
 
 def gradients_by_the_start(w: FloatArray, moments: FloatArray, rule: Rule, until: int) -> dict[str, FloatArray]:

@@ -96,7 +96,6 @@ def tangents_for(model: Architecture, examples: int, inputs: bool) -> Tangents:
         hu=np.empty(model.num_params, dtype),
         turned=np.empty(model.num_params, dtype),
         slope=np.empty(rows * (width - k), dtype),
-        curve=np.empty(rows * (width - k), dtype),
         act=np.empty(rows * width, dtype),
         delta=np.empty(rows * width, dtype),
         bend=np.empty(rows * (width - k), dtype),
