@@ -13,6 +13,7 @@ from fastrev.testing import assert_same
 from tests.cases import WRT, Case, digits_like, random_case, relative_error
 from tests.test_interrupts import at_every_line, cores
 from tests.test_objective import Quadratic
+from tests.test_training import arrays_of
 
 COUNTS = (1, 2, 3, 63, 64, 65, 1000)
 
@@ -99,6 +100,22 @@ def test_what_does_not_depend_on_the_other_rows():
     with pytest.warns(fastrev.ChaosWarning):
         found = case.train().pullback(w_bar, wrt=("w0", "x"))
     np.testing.assert_array_equal(found.x[4], expected)
+
+
+@pytest.mark.parametrize("per_run", [1, 2])
+def test_bytes_held_are_those_of_every_array(monkeypatch, per_run):
+    case, made = random_case(7, examples=300, batch=280), []
+    case.train().pullback(*cotangents(5, case.model.num_params), WRT)
+    monkeypatch.setattr(compiled_many.CompiledManyBack, "compile", lambda back, state: made.append(back))
+    run = case.train()
+    held = run.stats.bytes_held
+    with fastrev.threads(per_run=per_run):
+        run.pullback(*cotangents(5, case.model.num_params), WRT)
+    more: dict[int, np.ndarray] = {}
+    for name, part in vars(made[0]).items():
+        if name != "_walk":
+            arrays_of(part, more)
+    assert run.stats.bytes_held == held + sum(array.nbytes for array in more.values())
 
 
 def test_one_row_is_no_vector():

@@ -71,7 +71,7 @@ class Trace:
 
     def __init__(self, through: range, w_bar: FloatArray) -> None:
         self._through, self._every = through, max(-(-len(through) // _NORMS), 1)
-        self._last = np.array([[norm(each)] for each in w_bar])
+        self._last = [[norm(each)] for each in w_bar]
         self.norms = np.full((len(w_bar), -(-len(through) // self._every)), np.nan)
 
     @property
