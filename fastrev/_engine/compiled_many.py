@@ -69,14 +69,14 @@ class CompiledManyBack:
         self._adjoint = CompiledAdjoint(trained, walk.rule, w_bar, m_bar, wrt, through)
         self._blocks = workspace.blocks(model, len(walk.rule.moments), len(w_bar), threads)
         self._records, self.steps_ahead = workspace.two_of_whole_steps(model, len(walk.rule.moments), examples)
-        self._hands = [
+        self._hands = tuple(
             Hand(
                 workspace.workspace_for(model, trained.gathered, inputs),
                 workspace.tangents_for(model, examples, inputs),
                 workspace.all_is_there(),
             )
             for _ in range(threads)
-        ]
+        )
 
     @property
     def nbytes(self) -> int:
