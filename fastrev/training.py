@@ -180,7 +180,8 @@ class Run(Exclusive):
         back = self._walk.back(dw, dm, names, range(done - last, done))
         compilation.finish(problem.trained.dtype)
         back.compile(self._state)
-        back.through(self._state, lambda undo: self._take_back(undo, progress, back.nbytes))
+        chunk = back.chunk_steps(progress)
+        back.through(self._state, lambda undo: self._take_back(undo, chunk, progress, back.nbytes))
         (norms, at), one = back.norms(), np.ndim(w_bar) == 1
         self._proved(norms[0] if one else norms, at)
         chaos.guard(norms, at, sizes)
@@ -205,7 +206,8 @@ class Run(Exclusive):
         """
         self._require_unconsumed()
         self._walk.compile_undo(self._state)
-        self._take_back(lambda stop: self._walk.undo(self._state, stop), progress, 0)
+        chunk = self._walk.chunk_steps(progress)
+        self._take_back(lambda stop: self._walk.undo(self._state, stop), chunk, progress, 0)
         self._proved()
 
     def _require_unconsumed(self) -> None:
@@ -231,13 +233,12 @@ class Run(Exclusive):
                 elif reason != outcomes.FINE:
                     raise refusals.divergence(problem, int(state.cursor[0]), reason, parameter, self)
 
-    def _take_back(self, undo: Undo, progress: bool, more_bytes: int) -> None:
+    def _take_back(self, undo: Undo, chunk: int, progress: bool, more_bytes: int) -> None:
         """Undo all steps in chunks by `undo`, then hold what there is against the start."""
         problem, state = self._problem, self._state
         if self._end is None:
             stats = self.stats
             self._end = (self.w, self._moments(), replace(stats, bytes_held=stats.bytes_held + more_bytes))
-        chunk = self._walk.chunk_steps(progress)
         with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
             while (left := int(state.cursor[0])) > 0:
                 pooled.heed()

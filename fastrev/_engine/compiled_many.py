@@ -25,6 +25,8 @@ class Undoing(Protocol):
     trained: MLPObjective
     rule: Rule
 
+    def chunk_steps(self, progress: bool) -> int: ...
+
     def compile_undo(self, state: State) -> None: ...
 
     def undo(self, state: State, stop: int) -> int: ...
@@ -84,6 +86,11 @@ class CompiledManyBack:
         records = sum(nbytes(*each.steps, *each.passes) for each in self._records)
         shared = self._adjoint.nbytes + nbytes(self._records[0].progress)
         return shared + records + sum(hand.nbytes for hand in self._hands)
+
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time: fewer than for one loss, and enough that both threads are busy most of the time."""
+        one, count = self._walk.chunk_steps(progress), len(self._adjoint.arrays.w)
+        return min(one, max(one // count, 8 * self.steps_ahead))
 
     def compile(self, state: State) -> None:
         """Have all that it needs compiled."""

@@ -116,6 +116,10 @@ class CompiledWalkBack:
         parts = (*record.steps, *record.passes, record.progress, *self._work, *self._tangents)
         return self._adjoint.nbytes + nbytes(*parts)
 
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time."""
+        return self._walk.chunk_steps(progress)
+
     def compile(self, state: State) -> None:
         """Have all that it needs compiled."""
         self.compile_pull()

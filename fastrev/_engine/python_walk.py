@@ -113,6 +113,10 @@ class PythonWalkBack:
         sums = sum(nbytes(*each.values()) for each in self._sums)
         return sums + nbytes(w, moments, *rule, norms, self._moments, self._hu)
 
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time."""
+        return self._walk.chunk_steps(progress)
+
     def compile(self, state: State) -> None:
         """Have all that it needs compiled, by a run of one parameter."""
         rule = self._walk.rule

@@ -53,6 +53,9 @@ class WalkBack(Protocol):
     def nbytes(self) -> int:
         """Memory of the adjoint and of all that it works in, beside the walk's."""
 
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time: between two chunks Ctrl-C and `progress` are seen to."""
+
     def compile(self, state: State) -> None:
         """Have all that it needs compiled."""
 
