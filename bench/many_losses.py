@@ -58,7 +58,7 @@ def line(name: str, precision: str, turns: int) -> str:
     found = {count: [turn(case, w_bar[:count], wrt) for _ in range(turns)] for count in COUNTS}
     ratios = " | ".join(f"{np.median([n * one / many for one, many in found[n]]):.2f}x" for n in COUNTS)
     one, many = np.median(found[64], axis=0)
-    return f"| {name} {precision} | {1e3 * one:.1f} ms | {ratios} | {1e3 * many / 64:.2f} ms |"
+    return f"| {name}, {precision} | {1e3 * one:.1f} ms | {ratios} | {1e3 * many / 64:.2f} ms |"
 
 
 def main() -> None:
