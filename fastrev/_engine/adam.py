@@ -11,10 +11,11 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.hyperparameters import SMALLEST_DECAY, Table, by_step_and_group, learning_rates, ratios
 from fastrev._engine.rule import Moment, add_products, spans, spread
-from fastrev._engine.state import checksum
+from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.kernels import adam, outcomes, shrinking
 from fastrev.kernels.fixed_point import GRID
+from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.rules import BY_ADAM, Walks
 from fastrev.kernels.structures import Adam, AdamAdjoint
 
@@ -129,6 +130,16 @@ class AdamRule:
     @classmethod
     def smallest(cls, bounds: Ints) -> AdamRule:
         return prepare(0.5, 0.5, 0.5, 0.5, 0.0, eps_root=0.5, bounds=bounds).over(1)
+
+    @classmethod
+    def compile_steps(cls, dtype: np.dtype[np.floating[Any]]) -> None:
+        w, moments, carry, heads, tail, _ = new_state(np.zeros(0, np.int64), np.zeros((2, 0), np.int64))
+        buffer, g, scratch = (moments, heads, tail, 0), np.zeros(0, dtype), np.empty(SCRATCH)
+        place, rates = (w, carry, moments, tail, 0), adam.Rates(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
+        adam.make_moments_of_span(*buffer, g, 1, 2, 1, 2, 0, 0, scratch)
+        adam.make_position_of_span(*place, rates, 0, 0, 0)
+        adam.undo_position_of_span(*place, rates, 0, 0, 0)
+        adam.undo_moments_of_span(*buffer, g, 1, 2, 1, 2, 0, 0, scratch)
 
     def stored_back(self, bounds: Ints) -> StoredAdam:
         return StoredAdam(self, bounds)

@@ -25,11 +25,8 @@ from fastrev._engine.architecture import Architecture
 from fastrev._engine.compiled_walk import CompiledWalk, CompiledWalkBack
 from fastrev._engine.rule import Rule
 from fastrev._engine.settings import cores
-from fastrev._engine.sgd import SGDRule
-from fastrev._engine.state import make_room, new_state
+from fastrev._engine.state import new_state
 from fastrev.kernels import code_cache as cache
-from fastrev.kernels import momentum
-from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.structures import State
 
 _TIME_LIMIT = 120.0  # seconds that a call waits for the second process, which needs 8
@@ -86,23 +83,13 @@ def finish(dtype: np.dtype[np.floating] | None) -> None:
 
 def way_back(dtype: str, room: str, name: str) -> None:
     """Compile what a meta-gradient needs after its training: the gradient by the weights, and no step back."""
-    rule: type[Rule] = getattr(import_module(room), name)
-    if rule is SGDRule:
-        _compile_steps(np.dtype(dtype))
-    walk = _smallest_walk(np.dtype(dtype), rule)
-    trained, moments = walk.trained, np.zeros((len(rule.moments), walk.trained.num_params))
-    CompiledWalkBack(walk, moments[0].copy(), moments, (), one_thread=False).compile_pull()
-    evaluation.loss_and_gradient(trained.model, moments[0].astype(dtype), trained.data, trained.examples)
-
-
-def _compile_steps(dtype: np.dtype[np.floating]) -> None:
-    """The exact arithmetic, which the other process comes to last: so each finds on disk what the other began with."""
-    state = new_state(np.zeros(1, np.int64), np.zeros((1, 1), np.int64))
-    g, scratch = np.zeros(1, dtype), np.empty(SCRATCH)
-    make_room(state.tail, 0, 1)
-    buffer = state.moments[0], state.heads[0], state.tail, 0
-    momentum.step_span(state.w, *buffer, g, 0.0, 1, 2, 0, 1, scratch)
-    momentum.undo_velocity_of_span(*buffer, g, 1, 2, 0, 1, scratch)
+    precision, rule = np.dtype(dtype), getattr(import_module(room), name)
+    rule.compile_steps(precision)
+    walk = _smallest_walk(precision, rule)
+    trained, w = walk.trained, np.zeros((1, walk.trained.num_params))
+    moments = np.zeros((1, len(rule.moments), w.size))
+    CompiledWalkBack(walk, w, moments, (), one_thread=False).compile_pull()
+    evaluation.loss_and_gradient(trained.model, w[0].astype(dtype), trained.data, trained.examples)
 
 
 def _zeros(walk: CompiledWalk) -> State:

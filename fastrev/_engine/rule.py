@@ -76,6 +76,13 @@ class Rule(Protocol):
     def smallest(cls, bounds: Ints) -> Rule:
         """One of the kind, of the same types, for one step."""
 
+    @classmethod
+    def compile_steps(cls, dtype: np.dtype[np.floating[Any]]) -> None:
+        """Compile the exact arithmetic by itself, in calls for no parameters.
+
+        Another process comes to it last (`compilation`): so each finds on disk what the other began with.
+        """
+
     def stored_back(self, bounds: Ints) -> StoredBack:
         """The way back through steps that are stored, in plain NumPy."""
 

@@ -20,25 +20,48 @@ from fastrev.kernels.structures import Data
 Validation = Callable[[FloatArray], tuple[float, npt.ArrayLike]]  # weights (P,) to a loss and its gradient (P,)
 
 
-def validation(model: Any, valid: Any) -> Callable[[FloatArray], tuple[float, FloatArray]]:
+def validations(model: Any, valid: Any) -> Callable[[FloatArray], tuple[Any, FloatArray]]:
+    """The same of a list of such: a function from weights to K losses (K,) and their gradients (K, P)."""
+    if not is_list(valid):
+        return validation(model, valid)
+    functions = [validation(model, each, f"valid[{i}]") for i, each in enumerate(valid)]
+
+    def evaluate(w: FloatArray) -> tuple[Any, FloatArray]:
+        losses, gradients = zip(*(function(w) for function in functions), strict=True)
+        return np.array(losses), np.stack(gradients)
+
+    return evaluate
+
+
+def is_list(valid: Any) -> bool:
+    """Whether there are several losses: a list of pairs, which are tuples, or functions.  Else it is one pair X, Y."""
+    return isinstance(valid, list) and bool(valid) and all(_is_one(each) for each in valid)
+
+
+def _is_one(valid: Any) -> bool:
+    pair = isinstance(valid, tuple) and len(valid) == 2
+    return pair or callable(valid) or callable(getattr(valid, "loss_and_grad", None))
+
+
+def validation(model: Any, valid: Any, name: str = "valid") -> Callable[[FloatArray], tuple[float, FloatArray]]:
     """The checked argument `valid` as a function of the final weights."""
     if callable(getattr(valid, "loss_and_grad", None)):
-        return lambda w: _checked(valid.loss_and_grad(w.copy(), 0), w.size)
+        return lambda w: _checked(name, valid.loss_and_grad(w.copy(), 0), w.size)
     if callable(valid):
         if not arguments.takes(valid, 1):
-            name = getattr(valid, "__name__", repr(valid))
+            called = getattr(valid, "__name__", repr(valid))
             raise arguments.fault(
-                "valid", "be a function of the final weights alone", f"{name}, which takes other arguments",
+                name, "be a function of the final weights alone", f"{called}, which takes other arguments",
                 "For a loss in JAX, PyTorch or autograd pass the objective that fastrev.interop makes of it.",
             )  # fmt: skip
-        return lambda w: _checked(valid(w.copy()), w.size)
+        return lambda w: _checked(name, valid(w.copy()), w.size)
     if not isinstance(model, Architecture):
         raise arguments.fault(
-            "valid",
+            name,
             "be a function from weights (P,) to a pair of loss and gradient (P,), or an objective of fastrev.interop",
             f"a {type(valid).__name__}",
         )
-    return of_examples(model, *as_pair(model, "valid", valid))
+    return of_examples(model, *as_pair(model, name, valid))
 
 
 def of_examples(model: Architecture, data: Data, examples: int) -> Callable[[FloatArray], tuple[float, FloatArray]]:
@@ -71,24 +94,27 @@ def loss_function(model: Architecture | None, name: str, what: Sequence[Any]) ->
     return None
 
 
-def require_finite(run: Any, loss: float, w_bar: FloatArray) -> None:
-    """Refuse a validation loss from which no meta-gradient can begin."""
-    if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
-        raise DivergenceError(
-            f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
-            "learning rate that is too high, or validation inputs on another scale than the training inputs.",
-            step=run.stats.steps, group="", run=run,
-        )  # fmt: skip
+def require_finite(run: Any, loss: Any, w_bar: FloatArray) -> None:
+    """Refuse a validation loss, or one of several, from which no meta-gradient can begin."""
+    for i, (each, gradient) in enumerate(zip(np.atleast_1d(loss), np.atleast_2d(w_bar), strict=True)):
+        if not (np.isfinite(each) and np.isfinite(gradient).all()):
+            which = f" of valid[{i}]" if np.ndim(loss) else ""
+            raise DivergenceError(
+                f"The validation loss{which} after training is {each:g} and its gradient is not finite. The likely "
+                "cause is a learning rate that is too high, or validation inputs on another scale than the training "
+                "inputs.",
+                step=run.stats.steps, group="", run=run,
+            )  # fmt: skip
 
 
-def _checked(result: Any, size: int) -> tuple[float, FloatArray]:
+def _checked(name: str, result: Any, size: int) -> tuple[float, FloatArray]:
     """What the user's function returned, NaN and infinity included, which others judge."""
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ArgumentError(f"valid(w) must return a pair of loss and gradient (P,), not {type(result).__name__}.")
-    loss, gradient = _loss("valid(w)[0]", result[0]), _read("valid(w)[1]", result[1])
+        raise ArgumentError(f"{name}(w) must return a pair of loss and gradient (P,), not {type(result).__name__}.")
+    loss, gradient = _loss(f"{name}(w)[0]", result[0]), _read(f"{name}(w)[1]", result[1])
     if gradient.shape != (size,) or gradient.dtype.kind not in "fiu":
         raise ArgumentError(
-            f"valid(w)[1] must be the gradient by the weights, of shape ({size},), not of shape {gradient.shape} and "
+            f"{name}(w)[1] must be the gradient by the weights, of shape ({size},), not of shape {gradient.shape} and "
             f"dtype {gradient.dtype}."
         )
     return loss, gradient.astype(np.float64)
