@@ -10,6 +10,10 @@ autograd; `fastrev.testing` is for property tests.
 
 from fastrev._engine.rooms import __getattr__ as __getattr__
 from fastrev._engine.version import __version__ as __version__
+from fastrev.attribution import attribute as attribute
+from fastrev.attribution_check import AttributionCheck as AttributionCheck
+from fastrev.attribution_results import Attribution as Attribution
+from fastrev.attribution_results import TopExamples as TopExamples
 from fastrev.batches import minibatches as minibatches
 from fastrev.checking import check_meta_grad as check_meta_grad
 from fastrev.errors import ArgumentError as ArgumentError
@@ -48,6 +52,8 @@ from fastrev.verdicts import TermCheck as TermCheck
 __all__ = [
     "MLP",
     "ArgumentError",
+    "Attribution",
+    "AttributionCheck",
     "ChaosWarning",
     "Curve",
     "DivergenceError",
@@ -67,8 +73,10 @@ __all__ = [
     "Stats",
     "StepPullback",
     "TermCheck",
+    "TopExamples",
     "TrainingInterrupt",
     "TuneResult",
+    "attribute",
     "check_meta_grad",
     "compile",
     "load",

@@ -20,25 +20,25 @@ from fastrev.kernels.structures import Data
 Validation = Callable[[FloatArray], tuple[float, npt.ArrayLike]]  # weights (P,) to a loss and its gradient (P,)
 
 
-def validation(model: Any, valid: Any) -> Callable[[FloatArray], tuple[float, FloatArray]]:
-    """The checked argument `valid` as a function of the final weights."""
+def validation(model: Any, valid: Any, name: str = "valid") -> Callable[[FloatArray], tuple[float, FloatArray]]:
+    """The checked argument `valid`, or what else takes the same, as a function of the final weights."""
     if callable(getattr(valid, "loss_and_grad", None)):
-        return lambda w: _checked(valid.loss_and_grad(w.copy(), 0), w.size)
+        return lambda w: _checked(name, valid.loss_and_grad(w.copy(), 0), w.size)
     if callable(valid):
         if not arguments.takes(valid, 1):
-            name = getattr(valid, "__name__", repr(valid))
+            called = getattr(valid, "__name__", repr(valid))
             raise arguments.fault(
-                "valid", "be a function of the final weights alone", f"{name}, which takes other arguments",
+                name, "be a function of the final weights alone", f"{called}, which takes other arguments",
                 "For a loss in JAX, PyTorch or autograd pass the objective that fastrev.interop makes of it.",
             )  # fmt: skip
-        return lambda w: _checked(valid(w.copy()), w.size)
+        return lambda w: _checked(name, valid(w.copy()), w.size)
     if not isinstance(model, Architecture):
         raise arguments.fault(
-            "valid",
+            name,
             "be a function from weights (P,) to a pair of loss and gradient (P,), or an objective of fastrev.interop",
             f"a {type(valid).__name__}",
         )
-    return of_examples(model, *as_pair(model, "valid", valid))
+    return of_examples(model, *as_pair(model, name, valid))
 
 
 def of_examples(model: Architecture, data: Data, examples: int) -> Callable[[FloatArray], tuple[float, FloatArray]]:
@@ -81,14 +81,14 @@ def require_finite(run: Any, loss: float, w_bar: FloatArray) -> None:
         )  # fmt: skip
 
 
-def _checked(result: Any, size: int) -> tuple[float, FloatArray]:
+def _checked(name: str, result: Any, size: int) -> tuple[float, FloatArray]:
     """What the user's function returned, NaN and infinity included, which others judge."""
     if not isinstance(result, tuple) or len(result) != 2:
-        raise ArgumentError(f"valid(w) must return a pair of loss and gradient (P,), not {type(result).__name__}.")
-    loss, gradient = _loss("valid(w)[0]", result[0]), _read("valid(w)[1]", result[1])
+        raise ArgumentError(f"{name}(w) must return a pair of loss and gradient (P,), not {type(result).__name__}.")
+    loss, gradient = _loss(f"{name}(w)[0]", result[0]), _read(f"{name}(w)[1]", result[1])
     if gradient.shape != (size,) or gradient.dtype.kind not in "fiu":
         raise ArgumentError(
-            f"valid(w)[1] must be the gradient by the weights, of shape ({size},), not of shape {gradient.shape} and "
+            f"{name}(w)[1] must be the gradient by the weights, of shape ({size},), not of shape {gradient.shape} and "
             f"dtype {gradient.dtype}."
         )
     return loss, gradient.astype(np.float64)
