@@ -50,7 +50,8 @@ class Source:
         """Effects on these queries."""
         weights, size = weights_of(self.problem, self.name), self.problem.trained.num_params
         most = max(1, _BLOCK_BYTES // (8 * (weights.size + 6 * size)))
-        for part in np.split(which, range(most, len(which), most)):
+        for first in range(0, len(which), most):
+            part = which[first : first + most]
             run = Run(self.problem)
             make_all_steps(run, progress)
             losses, gradients = self.queries.cotangents(run.w, part)
