@@ -120,7 +120,7 @@ class Attribution:
             "model", "be a fastrev.MLP for self_influence", "a fastrev.Objective",
             "Pass queries=[...], a function of each training example's loss, to attribute.",
         )  # fmt: skip
-        examples, shares = self.source.columns.single()
+        examples, shares = self.source.columns.rows
         which = np.arange(len(examples)) if rows is None else _rows(rows, len(examples))
         distinct, of = np.unique(examples[which], return_inverse=True)
         blocks = self.source.of_its_own_examples().blocks(distinct, progress)

@@ -32,10 +32,20 @@ class Columns:
         Default: each column is an example.
     labels : (J,) ndarray, optional
         Of groups.
+    rows : pair of (R,) ndarray, optional
+        Of the user's rows, the example of each, and its share in that.  Default: they are the examples.
     """
 
-    def __init__(self, examples: int, count: int, of: Shares | None = None, labels: AnyArray | None = None) -> None:
+    def __init__(
+        self,
+        examples: int,
+        count: int,
+        of: Shares | None = None,
+        labels: AnyArray | None = None,
+        rows: tuple[Ints, FloatArray] | None = None,
+    ) -> None:
         self.examples, self.count, self.labels, self._of = examples, count, labels, of
+        self.rows = (np.arange(examples), np.ones(examples)) if rows is None else rows
 
     @property
     def are_examples(self) -> bool:
@@ -61,13 +71,12 @@ class Columns:
         rest -= np.bincount(self._of.examples[gone], self._of.shares[gone], self.examples)
         return np.where(rest < _NOTHING_LEFT, 0.0, rest)
 
-    def single(self) -> tuple[Ints, FloatArray]:
-        """The example of each column, and its share; of groups, all examples."""
-        if self._of is None or self.labels is not None:
-            return np.arange(self.examples), np.ones(self.examples)
-        examples, shares = np.zeros(self.count, np.int64), np.zeros(self.count)
-        examples[self._of.columns], shares[self._of.columns] = self._of.examples, self._of.shares
-        return examples, shares
+    def of_rows(self, examples: int, place: Ints, shares: FloatArray) -> Columns:
+        """The same of rows that are shares of so many examples, each of that in its place."""
+        every = np.arange(self.examples)
+        of = Shares(every, every, np.ones(self.examples)) if self._of is None else self._of
+        entries = Shares(place[of.examples], of.columns, shares[of.examples] * of.shares)
+        return Columns(examples, self.count, entries, self.labels, (place, shares))
 
 
 def as_columns(groups: Any, examples: int) -> Columns:
