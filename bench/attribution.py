@@ -1,0 +1,231 @@
+"""How well attribution predicts real retraining, beside its peers: ``python -m bench.attribution``, some ten minutes.
+
+Digits, 1,000 to train on and 100 queries, for each of five seeds: of the split, the initial weights, the batches and
+the subsets that are left out.  The score is the linear datamodeling score, Spearman's correlation of predicted and real
+changes of a query's loss over 50 subsets.  The peers predict from the trained network alone:
+
+- influence functions (Koh and Liang 2017) with the exact Hessian of the training loss, P by P, and its best damping:
+  of nine, the one with the highest score on 100 other queries, chosen for each seed and share anew;
+- gradient similarity: products of the gradients of queries and training examples, or cosines of their angles.
+
+It makes the tables of docs/guides/attribution.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.datasets import load_digits
+
+import fastrev
+from bench.pages import ROOT, machine, rewrite, today
+from fastrev._attribution.scores import rank_correlations
+
+PAGE = ROOT / "docs" / "guides" / "attribution.md"
+TRAINED, QUERIES = 1000, 100  # and as many others, for the damping
+SHARES = (0.01, 0.05, 0.2)
+SUBSETS = 50
+DAMPINGS = 10.0 ** np.arange(-5, 4)
+OWN, SINGLES = "`fastrev.attribute`", "the same, a reversal for each query"
+INFLUENCE, PRODUCTS, COSINES = "influence functions", "gradient products", "gradient cosines"
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How the network is trained."""
+
+    training: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.2, "decay": 0.9})
+    activation: str = "tanh"
+    steps: int = 400
+    batch_size: int | None = 50
+    redraw: bool = False
+
+
+WAYS = {  # one thing changed at a time
+    "as above": Way(),
+    "lr 0.05": Way({"lr": 0.05, "decay": 0.9}),
+    "lr 0.5": Way({"lr": 0.5, "decay": 0.9}),
+    "lr 1": Way({"lr": 1.0, "decay": 0.9}),
+    "2,000 steps": Way(steps=2000),
+    "all examples at every step": Way(batch_size=None),
+    "softplus": Way(activation="softplus"),
+    "relu": Way(activation="relu"),
+    "batches drawn again": Way(redraw=True),
+}
+
+
+class Scene(NamedTuple):
+    """One seed's problem."""
+
+    model: fastrev.MLP
+    w0: Array
+    train: tuple[Array, Any]
+    asked: tuple[Array, Any]  # the queries, and then the others
+    named: dict[str, Any]  # of `fastrev.attribute`
+
+
+def scene(way: Way, seed: int) -> Scene:
+    """The problem of a seed."""
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(seed).permutation(len(x))
+    x, y = x[order] / 16, y[order]
+    model, end = fastrev.MLP((64, 32, 10), activation=way.activation), TRAINED + 2 * QUERIES
+    train, asked = (x[:TRAINED], y[:TRAINED]), (x[TRAINED:end], y[TRAINED:end])
+    named = {"train": train, "steps": way.steps, "batch_size": way.batch_size, "seed": seed, **way.training}
+    return Scene(model, model.init(seed), train, asked, named)
+
+
+# ---- the peers ---------------------------------------------------------------------------------------------------
+
+
+def gradients(model: fastrev.MLP, w: Array, examples: tuple[Array, Any]) -> Array:
+    """Of the loss of each example, (N, P)."""
+    return np.stack([model.grad(w, *one) for one in zip(*(each[:, None] for each in examples), strict=True)])
+
+
+class Influence:
+    """Influence functions at any damping, by the eigenvalues of the Hessian."""
+
+    def __init__(self, model: fastrev.MLP, w: Array, train: tuple[Array, Any], of: Array) -> None:
+        hessian = np.stack([model.hvp(w, u, *train) for u in np.eye(model.num_params)])
+        self.values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+        self.trained = of @ vectors / len(of)
+        self.vectors = vectors
+
+    def effects(self, asked: Array, damping: float) -> Array:
+        """(Q, N)"""
+        return (asked @ self.vectors / (self.values + damping)) @ self.trained.T
+
+
+def scored(effects: Array, check: fastrev.AttributionCheck) -> Array:
+    """The scores (Q,) of other effects on what was retrained."""
+    predicted = np.stack([effects[:, each].sum(axis=1) for each in check.subsets], axis=1)
+    return rank_correlations(predicted, check.real)
+
+
+# ---- one seed ----------------------------------------------------------------------------------------------------
+
+
+class Found(NamedTuple):
+    """Of one seed."""
+
+    scores: dict[str, list[Array]]  # by contender, of each share
+    seconds: dict[str, float]
+    damping: list[float]
+
+
+def measured(way: Way, seed: int) -> Found:
+    """Every contender."""
+    model, w0, train, asked, named = scene(way, seed)
+    both = fastrev.attribute(model, w0, queries=asked, **named)
+    checks = [both.check(share, SUBSETS, workers=2, seed=seed) for share in SHARES]
+    queries = tuple(each[:QUERIES] for each in asked)
+
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    fastrev.attribute(model, w0, queries=queries, **named)
+    seconds[OWN] = time.perf_counter() - start
+    start = time.perf_counter()
+    for one in zip(*(each[:, None] for each in queries), strict=True):
+        fastrev.meta_grad(model, w0, valid=one, wrt=("example_weights",), **named)
+    seconds[SINGLES] = time.perf_counter() - start
+
+    start = time.perf_counter()
+    of_train, of_asked = gradients(model, both.w, train), gradients(model, both.w, asked)
+    products = of_asked @ of_train.T
+    seconds[PRODUCTS] = time.perf_counter() - start
+    norms = np.outer(*(np.linalg.norm(each, axis=1) for each in (of_asked, of_train)))
+    seconds[COSINES] = seconds[PRODUCTS]
+    start = time.perf_counter()
+    influence = Influence(model, both.w, train, of_train)
+    influence.effects(of_asked[:QUERIES], 1.0)
+    seconds[INFLUENCE] = time.perf_counter() - start + seconds[PRODUCTS]
+
+    scores: dict[str, list[Array]] = {name: [] for name in (OWN, INFLUENCE, PRODUCTS, COSINES)}
+    dampings = []
+    for check in checks:
+        scores[OWN].append(check.score[:QUERIES])
+        scores[PRODUCTS].append(scored(products, check)[:QUERIES])
+        scores[COSINES].append(scored(products / norms, check)[:QUERIES])
+        tried = np.stack([scored(influence.effects(of_asked, each), check) for each in DAMPINGS])
+        best = int(tried[:, QUERIES:].mean(axis=1).argmax())
+        scores[INFLUENCE].append(tried[best, :QUERIES])
+        dampings.append(float(DAMPINGS[best]))
+    return Found(scores, seconds, dampings)
+
+
+def checked(way: Way, seed: int) -> tuple[float, list[Array]]:
+    """Metasmoothness, and the scores of attribution alone, of each share."""
+    model, w0, _, asked, named = scene(way, seed)
+    smoothness = fastrev.metasmoothness(model, w0, wrt=("example_weights",), **named)
+    queries = tuple(each[:QUERIES] for each in asked)
+    found = fastrev.attribute(model, w0, queries=queries, **named)
+    return smoothness, [found.check(share, SUBSETS, workers=2, seed=seed, redraw=way.redraw).score for share in SHARES]
+
+
+# ---- the tables --------------------------------------------------------------------------------------------------
+
+
+def peers(found: list[Found]) -> str:
+    """A row for each contender."""
+    head = f"| | {' | '.join(f'{share:.0%} left out' for share in SHARES)} | seconds for {QUERIES} queries |"
+    lines = [head, "|---" * (len(SHARES) + 2) + "|"]
+    for name in (OWN, SINGLES, INFLUENCE, PRODUCTS, COSINES):
+        seconds = np.median([each.seconds[name] for each in found])
+        of_seeds = [[scores.mean() for scores in each.scores.get(name, each.scores[OWN])] for each in found]
+        lines.append(f"| {name} | {' | '.join(map(_spread, zip(*of_seeds, strict=True)))} | {seconds:.2g} |")
+    return "\n".join(lines)
+
+
+def ways(found: Mapping[str, list[tuple[float, list[Array]]]]) -> str:
+    """A row for each way to train."""
+    head = f"| | metasmoothness | {' | '.join(f'{share:.0%} left out' for share in SHARES)} | lowest query, 5% |"
+    lines = [head, "|---" * (len(SHARES) + 3) + "|"]
+    for name, seeds in found.items():
+        smoothness = np.mean([each for each, _ in seeds])
+        scores = [_spread([each[share].mean() for _, each in seeds]) for share in range(len(SHARES))]
+        lowest = min(each[1].min() for _, each in seeds)
+        lines.append(f"| {name} | {smoothness:.3f} | {' | '.join(scores)} | {lowest:.2f} |")
+    return "\n".join(lines)
+
+
+def _spread(values: Any) -> str:
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+def main() -> None:
+    """Measure, and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--dry", action="store_true", help="print only")
+    options = parser.parse_args()
+    seeds = range(options.seeds)
+    measured(Way(steps=20), 0)  # compiles
+    found = [measured(Way(), seed) for seed in seeds]
+    text = peers(found)
+    print(text, "\nbest dampings:", [each.damping for each in found], flush=True)
+    others = {}
+    for name, way in WAYS.items():
+        others[name] = [checked(way, seed) for seed in seeds]
+        print(ways({name: others[name]}).splitlines()[-1], flush=True)
+    text += f"\n\nOne thing changed at a time:\n\n{ways(others)}\n\n"
+    text += (
+        f"Means over {QUERIES} queries, with standard deviations over {options.seeds} seeds, {SUBSETS} subsets each: "
+        f"{machine('numpy', 'numba', 'scikit-learn')}, {today()}."
+    )
+    if options.dry:
+        print(text)
+    else:
+        rewrite(PAGE, "bench.attribution", text)
+
+
+if __name__ == "__main__":
+    main()
