@@ -44,7 +44,6 @@ from fastrev._engine import state as states
 from fastrev._engine.chaos import CHAOTIC_GROWTH
 from fastrev.kernels import (
     activations,
-    by_hand,
     elementary,
     fixed_point,
     losses,
@@ -58,6 +57,7 @@ from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.checksums import checksum
 from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.primitives import bits, copy_elements, shift_right, wrapping_add, wrapping_mul
+from fastrev.kernels.rules import BY_MOMENTUM
 from fastrev.kernels.vectors import VECTOR
 
 ROOT = Path(__file__).parent.parent
@@ -300,11 +300,11 @@ def predictions() -> Turn:
 
 def steps_by_hand(named: bool) -> Turn:
     """Microseconds of a call of a kernel that makes one step of one parameter."""
-    state, scratch = states.new_state(*np.zeros((2, 1), np.int64)), np.empty(2 * buffer.BLOCK)
+    state, scratch = states.new_state(np.zeros(1, np.int64), np.zeros((1, 1), np.int64), 1), np.empty(2 * buffer.BLOCK)
     states.make_room(state.tail, 0, 1000)
     tables, g, w = sgd.prepare(0.0, 1.0, np.array([0, 1])).tables, np.zeros(1), np.zeros(1)
     rule, given = (tables, state) if named else (tuple(tables), tuple(state))
-    call = partial(by_hand.make_step, rule, given, g, w, np.empty(1, np.int64), scratch)
+    call = partial(BY_MOMENTUM.by_hand.make, rule, given, g, w, np.empty(1, np.int64), scratch)
     return lambda: {"": shortest(lambda: 1e3 * elapsed(lambda: [call() for _ in range(1000)]))}
 
 
@@ -333,35 +333,35 @@ def python_loop() -> Turn:
 
 
 @numba.njit(error_model="numpy")
-def there_and_back(rule, state, adjoint, g, w, v, u, scratch, steps):
+def there_and_back(tables, state, adjoint, g, w, moments, u, scratch, steps):
     """The same arithmetic in one compiled loop."""
     for t in range(steps):
         fixed_point.grid_to_floats(state.w, w)
-        momentum.step(rule, state, g, t, scratch)
+        momentum.step(tables, state, g, t, scratch)
     v_plus_g = np.empty_like(g)
     for t in range(steps - 1, -1, -1):
-        momentum.record_before(state, v)
-        momentum.undo_position(rule, state, t)
+        momentum.record_before(state, moments)
+        top = momentum.undo_position(tables, state, t, scratch)
         fixed_point.grid_to_floats(state.w, w)
         v_plus_g[:] = g
-        momentum.undo_velocity(rule, state, v_plus_g, t, scratch)
+        momentum.undo_moments(tables, state, v_plus_g, t, top, scratch)
         momentum.record_after(state, v_plus_g)
-        momentum.pull_position(rule, v, adjoint, t, u)
-        momentum.pull_velocity(rule, v_plus_g, adjoint, t, g)
+        momentum.pull_position(tables, moments, v_plus_g, adjoint, t, u)
+        momentum.pull_moments(tables, moments, v_plus_g, adjoint, t, g)
 
 
 def compiled_loop() -> Turn:
     """Microseconds a step of it."""
     size, steps, g = Still.num_params, 1000, Still.g
     rule = sgd.prepare(1e-3, 0.9, np.array([0, size]))
-    w, v, u = np.empty((3, size))
+    (w, u), moments = np.empty((2, size)), np.empty((1, size))
 
     def run() -> float:
-        state = states.new_state(*np.zeros((2, size), np.int64))
+        state = states.new_state(np.zeros(size, np.int64), np.zeros((1, size), np.int64), 1)
         states.make_room(state.tail, 0, size * steps // 50)
-        adjoint = structures.Adjoint(g.copy(), g.copy(), rule.new_adjoint(), None, np.empty(1), 0, steps)
+        adjoint = structures.Adjoint(g.copy(), g.copy()[np.newaxis], rule.new_adjoint(), None, np.empty(1), 0, steps)
         return elapsed(
-            lambda: there_and_back(rule.tables, state, adjoint, g, w, v, u, np.empty(2 * buffer.BLOCK), steps)
+            lambda: there_and_back(rule.tables, state, adjoint, g, w, moments, u, np.empty(2 * buffer.BLOCK), steps)
         )
 
     run()

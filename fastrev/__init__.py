@@ -27,6 +27,7 @@ from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.minimizing import minimize as minimize
 from fastrev.mlp import MLP as MLP
 from fastrev.objective import Objective as Objective
+from fastrev.optimizers import SGD as SGD
 from fastrev.precompiling import compile as compile
 from fastrev.ratios import ratio as ratio
 from fastrev.results import Curve as Curve
@@ -51,6 +52,7 @@ from fastrev.verdicts import TermCheck as TermCheck
 
 __all__ = [
     "MLP",
+    "SGD",
     "ArgumentError",
     "Attribution",
     "AttributionCheck",

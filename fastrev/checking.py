@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastrev._engine import arguments, differences, moves
 from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.python_objective import theta_name
+from fastrev._engine.rule import Optimizer
 from fastrev._engine.stored import StoredRun
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import Validation, require_finite, validation
@@ -32,8 +33,9 @@ def check_meta_grad(
     *,
     train: Examples | None = None,
     valid: Examples | Validation,
-    lr: npt.ArrayLike,
-    decay: npt.ArrayLike,
+    lr: npt.ArrayLike | None = None,
+    decay: npt.ArrayLike | None = None,
+    optimizer: Optimizer | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -56,7 +58,7 @@ def check_meta_grad(
 
     Parameters
     ----------
-    model, w0, train, valid, lr, decay, steps, batch_size, seed, batches, l2, v0, example_weights, wrt
+    model, w0, train, valid, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0, example_weights, wrt
         As in `meta_grad`.
     directions : int
         Random directions in which each hyperparameter is moved.
@@ -89,8 +91,8 @@ def check_meta_grad(
     True
     """
     problem = prepare(
-        model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
-        l2=l2, v0=v0, example_weights=example_weights,
+        model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
+        batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
     run = Run(problem)
     names, validate = differentiable(run, wrt), validation(model, valid)

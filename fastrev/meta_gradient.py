@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from fastrev._engine import arguments
+from fastrev._engine.rule import Optimizer
 from fastrev._engine.validation import Validation, require_finite, validation
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
@@ -18,8 +19,9 @@ def meta_grad(
     *,
     train: Examples | None = None,
     valid: Examples | Validation,
-    lr: npt.ArrayLike,
-    decay: npt.ArrayLike,
+    lr: npt.ArrayLike | None = None,
+    decay: npt.ArrayLike | None = None,
+    optimizer: Optimizer | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -128,8 +130,8 @@ def meta_grad(
     ((20,), (), True)
     """
     run = start(
-        model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
-        l2=l2, v0=v0, example_weights=example_weights,
+        model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
+        batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
     names = differentiable(run, wrt)
     validate = validation(model, valid)

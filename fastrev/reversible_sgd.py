@@ -10,12 +10,15 @@ import numpy.typing as npt
 from fastrev._engine import arguments, sgd
 from fastrev._engine import state as states
 from fastrev._engine.exclusive import Exclusive, exclusive
-from fastrev._engine.sgd import SGD
-from fastrev._engine.types import FloatArray, Grid
+from fastrev._engine.sgd import SGDRule
+from fastrev._engine.types import FloatArray
 from fastrev.errors import DivergenceError, ReversalError
-from fastrev.kernels import by_hand, fixed_point, outcomes
+from fastrev.kernels import fixed_point, outcomes
 from fastrev.kernels import information_buffer as buffer
+from fastrev.kernels.rules import BY_MOMENTUM
 from fastrev.results import StepPullback
+
+_steps = BY_MOMENTUM.by_hand
 
 Gradient = Callable[[FloatArray], npt.ArrayLike]
 HessianProduct = Callable[[FloatArray, FloatArray], npt.ArrayLike]
@@ -67,11 +70,13 @@ class ReversibleSGD(Exclusive):
             raise arguments.fault("w0", "have shape (P,) with P at least 1", f"shape {weights.shape}")
         finite = "Begin with a finite velocity, or leave it out for 0."
         velocity = np.zeros(weights.size) if v0 is None else arguments.parameters("v0", v0, weights.size, remedy=finite)
-        self._state = states.new_state(states.to_grid("w0", weights), states.to_grid("v0", velocity))
-        self._start = states.checksum(self._state.w, self._state.v)
+        moments = states.to_grid("v0", velocity)[np.newaxis]
+        self._state = states.new_state(states.to_grid("w0", weights), moments, 1)
+        self._start = states.checksum(self._state.w, self._state.moments)
         self._made = np.empty((0, 6), np.int64)  # of each step not undone: record of lr and decay, gradient's checksum
-        self._last: SGD | None = None  # what the last call was made with
+        self._last: SGDRule | None = None  # what the last call was made with
         self._scratch, self._unread = np.empty(2 * buffer.BLOCK), np.empty(1, np.int64)
+        self._spare = np.empty((1, weights.size), np.int64)
 
     def __repr__(self) -> str:
         return f"ReversibleSGD({self._state.w.size} parameters, {self.steps} steps to undo, {self.bits:.1f} bits)"
@@ -84,7 +89,7 @@ class ReversibleSGD(Exclusive):
     @property
     def v(self) -> FloatArray:
         """The velocity (P,), rounded to 53 significant bits."""
-        return states.to_floats(self._state.v)
+        return states.to_floats(self._state.moments[0])
 
     @property
     def steps(self) -> int:
@@ -123,7 +128,7 @@ class ReversibleSGD(Exclusive):
         states.make_row(self._made, self.steps)
         # which counts once the step is made
         self._made[self.steps] = *rule.record(), *states.checksum(gradient)
-        reason, p = by_hand.make_step(tuple(rule.tables), tuple(state), gradient, w, self._unread, self._scratch)
+        reason, p = _steps.make(tuple(rule.tables), tuple(state), gradient, w, self._unread, self._scratch)
         if reason != outcomes.FINE:
             rate = f"lr[{p}] = {rule.lr.values[p]:g}" if rule.lr.shape else f"lr = {rule.lr.values.item():g}"
             raise DivergenceError(
@@ -156,9 +161,8 @@ class ReversibleSGD(Exclusive):
             If that is not what it would do: no step is left to undo, or the last one was made with another lr, decay
             or gradient.  Nothing has changed then.
         """
-        rule, before, w, gradient, made = self._of_last_step(g, lr, decay)
-        state = tuple(self._state)
-        self._undone(by_hand.undo_step(tuple(rule.tables), state, before, gradient, made, self._scratch))
+        rule, w, gradient, made = self._of_last_step(g, lr, decay)
+        self._undone(_steps.undo(tuple(rule.tables), tuple(self._state), gradient, made, self._scratch))
         return w
 
     @exclusive
@@ -227,20 +231,23 @@ class ReversibleSGD(Exclusive):
             raise arguments.fault("hvp", "be a function of w and u", f"{hvp!r}")
         state, size = tuple(self._state), self._state.w.size
         dw = arguments.parameters("w_bar", w_bar, size).copy()
-        dv = np.zeros(size) if v_bar is None else arguments.parameters("v_bar", v_bar, size).copy()
-        rule, before, w, gradient, made = self._of_last_step(g, lr, decay)
+        dm = np.zeros((1, size))
+        if v_bar is not None:
+            dm[0] = arguments.parameters("v_bar", v_bar, size)
+        rule, w, gradient, made = self._of_last_step(g, lr, decay)
         tables, derivatives = tuple(rule.tables), rule.new_adjoint()
         unread = np.zeros(1), 0, self.steps  # room for the norm before step 0, the only one that is written
-        adjoint = dw, dv, tuple(derivatives), *unread
-        v, u, v_plus_g = np.empty(size), np.empty(size), gradient.copy()
-        self._undone(by_hand.undo_step_and_pull(tables, state, before, v_plus_g, made, v, adjoint, u, self._scratch))
+        adjoint = dw, dm, tuple(derivatives), *unread
+        after, moments, u, v_plus_g = np.empty(size), np.empty((1, size)), np.empty(size), gradient.copy()
+        scratch = self._scratch
+        self._undone(_steps.undo_and_pull(tables, state, v_plus_g, made, moments, adjoint, u, scratch))
         try:
             hu = arguments.parameters("hvp", hvp(w.copy(), u.copy()), size)
         except BaseException:
-            by_hand.make_step(tables, state, gradient, v, self._unread, self._scratch)
+            _steps.make(tables, state, gradient, after, self._unread, scratch)
             raise
-        by_hand.pull_velocity(tables, state, v_plus_g, adjoint, hu, before, v)
-        return StepPullback(dw, dv, w=w, u=u, **rule.gradients(derivatives))
+        _steps.pull_moments(tables, state, moments, v_plus_g, adjoint, hu, self._spare, after, scratch)
+        return StepPullback(dw, dm[0], w=w, u=u, **rule.gradients(derivatives))
 
     @exclusive
     def verify(self) -> None:
@@ -256,7 +263,7 @@ class ReversibleSGD(Exclusive):
     def _verify(self) -> None:
         state = self._state
         faults = [f"{self.steps} steps are left to undo"] if self.steps else []
-        w, v = states.checksum(state.w, state.v)
+        w, v = states.checksum(state.w, state.moments)
         if w != self._start[0]:
             faults.append("the parameters differ")
         if v != self._start[1]:
@@ -266,17 +273,17 @@ class ReversibleSGD(Exclusive):
 
     def _of_last_step(
         self, g: npt.ArrayLike | Gradient, lr: npt.ArrayLike, decay: npt.ArrayLike
-    ) -> tuple[SGD, Grid, FloatArray, FloatArray, int]:
-        """What the last step was made with, if these are its arguments, and where: on the grid and in floats."""
+    ) -> tuple[SGDRule, FloatArray, FloatArray, int]:
+        """What the last step was made with, if these are its arguments, and where: in floats."""
         rule, last = self._rule(lr, decay), self.steps - 1
         if last < 0:
             raise ReversalError("There is no step left to undo. Nothing has changed.")
         *made, made_gradient = self._made[last].tolist()
         if difference := sgd.difference(made, rule.record()):
             raise _another_step(last, difference)
-        before, w = np.empty_like(self._state.w), np.empty(self._state.w.size)
-        by_hand.position_before_step(tuple(rule.tables), tuple(self._state), before, w)
-        return rule, before, w, self._gradient(g, w.copy()), made_gradient
+        w = np.empty(self._state.w.size)
+        _steps.position_before(tuple(rule.tables), tuple(self._state), self._spare, w, self._scratch)
+        return rule, w, self._gradient(g, w.copy()), made_gradient
 
     def _undone(self, reason: int) -> None:
         """Check what an undo came to."""
@@ -287,7 +294,7 @@ class ReversibleSGD(Exclusive):
         if self.steps == 0:
             self._verify()
 
-    def _rule(self, lr: npt.ArrayLike, decay: npt.ArrayLike) -> SGD:
+    def _rule(self, lr: npt.ArrayLike, decay: npt.ArrayLike) -> SGDRule:
         self._last = sgd.prepare_step(lr, decay, self._state.w.size, self._last)
         return self._last
 

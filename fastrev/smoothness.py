@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments, moves
 from fastrev._engine.problem import Problem, prepare
+from fastrev._engine.rule import Optimizer
 from fastrev._engine.types import FloatArray
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
@@ -18,8 +19,9 @@ def metasmoothness(
     w0: npt.ArrayLike,
     *,
     train: Examples | None = None,
-    lr: npt.ArrayLike,
-    decay: npt.ArrayLike,
+    lr: npt.ArrayLike | None = None,
+    decay: npt.ArrayLike | None = None,
+    optimizer: Optimizer | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -39,7 +41,7 @@ def metasmoothness(
 
     Parameters
     ----------
-    model, w0, train, lr, decay, steps, batch_size, seed, batches, l2, v0, example_weights
+    model, w0, train, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0, example_weights
         As in `meta_grad`.
     wrt : tuple of str
         What is moved, all of it at once along a random direction: names as in `meta_grad`.
@@ -77,10 +79,10 @@ def metasmoothness(
     1.0
     """
     problem = prepare(
-        model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
-        l2=l2, v0=v0, example_weights=example_weights,
+        model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
+        batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
-    choices = ("lr", "decay", "w0", "v0", *problem.trained.names)
+    choices = (*problem.rule.names, "w0", *problem.rule.starts, *problem.trained.names)
     names = moves.names_of(problem, arguments.distinct_choices("wrt", wrt, choices))
     if not names:
         raise arguments.fault("wrt", "name something to move", f"{wrt!r}")

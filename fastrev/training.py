@@ -17,7 +17,7 @@ from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.progress import progress_bar
 from fastrev._engine.python_walk import PythonWalk
-from fastrev._engine.sgd import SGD
+from fastrev._engine.rule import Optimizer
 from fastrev._engine.types import FloatArray, Ints
 from fastrev._engine.walk import Undo, Walk, nbytes, norm
 from fastrev.errors import ReversalError, TrainingInterrupt
@@ -34,8 +34,10 @@ class Run(Exclusive):
 
     Attributes
     ----------
-    w, v : (P,) float64 ndarray
-        Final weights and velocity.
+    w : (P,) float64 ndarray
+        Final weights.
+    v : (P,) float64 ndarray
+        Final velocity; of Adam, which has none, the first moment m.
     stats : Stats
         ``stats.exact`` becomes True when the run has been taken back.
     curve : Curve or None
@@ -46,8 +48,7 @@ class Run(Exclusive):
         super().__init__()
         self._problem = problem
         self._walk = _walk_through(problem)
-        v0 = np.zeros_like(problem.w0) if problem.v0 is None else problem.v0.copy()
-        self._state = states.new_state(problem.w0.copy(), v0)
+        self._state = problem.start()
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
         self._astray = False  # did not arrive at its start
         self._losses: Losses | None = None
@@ -71,7 +72,11 @@ class Run(Exclusive):
 
     @property
     def v(self) -> FloatArray:
-        return states.to_floats(self._state.v) if self._end is None else self._end[1].copy()
+        v: FloatArray = self._moments()[0]
+        return v
+
+    def _moments(self) -> FloatArray:
+        return self._problem.moments_of(self._state) if self._end is None else self._end[1].copy()
 
     @property
     def stats(self) -> Stats:
@@ -83,7 +88,7 @@ class Run(Exclusive):
             steps=done,
             stored_bits=bits,
             bits_per_parameter_step=bits / (self._state.w.size * max(done, 1)),
-            bytes_held=self._walk.nbytes + nbytes(self._problem.w0, self._problem.v0, *self._state),
+            bytes_held=self._walk.nbytes + nbytes(self._problem.w0, self._problem.moments, *self._state),
             exact=None,
         )
 
@@ -151,10 +156,12 @@ class Run(Exclusive):
         problem, done = self._problem, int(self._state.cursor[0])
         names = differentiable(self, wrt)
         dw = arguments.parameters("w_bar", w_bar, problem.trained.num_params).copy()
-        dv = np.zeros_like(dw) if v_bar is None else arguments.parameters("v_bar", v_bar, dw.size).copy()
+        dm = np.zeros((len(problem.rule.moments), dw.size))
+        if v_bar is not None:
+            dm[0] = arguments.parameters("v_bar", v_bar, dw.size)
         last = done if truncate is None else min(arguments.count("truncate", truncate), done)
-        size = max(norm(dw), norm(dv))
-        back = self._walk.back(dw, dv, names, range(done - last, done))
+        size = max(norm(dw), norm(dm))
+        back = self._walk.back(dw, dm, names, range(done - last, done))
         compilation.finish(problem.trained.dtype)
         back.compile(self._state)
         back.through(self._state, lambda undo: self._take_back(undo, progress, back.nbytes))
@@ -193,7 +200,7 @@ class Run(Exclusive):
     def _advance(self, progress: bool, audience: Audience = NOBODY) -> None:
         problem, state, walk = self._problem, self._state, self._walk
         chunk, end = walk.chunk_steps(progress), 0
-        states.make_room(state.tail, int(state.cursor[1]), state.w.size)
+        states.make_room(state.tail, int(state.cursor[1]), state.heads.size)
         with progress_bar(progress, problem.steps, "training") as tick:
             while audience.goes_on(state) and (done := int(state.cursor[0])) < problem.steps:
                 pooled.heed()
@@ -203,7 +210,7 @@ class Run(Exclusive):
                 reason, parameter = make(state, min(end, audience.due))
                 tick(int(state.cursor[0]) - done)
                 if reason == outcomes.TAIL_FULL:
-                    states.make_room(state.tail, int(state.cursor[1]), state.w.size)
+                    states.make_room(state.tail, int(state.cursor[1]), state.heads.size)
                 elif reason != outcomes.FINE:
                     raise refusals.divergence(problem, int(state.cursor[0]), reason, parameter, self)
 
@@ -212,7 +219,7 @@ class Run(Exclusive):
         problem, state = self._problem, self._state
         if self._end is None:
             stats = self.stats
-            self._end = (self.w, self.v, replace(stats, bytes_held=stats.bytes_held + more_bytes))
+            self._end = (self.w, self._moments(), replace(stats, bytes_held=stats.bytes_held + more_bytes))
         chunk = self._walk.chunk_steps(progress)
         with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
             while (left := int(state.cursor[0])) > 0:
@@ -225,7 +232,7 @@ class Run(Exclusive):
                     self._astray = True
                     ran_out = f"the stored information ran out at step {state.cursor[0] - 1}"
                     raise refusals.no_arrival(problem, [ran_out])
-        if (faults := states.faults(state, problem.w0, problem.v0)) or problem.changed():
+        if (faults := problem.faults(state)) or problem.changed():
             self._astray = True
             raise refusals.no_arrival(problem, faults)
 
@@ -246,8 +253,9 @@ def train(
     w0: npt.ArrayLike,
     *,
     train: Examples | None = None,
-    lr: npt.ArrayLike,
-    decay: npt.ArrayLike,
+    lr: npt.ArrayLike | None = None,
+    decay: npt.ArrayLike | None = None,
+    optimizer: Optimizer | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -266,7 +274,7 @@ def train(
 
     Parameters
     ----------
-    model, w0, train, lr, decay, steps, batch_size, seed, batches, l2, v0, example_weights, progress
+    model, w0, train, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0, example_weights, progress
         As in `meta_grad`.
     curve : tuple (Xv, Yv, every) or (f, every), optional
         Measure the loss of these examples, as ``model.loss_value`` does, on the way, and hand it over as ``run.curve``.
@@ -322,8 +330,8 @@ def train(
     13 [ 0  5 10 13] [1.41 0.93 0.3  0.09]
     """
     run = start(
-        model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
-        l2=l2, v0=v0, example_weights=example_weights,
+        model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
+        batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
     make_all_steps(run, progress, lookers.prepare(run._problem, curve, callback))
     return run
@@ -352,7 +360,8 @@ def values(run: Run) -> dict[str, FloatArray]:
 
 def differentiable(run: Run, wrt: tuple[str, ...] | None) -> tuple[str, ...]:
     """The names of what is to be differentiated by, if it is there."""
-    trained, own = run._problem.trained, (*SGD.names, "w0", "v0")
+    trained, rule = run._problem.trained, run._problem.rule
+    own = (*rule.names, "w0", *rule.starts)
     trained.require_hvp()
     if wrt is None:
         return own + trained.names_by_default

@@ -20,35 +20,45 @@ its gradients are off by up to a percent for it.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 
-from . import handover, momentum
-from .jit import inlined, kernel
+from . import handover
+from .jit import Function, inlined, kernel_by
 from .mlp_objective import pull_gradient
 from .reductions import dot
 
 
-@kernel
-def pull(objective, rule, record, work, tangents, adjoint, done, stop):
-    """Pull the adjoint back through the steps done > t >= stop, while `training.undo` undoes them.
+def pull_by(rule: ModuleType) -> Function:
+    """`pull` for one of the rules."""
 
-    It ends early where the other side gave up, which then knows why.
-    """
-    progress = record.progress
-    steps, blocks = progress[handover.STEPS_READ], progress[handover.BLOCKS_READ]
-    for t in range(done - 1, stop - 1, -1):
-        slot = steps % record.steps.w.shape[0]
-        w, v, v_plus_g = record.steps.w[slot], record.steps.v[slot], record.steps.g[slot]
-        if not handover.wait(progress, handover.BLOCKS_WRITTEN, blocks + 1):
-            return
-        momentum.pull_position(rule, v, adjoint, t, tangents.u)
-        blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
-        if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
-            return
-        momentum.pull_velocity(rule, v_plus_g, adjoint, t, tangents.hu)
-        trace(adjoint, t)
-        steps += 1
-        handover.announce(progress, handover.STEPS_READ, steps)
+    @kernel_by(rule)
+    def pull(objective, tables, record, work, tangents, adjoint, done, stop):
+        """Pull the adjoint back through the steps done > t >= stop, while `training.undo` undoes them.
+
+        It ends early where the other side gave up, which then knows why.
+        """
+        progress = record.progress
+        steps, blocks = progress[handover.STEPS_READ], progress[handover.BLOCKS_READ]
+        for t in range(done - 1, stop - 1, -1):
+            slot = steps % record.steps.w.shape[0]
+            w, moments, g = record.steps.w[slot], record.steps.moments[slot], record.steps.g[slot]
+            if not handover.wait(progress, handover.BLOCKS_WRITTEN, blocks + 1):
+                return
+            if rule.DIRECTION_TAKES_GRADIENT and not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
+                return
+            rule.pull_position(tables, moments, g, adjoint, t, tangents.u)
+            blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
+            if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
+                return
+            rule.pull_moments(tables, moments, g, adjoint, t, tangents.hu)
+            trace(adjoint, t)
+            steps += 1
+            handover.announce(progress, handover.STEPS_READ, steps)
+
+    made: Function = pull
+    return made
 
 
 @inlined

@@ -2,110 +2,127 @@
 
 Each leaves the state whole: an interrupt comes before such a call or after it, never within.
 
-`rule`, `state` and `adjoint` come as plain tuples, ``tuple(state)``: with named ones a call takes 2.7 us, most of it to
-recognise them, with plain ones of the same arrays 1.1 (`python -m bench.choices named`).
+`tables`, `state` and `adjoint` come as plain tuples, ``tuple(state)``: with named ones a call takes 2.7 us, most of it
+to recognise them, with plain ones of the same arrays 1.1 (`python -m bench.choices named`).
 """
 
 from __future__ import annotations
 
+from types import ModuleType
+from typing import NamedTuple
+
 from . import adjoint as adjoint_kernels
-from . import checksums, mlp_objective, momentum, outcomes
+from . import checksums, mlp_objective, outcomes
 from . import information_buffer as buffer
 from .checks import all_finite
 from .fixed_point import grid_to_floats
-from .jit import inlined, kernel
+from .jit import Function, inlined, kernel, kernel_by
 from .primitives import ZERO, copy_elements
-from .structures import Adjoint, Momentum, MomentumAdjoint, State
+from .structures import Adjoint, State
 
 
-@kernel
-def make_step(rule, state, g, w, made, scratch):
-    """Make a step, and leave the weights that it ends with in w (P,) float64.
+class Steps(NamedTuple):
+    """Single steps by one of the rules."""
 
-    The checksum of g goes to its step's place in `made` (T,), or (1,) where nobody asks for it: here, since an
-    interrupt can come between the end of this call and whatever is done with what it returns.
-
-    Returns why it was refused, if it was, and the first parameter at fault.
-    """
-    state = State(*state)
-    if state.tail.size - state.cursor[1] < buffer.WORDS_PER_STEP * state.w.size:
-        return outcomes.TAIL_FULL, ZERO
-    t, _, running = state.cursor
-    reason, parameter = momentum.step(Momentum(*rule), state, g, t, scratch)
-    made[min(t, made.size - 1)] = checksums.appended(running, state.cursor[2])
-    grid_to_floats(state.w, w)
-    return reason, parameter
+    make: Function
+    position_before: Function
+    undo: Function
+    undo_and_pull: Function
+    pull_moments: Function
 
 
-@kernel
-def position_before_step(rule, state, before, w):
-    """The weights before the last step, to `before` on the grid and to w (P,) float64.  The state stays as it is."""
-    _position_before_step(Momentum(*rule), State(*state), before, w)
+def steps_by(rule: ModuleType) -> Steps:
+    """The kernels for single steps by one of the rules."""
 
+    @kernel_by(rule)
+    def make_step(tables, state, g, w, made, scratch):
+        """Make a step, and leave the weights that it ends with in w (P,) float64.
 
-@inlined
-def _position_before_step(rule, state, before, w):
-    copy_elements(state.w, 0, before, 0, before.size)
-    undone = State(before, state.v, state.heads, state.tail, state.cursor)
-    momentum.undo_position(rule, undone, state.cursor[0] - 1)
-    grid_to_floats(before, w)
+        The checksum of g goes to its step's place in `made` (T,), or (1,) where nobody asks for it: here, since an
+        interrupt can come between the end of this call and whatever is done with what it returns.
 
+        Returns why it was refused, if it was, and the first parameter at fault.
+        """
+        state = State(*state)
+        if state.tail.size - state.cursor[1] < buffer.WORDS_PER_STEP * state.heads.size:
+            return outcomes.TAIL_FULL, ZERO
+        t, _, running = state.cursor
+        reason, parameter = rule.step(rule.Tables(*tables), state, g, t, scratch)
+        made[min(t, made.size - 1)] = checksums.appended(running, state.cursor[2])
+        grid_to_floats(state.w, w)
+        return reason, parameter
 
-@kernel
-def undo_step(rule, state, before, g, made, scratch):
-    """Undo `make_step`, with what `position_before_step` found and the gradient there, of the checksum `made`.
+    @kernel_by(rule)
+    def position_before_step(tables, state, spare, w, scratch):
+        """The weights before the last step, in w (P,) float64.  The state stays as it is.
 
-    Returns why it was not undone, if it was not.
-    """
-    return _undo_step(Momentum(*rule), State(*state), before, g, made, scratch)
+        `spare` (1 or 2, P) is used up: the weights, and the heads of their information buffer if they have one.
+        """
+        _position_before_step(rule.Tables(*tables), State(*state), spare, w, scratch)
 
+    @inlined
+    def _position_before_step(tables, state, spare, w, scratch):
+        size = state.w.size
+        copy_elements(state.w, 0, spare, 0, size)
+        copy_elements(state.heads, state.moments.size, spare, size, spare.size - size)
+        undone = State(spare[0], state.moments, spare[1:], state.tail, state.cursor)
+        rule.undo_position(tables, undone, state.cursor[0] - 1, scratch)
+        grid_to_floats(spare[0], w)
 
-@kernel
-def undo_step_and_pull(rule, state, before, g, made, v, adjoint, u, scratch):
-    """`undo_step`, and the adjoint pulled back through the step's move: the Hessian is to be applied to u.
+    @kernel_by(rule)
+    def undo_step(tables, state, g, made, scratch):
+        """Undo `make_step`, with the gradient at what `position_before_step` found, of the checksum `made`.
 
-    Leaves the velocity that the step ended with in v, and the one that it began with plus the gradient in g, which
-    `pull_velocity` takes then.
-    """
-    rule, state = Momentum(*rule), State(*state)
-    momentum.record_before(state, v)
-    reason = _undo_step(rule, state, before, g, made, scratch)
-    if reason == outcomes.FINE:
-        momentum.record_after(state, g)
-        momentum.pull_position(rule, v, _adjoint(adjoint), state.cursor[0], u)
-    return reason
+        Returns why it was not undone, if it was not.
+        """
+        return _undo_step(rule.Tables(*tables), State(*state), g, made, scratch)
 
+    @kernel_by(rule)
+    def undo_step_and_pull(tables, state, g, made, moments, adjoint, u, scratch):
+        """`undo_step`, and the adjoint pulled back through the step's move: the Hessian is to be applied to u.
 
-@inlined
-def _undo_step(rule, state, before, g, made, scratch):
-    if checksums.checksum(g) != made:
-        return outcomes.NOT_REPRODUCED
-    copy_elements(before, 0, state.w, 0, before.size)
-    fine = momentum.undo_velocity(rule, state, g, state.cursor[0] - 1, scratch)
-    return outcomes.FINE if fine else outcomes.TAIL_EMPTY
+        Leaves the moments that the step ended with in `moments`, and what `pull_moments` needs with them then in g.
+        """
+        tables, state = rule.Tables(*tables), State(*state)
+        rule.record_before(state, moments)
+        reason = _undo_step(tables, state, g, made, scratch)
+        if reason == outcomes.FINE:
+            rule.record_after(state, g)
+            rule.pull_position(tables, moments, g, _adjoint(adjoint), state.cursor[0], u)
+        return reason
 
+    @inlined
+    def _undo_step(tables, state, g, made, scratch):
+        if checksums.checksum(g) != made:
+            return outcomes.NOT_REPRODUCED
+        t = state.cursor[0] - 1
+        top = rule.undo_position(tables, state, t, scratch)
+        if top < 0 or not rule.undo_moments(tables, state, g, t, top, scratch):
+            return outcomes.TAIL_EMPTY
+        return outcomes.FINE
 
-@kernel
-def pull_velocity(rule, state, v_plus_g, adjoint, hu, before, w):
-    """The adjoint pulled back through the rest of the step that was undone last; and, if there is a step before that,
-    what `position_before_step` finds: one call less a step.
+    @kernel_by(rule)
+    def pull_moments(tables, state, moments, g, adjoint, hu, spare, w, scratch):
+        """The adjoint pulled back through the rest of the step that was undone last; and, if there is a step before
+        that, what `position_before_step` finds: one call less a step.
 
-    Returns whether hu is finite.
-    """
-    rule, state, adjoint = Momentum(*rule), State(*state), _adjoint(adjoint)
-    t = state.cursor[0]
-    fine = all_finite(hu)
-    momentum.pull_velocity(rule, v_plus_g, adjoint, t, hu)
-    adjoint_kernels.trace(adjoint, t)
-    if t > 0:
-        _position_before_step(rule, state, before, w)
-    return fine
+        Returns whether hu is finite.
+        """
+        tables, state, adjoint = rule.Tables(*tables), State(*state), _adjoint(adjoint)
+        t = state.cursor[0]
+        fine = all_finite(hu)
+        rule.pull_moments(tables, moments, g, adjoint, t, hu)
+        adjoint_kernels.trace(adjoint, t)
+        if t > 0:
+            _position_before_step(tables, state, spare, w, scratch)
+        return fine
 
+    @inlined
+    def _adjoint(plain):
+        w, moments, sums, norms, first, every = plain
+        return Adjoint(w, moments, rule.Adjoint(*sums), None, norms, first, every)
 
-@inlined
-def _adjoint(plain):
-    w, v, rule, norms, first, every = plain
-    return Adjoint(w, v, MomentumAdjoint(*rule), None, norms, first, every)
+    return Steps(make_step, position_before_step, undo_step, undo_step_and_pull, pull_moments)
 
 
 @kernel

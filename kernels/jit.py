@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -46,6 +47,16 @@ def kernel(function: Function) -> Function:
     _names.add(name)
     compiled: Function = numba.njit(function, nogil=True, **_OPTIONS)
     code_cache.attach(compiled)
+    return compiled
+
+
+def kernel_by(rule: ModuleType) -> Function:
+    """`kernel` for a function that was written for any rule and is made for one: the name is of both."""
+
+    def compiled(function: Function) -> Function:
+        function.__name__ = function.__qualname__ = f"{function.__name__}_by_{rule.__name__.rpartition('.')[2]}"
+        return kernel(function)
+
     return compiled
 
 

@@ -13,9 +13,8 @@ A step is checked while it is made, not before: all of its arithmetic is modulo 
 where it left the grid.  A pass over g, v and w to check beforehand costs a tenth of the step on a machine without
 AVX-512, a third on one with it (`python -m bench.choices check`).
 
-This room is one of the rules by which a step can be made.  What a rule offers to the walks (training.py, adjoint.py,
-by_hand.py) are the seven functions at the top, on a whole step t of a `State` and g (P,) float64 or float32; the
-kernels below them work on the parameters of one span, which share alpha and gamma or have one each.
+This room is one of the rules, and rules.py says what the functions at the top do; the kernels below them work on
+the parameters of one span, which share alpha and gamma or have one each.
 """
 
 from __future__ import annotations
@@ -30,41 +29,39 @@ from .jit import inlined, kernel
 from .outcomes import FINE, NOT_FINITE, OFF_GRID
 from .primitives import ZERO, like, wrapping_add, wrapping_sub
 from .reductions import dot
+from .structures import Momentum as Tables  # noqa: F401
+from .structures import MomentumAdjoint as Adjoint  # noqa: F401
+
+DIRECTION_TAKES_GRADIENT = False
 
 
 @inlined
-def step(rule, state, g, t, scratch):
-    """Make step t, or refuse it: the state is then as before.  Returns why, and the first parameter at fault.
-
-    The tail has room for a step.
-    """
+def step(tables, state, g, t, scratch):
     top = state.cursor[1]
-    for span in range(rule.leaders.size):
-        top, fine = _step(rule, state, g, t, span, top, scratch)
+    for span in range(tables.leaders.size):
+        top, fine = _step(tables, state, g, t, span, top, scratch)
         if not fine:
             for done in range(span, -1, -1):
-                _undo_position(rule, state, t, done)
-                top = _undo_velocity(rule, state, g, t, done, top, scratch)
-            start, stop, alpha, n, d = _of_span(rule, t, span)
-            return _diagnose(state.w, state.v, g, alpha, n, d, start, stop)
+                _undo_position(tables, state, t, done)
+                top = _undo_velocity(tables, state, g, t, done, top, scratch)
+            start, stop, alpha, n, d = _of_span(tables, t, span)
+            return _diagnose(state.w, state.moments[0], g, alpha, n, d, start, stop)
     gradients = checksums.append(state.cursor[2], checksums.checksum(g))
     state.cursor[0], state.cursor[1], state.cursor[2] = t + 1, top, gradients
     return FINE, ZERO
 
 
 @inlined
-def undo_position(rule, state, t):
-    """The first half of the undo of `step`; `undo_velocity` makes it whole."""
-    for span in range(rule.leaders.size - 1, -1, -1):
-        _undo_position(rule, state, t, span)
+def undo_position(tables, state, t, scratch):
+    for span in range(tables.leaders.size - 1, -1, -1):
+        _undo_position(tables, state, t, span)
+    return state.cursor[1]
 
 
 @inlined
-def undo_velocity(rule, state, g, t, scratch):
-    """The second half, with the gradient at the position before the step.  Returns whether no word was missing."""
-    top = state.cursor[1]
-    for span in range(rule.leaders.size - 1, -1, -1):
-        top = _undo_velocity(rule, state, g, t, span, top, scratch)
+def undo_moments(tables, state, g, t, top, scratch):
+    for span in range(tables.leaders.size - 1, -1, -1):
+        top = _undo_velocity(tables, state, g, t, span, top, scratch)
         if top < 0:
             return False
     gradients = checksums.remove(state.cursor[2], checksums.checksum(g))
@@ -73,56 +70,55 @@ def undo_velocity(rule, state, g, t, scratch):
 
 
 @inlined
-def record_before(state, v):
-    """What the adjoint needs of the state before a step is undone: its velocity."""
-    grid_to_floats(state.v, v)
+def record_before(state, moments):
+    grid_to_floats(state.moments[0], moments[0])
 
 
 @inlined
 def record_after(state, g):
-    """And after it: v + g, in place of g."""
-    add_grid(g, state.v)
+    """v + g."""
+    add_grid(g, state.moments[0])
 
 
 @inlined
-def pull_position(rule, v, adjoint, t, u):
-    """Pull the adjoint back through w <- w + alpha v; choose u."""
-    for group in range(rule.groups.size - 2, -1, -1):
-        start, stop = rule.groups[group], rule.groups[group + 1]
-        alpha, n, d = _at_step(rule, t, group)
-        _add_product(adjoint.rule.lr, t, group, adjoint.w, v, start, stop)
-        _pull_position(adjoint.w, alpha, n, d, adjoint.v, u, start, stop)
+def pull_position(tables, moments, v_plus_g, adjoint, t, u):
+    """Through w <- w + alpha v."""
+    for group in range(tables.groups.size - 2, -1, -1):
+        start, stop = tables.groups[group], tables.groups[group + 1]
+        alpha, n, d = _at_step(tables, t, group)
+        _add_product(adjoint.rule.lr, t, group, adjoint.w, moments[0], start, stop)
+        _pull_position(adjoint.w, alpha, n, d, adjoint.moments[0], u, start, stop)
 
 
 @inlined
-def pull_velocity(rule, v_plus_g, adjoint, t, hu):
-    """Pull the adjoint back through v <- gamma v - (1 - gamma) g."""
-    for group in range(rule.groups.size - 2, -1, -1):
-        start, stop = rule.groups[group], rule.groups[group + 1]
-        _, n, d = _at_step(rule, t, group)
-        _add_product(adjoint.rule.decay, t, group, adjoint.v, v_plus_g, start, stop)
-        _pull_velocity(hu, n, d, adjoint.w, adjoint.v, start, stop)
+def pull_moments(tables, moments, v_plus_g, adjoint, t, hu):
+    """Through v <- gamma v - (1 - gamma) g."""
+    for group in range(tables.groups.size - 2, -1, -1):
+        start, stop = tables.groups[group], tables.groups[group + 1]
+        _, n, d = _at_step(tables, t, group)
+        _add_product(adjoint.rule.decay, t, group, adjoint.moments[0], v_plus_g, start, stop)
+        _pull_velocity(hu, n, d, adjoint.w, adjoint.moments[0], start, stop)
 
 
 # ---- one span ------------------------------------------------------------------------------------------------
 
 
 @inlined
-def _step(rule, state, g, t, span, top, scratch):
-    start, stop, alpha, n, d = _of_span(rule, t, span)
-    return step_span(state.w, state.v, state.heads, state.tail, top, g, alpha, n, d, start, stop, scratch)
+def _step(tables, state, g, t, span, top, scratch):
+    start, stop, alpha, n, d = _of_span(tables, t, span)
+    return step_span(state.w, state.moments[0], state.heads[0], state.tail, top, g, alpha, n, d, start, stop, scratch)
 
 
 @inlined
-def _undo_position(rule, state, t, span):
-    start, stop, alpha, _, _ = _of_span(rule, t, span)
-    undo_position_of_span(state.w, state.v, alpha, start, stop)
+def _undo_position(tables, state, t, span):
+    start, stop, alpha, _, _ = _of_span(tables, t, span)
+    undo_position_of_span(state.w, state.moments[0], alpha, start, stop)
 
 
 @inlined
-def _undo_velocity(rule, state, g, t, span, top, scratch):
-    start, stop, _, n, d = _of_span(rule, t, span)
-    return undo_velocity_of_span(state.v, state.heads, state.tail, top, g, n, d, start, stop, scratch)
+def _undo_velocity(tables, state, g, t, span, top, scratch):
+    start, stop, _, n, d = _of_span(tables, t, span)
+    return undo_velocity_of_span(state.moments[0], state.heads[0], state.tail, top, g, n, d, start, stop, scratch)
 
 
 @kernel
@@ -222,16 +218,16 @@ def _diagnose(w, v, g, alpha, n, d, start, stop):
 
 
 @inlined
-def _of_span(rule, t, span):
+def _of_span(tables, t, span):
     """Start and end of a span, and alpha, n, d there."""
-    alpha, n, d = _at_step(rule, t, rule.leaders[span])
-    return rule.spans[span], rule.spans[span + 1], alpha, n, d
+    alpha, n, d = _at_step(tables, t, tables.leaders[span])
+    return tables.spans[span], tables.spans[span + 1], alpha, n, d
 
 
 @inlined
-def _at_step(rule, t, group):
+def _at_step(tables, t, group):
     """alpha, n, d of one step and group."""
-    return entry(rule.lr, t, group), entry(rule.n, t, group), entry(rule.d, t, group)
+    return entry(tables.lr, t, group), entry(tables.n, t, group), entry(tables.d, t, group)
 
 
 @kernel

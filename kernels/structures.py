@@ -1,7 +1,7 @@
 """What travels together through the kernels, as tuples of arrays: nothing is allocated or checked here.
 
-Three choices meet in a training run, each a tuple of its own: what is trained (`Objective`), how a step is made
-(`Momentum`), and what is wanted back (`Adjoint`).
+Three choices meet in a training run, each a tuple of its own: what is trained (`Objective`), how a step is made (a
+rule, such as `Momentum`), and what is wanted back (`Adjoint`).
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class State(NamedTuple):
     """A training run between two steps: all that exact reversal needs."""
 
     w: Int64s  # (P,) on the grid
-    v: Int64s  # (P,) on the grid
-    heads: Int64s  # (P,)
+    moments: Int64s  # (M, P), each on the grid that its rule chooses: the velocity
+    heads: Int64s  # (M or M + 1, P): of an information buffer for each moment, and for w if the rule multiplies it
     tail: npt.NDArray[np.uint16]  # (capacity,)
     # (3,): steps done, top of the tail, running checksum of the steps' gradients (at decay 1 they leave no trace
     # elsewhere); written last in a step, by the kernel, so the state is whole
@@ -105,11 +105,11 @@ class ObjectiveAdjoint(NamedTuple):
 
 
 class Adjoint(NamedTuple):
-    """Derivatives of the final loss: of the current w and v, and sums over the steps undone so far."""
+    """Derivatives of the final loss: by the current w and moments, and sums over the steps undone so far."""
 
     w: Float64s  # (P,)
-    v: Float64s  # (P,)
-    rule: MomentumAdjoint
+    moments: Float64s  # (M, P)
+    rule: Any  # derivatives by the tables of the rule
     objective: ObjectiveAdjoint | None  # None: what is trained is not the kernels' business
     norms: Float64s  # (S,): the Euclidean norm of w as it was before the steps first, first + every, ...
     first: int  # the adjoint comes down to
@@ -134,8 +134,8 @@ class Steps(NamedTuple):
     """A ring of S steps."""
 
     w: Floats  # (S, P): the weights of a step
-    v: Floats  # (S, P): the velocity that it ended with
-    g: Floats  # (S, P): its gradient; once the step is undone, that plus the velocity that it began with
+    moments: Floats  # (S, M, P): the moments that it ended with
+    g: Floats  # (S, P): its gradient; once the step is undone, what the rule makes of it
 
 
 class Record(NamedTuple):

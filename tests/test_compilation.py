@@ -18,12 +18,13 @@ from tests.test_house import copy_package
 
 SCRIPT = """
 import numpy as np, fastrev
-from fastrev.kernels import adjoint, mlp_gradient, training
+from fastrev.kernels import mlp_gradient
+from fastrev.kernels.rules import BY_MOMENTUM
 model = fastrev.MLP((2, 3, 2), dtype=np.float32)
 x, y = np.ones((4, 2)), np.array([0, 1, 0, 1])
 result = fastrev.meta_grad(model, model.init(0), train=(x, y), valid=(x, y), lr=0.1, decay=0.9, steps=3)
 assert result.stats.exact
-for kernel in (training.make, adjoint.pull, mlp_gradient.mean_loss_and_gradient):
+for kernel in (BY_MOMENTUM.make, BY_MOMENTUM.pull, mlp_gradient.mean_loss_and_gradient):
     print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
 
@@ -59,7 +60,7 @@ def test_ctrl_c_is_answered_while_the_way_back_is_compiled(kept):
 import os, signal, threading, time
 import numpy as np, fastrev
 from fastrev._engine import compilation, interruptible
-from fastrev.kernels import adjoint
+from fastrev.kernels.rules import BY_MOMENTUM
 from numba.core import event
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
 compilation._possible = lambda: True
@@ -72,7 +73,7 @@ def press():
 
 class Press(event.Listener):
     def on_start(self, event):
-        if event.data["dispatcher"] is adjoint.pull and len(sent) == 1:
+        if event.data["dispatcher"] is BY_MOMENTUM.pull and len(sent) == 1:
             threading.Timer(0.3, press).start()
 
     def on_end(self, event):
@@ -97,7 +98,7 @@ run.pullback(run.w)
 print(run.stats.exact)
 """
     copy, _ = kept
-    for file in copy.rglob("adjoint.pull-*.nbc"):
+    for file in copy.rglob("adjoint.pull_by_momentum-*.nbc"):
         file.unlink()
     assert run_script(script, copy) == ["True"] * 4
 
@@ -224,10 +225,10 @@ def test_a_missed_ctrl_c_is_made_up_for():
     hook = sys.unraisablehook
     for _ in range(2):  # it is made up for each time, until the call succeeds
         with pytest.raises(KeyboardInterrupt):
-            interruptible.compile_here("a test", FLOAT64, called_by_c)
+            interruptible.compile_here("a test", None, FLOAT64, called_by_c)
         assert sys.unraisablehook is hook
-    interruptible.compile_here("a test", FLOAT64, lambda: None)
-    interruptible.compile_here("a test", FLOAT64, called_by_c)  # not called any more
+    interruptible.compile_here("a test", None, FLOAT64, lambda: None)
+    interruptible.compile_here("a test", None, FLOAT64, called_by_c)  # not called any more
 
 
 @pytest.mark.parametrize("program", ["", "uwsgi", "blender", "my_application", "python_app", "pythonic"])

@@ -99,8 +99,8 @@ def held(run: fastrev.Run) -> dict[str, np.ndarray]:
     arrays = {"lr": rule.lr, "n": rule.n, "d": rule.d, "l2": trained.l2}
     arrays |= {"x": trained.data.x, "y": trained.data.y, "weights": trained.data.weights}
     arrays |= {"batches": trained.batches.table}
-    arrays |= {"w": state.w, "v": state.v, "heads": state.heads, "tail": state.tail[: state.cursor[1]]}
-    return arrays | {"cursor": state.cursor[2:], "w0": problem.w0, "v0": problem.v0}
+    arrays |= {"w": state.w, "v": state.moments, "heads": state.heads, "tail": state.tail[: state.cursor[1]]}
+    return arrays | {"cursor": state.cursor[2:], "w0": problem.w0, "v0": problem.moments}
 
 
 def flip(array: np.ndarray, position: int, bit: int) -> None:

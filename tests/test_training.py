@@ -17,9 +17,9 @@ import fastrev
 from fastrev import testing
 from fastrev._engine.compiled_walk import CompiledWalkBack as WalkBack
 from fastrev._engine.mlp_objective import MLPObjective
-from fastrev._engine.sgd import SGD
-from fastrev.kernels import adjoint, mlp_gradient
-from fastrev.kernels import training as kernels
+from fastrev._engine.sgd import SGDRule
+from fastrev.kernels import mlp_gradient
+from fastrev.kernels.rules import BY_MOMENTUM
 from fastrev.training import Run
 from tests import naive
 from tests.cases import WRT, digits_like, random_case, relative_error
@@ -79,7 +79,7 @@ def arrays_of(thing: Any, found: dict[int, np.ndarray]) -> dict[int, np.ndarray]
     elif isinstance(thing, tuple):
         for part in thing:
             arrays_of(part, found)
-    elif not isinstance(thing, MLPObjective | SGD) and hasattr(thing, "__dict__"):
+    elif not isinstance(thing, MLPObjective | SGDRule) and hasattr(thing, "__dict__"):
         for part in vars(thing).values():
             arrays_of(part, found)
     return found
@@ -92,7 +92,9 @@ def test_bytes_held_are_those_of_every_array(monkeypatch, seed, per_run):
     made = []
     monkeypatch.setattr(WalkBack, "compile_pull", lambda back: made.append(back))
     run = case.train()
-    run._problem = dataclasses.replace(run._problem, v0=run._problem.w0.copy())  # so that the start has a velocity
+    run._problem = dataclasses.replace(
+        run._problem, moments=run._problem.w0[np.newaxis].copy()
+    )  # so that the start has a velocity
     held = sum(array.nbytes for array in arrays_of(run, {}).values())
     assert run.stats.bytes_held == held
     with fastrev.threads(per_run=per_run), pytest.raises(fastrev.ReversalError):  # of another start
@@ -115,13 +117,13 @@ def test_a_hundred_thousand_steps():
     assert run.stats.exact
 
 
-@pytest.mark.parametrize("name", ["w", "v", "heads", "tail"])
+@pytest.mark.parametrize("name", ["w", "moments", "heads", "tail"])
 @pytest.mark.parametrize("bit", [0, 7, 14])
 @pytest.mark.parametrize("undo", ["rewind", "pullback"])
 def test_one_wrong_bit_is_an_error(name, bit, undo):
     case = digits_like(steps=400)
     run = case.train()
-    array = getattr(run._state, name)
+    array = getattr(run._state, name).reshape(-1)
     position = int(run._state.cursor[1]) - 1 if name == "tail" else 3
     array[position] ^= array.dtype.type(1 << bit)
     with pytest.raises(fastrev.ReversalError, match="did not arrive at the start of the run"):
@@ -130,10 +132,10 @@ def test_one_wrong_bit_is_an_error(name, bit, undo):
 
 
 @pytest.mark.parametrize("bit", [31, 47, 62, 63])
-@pytest.mark.parametrize("name", ["w", "v", "heads"])
+@pytest.mark.parametrize("name", ["w", "moments", "heads"])
 def test_one_wrong_high_bit_is_an_error(name, bit):
     run = digits_like(steps=100).train()
-    getattr(run._state, name)[5] ^= np.int64(-(2**63)) if bit == 63 else np.int64(1 << bit)
+    getattr(run._state, name).reshape(-1)[5] ^= np.int64(-(2**63)) if bit == 63 else np.int64(1 << bit)
     with pytest.raises(fastrev.ReversalError):
         run.rewind()
 
@@ -158,7 +160,7 @@ def test_data_changed_between_the_passes_is_an_error():
 
 def test_a_run_that_went_astray_is_lost():
     run = digits_like(steps=400).train()
-    run._state.heads[3] ^= 1
+    run._state.heads[0, 3] ^= 1
     with pytest.raises(fastrev.ReversalError, match="Memory failed, or the gradient was not reproduced"):
         run.rewind()
     for again in (run.rewind, lambda: run.pullback(run.w)):
@@ -269,7 +271,7 @@ def test_the_form_of_the_input_changes_no_bit():
 def test_other_sizes_compile_nothing():
     for dtype in (np.float64, np.float32):
         digits_like(dtype=dtype).meta_grad()
-    compiled = [kernels.make, kernels.undo, adjoint.pull, mlp_gradient.mean_loss_and_gradient]
+    compiled = [BY_MOMENTUM.make, BY_MOMENTUM.undo, BY_MOMENTUM.pull, mlp_gradient.mean_loss_and_gradient]
     before = [len(kernel.signatures) for kernel in compiled]
     for seed in range(12):
         random_case(seed).meta_grad()
@@ -303,7 +305,7 @@ def test_equal_groups_are_stepped_together_with_the_same_bits():
     top = int(together._state.cursor[1])
     assert top > 0
     assert np.array_equal(together._state.tail[:top], apart._state.tail[:top])
-    for name in ("w", "v", "heads", "cursor"):
+    for name in ("w", "moments", "heads", "cursor"):
         assert np.array_equal(getattr(together._state, name), getattr(apart._state, name))
     apart.rewind()
     assert apart.stats.exact
@@ -381,5 +383,5 @@ def test_golden_trajectory():
     """Training is IEEE arithmetic with every fma written out: the same integers on every machine."""
     run = digits_like(steps=50).train()
     assert run._state.w[:3].tolist() == [-0x14EB102B9BB40, -0x24527DD3AC78D, 0x5A5FDEA6A225D]
-    assert run._state.v[-2:].tolist() == [-0x1068B2CCD74B, -0x761969561D7]
+    assert run._state.moments[0, -2:].tolist() == [-0x1068B2CCD74B, -0x761969561D7]
     run.rewind()

@@ -24,9 +24,11 @@ from fastrev._engine.architecture import Architecture
 from fastrev._engine.compiled_walk import CompiledWalk, CompiledWalkBack
 from fastrev._engine.settings import cores
 from fastrev._engine.state import make_room, new_state
-from fastrev.kernels import adjoint, momentum
 from fastrev.kernels import code_cache as cache
+from fastrev.kernels import momentum
 from fastrev.kernels.information_buffer import BLOCK
+from fastrev.kernels.rules import BY_MOMENTUM
+from fastrev.kernels.structures import State
 
 _TIME_LIMIT = 120.0  # seconds that a call waits for the second process, which needs 8
 _SCRIPT = """
@@ -36,7 +38,7 @@ from fastrev._engine import compilation
 compilation.way_back(sys.argv[2])
 """
 
-_pull: Any = adjoint.pull  # Numba's dispatcher
+_pull: Any = BY_MOMENTUM.pull  # Numba's dispatcher
 _asked: set[np.dtype[np.floating]] = set()  # for which precisions the question arose, which it does once
 _helpers: dict[np.dtype[np.floating], subprocess.Popen[bytes]] = {}
 # Several threads may have their first call at once: one starts the second process, all wait for it
@@ -70,7 +72,7 @@ def finish(dtype: np.dtype[np.floating] | None) -> None:
         try:
             # of the way back the undo is left to this process, which has compiled the way there by now
             walk = _smallest_walk(dtype)
-            walk.compile_undo(new_state(*np.zeros((2, walk.trained.num_params), np.int64)))
+            walk.compile_undo(_zeros(walk.trained.num_params))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 helper.wait(_TIME_LIMIT)
         finally:
@@ -83,16 +85,21 @@ def way_back(dtype: str) -> None:
     _compile_steps(np.dtype(dtype))
     walk = _smallest_walk(np.dtype(dtype))
     trained, w = walk.trained, np.zeros(walk.trained.num_params)
-    CompiledWalkBack(walk, w, w, (), one_thread=False).compile_pull()
+    CompiledWalkBack(walk, w, w[np.newaxis], (), one_thread=False).compile_pull()
     evaluation.loss_and_gradient(trained.model, w.astype(dtype), trained.data, trained.examples)
 
 
 def _compile_steps(dtype: np.dtype[np.floating]) -> None:
     """The exact arithmetic, which the other process comes to last: so each finds on disk what the other began with."""
-    state, g, scratch = new_state(*np.zeros((2, 1), np.int64)), np.zeros(1, dtype), np.empty(2 * BLOCK)
+    state, g, scratch = _zeros(1), np.zeros(1, dtype), np.empty(2 * BLOCK)
     make_room(state.tail, 0, 1)
-    momentum.step_span(*state[:4], 0, g, 0.0, 1, 2, 0, 1, scratch)
-    momentum.undo_velocity_of_span(*state[1:4], 0, g, 1, 2, 0, 1, scratch)
+    buffer = state.moments[0], state.heads[0], state.tail, 0
+    momentum.step_span(state.w, *buffer, g, 0.0, 1, 2, 0, 1, scratch)
+    momentum.undo_velocity_of_span(*buffer, g, 1, 2, 0, 1, scratch)
+
+
+def _zeros(size: int) -> State:
+    return new_state(np.zeros(size, np.int64), np.zeros((1, size), np.int64), 1)
 
 
 def _smallest_walk(dtype: np.dtype[np.floating]) -> CompiledWalk:

@@ -11,13 +11,11 @@ from fastrev._engine import interruptible, workspace
 from fastrev._engine.batches import FullBatch
 from fastrev._engine.companion import Companion
 from fastrev._engine.mlp_objective import MLPObjective
+from fastrev._engine.rule import Rule
 from fastrev._engine.settings import one_thread
-from fastrev._engine.sgd import SGD
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, nbytes
-from fastrev.kernels import adjoint as adjoint_kernels
 from fastrev.kernels import outcomes
-from fastrev.kernels import training as kernels
 from fastrev.kernels.structures import Adjoint, Objective, State
 
 # Some hundredths of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
@@ -29,9 +27,9 @@ _CHUNK_STEPS = 2048  # bounds the table of row indices of a chunk
 class CompiledWalk:
     """Steps made, and undone again with nobody reading along."""
 
-    def __init__(self, trained: MLPObjective, rule: SGD, steps: int) -> None:
+    def __init__(self, trained: MLPObjective, rule: Rule, steps: int) -> None:
         self.trained, self.rule, self.steps = trained, rule, steps
-        self._record = workspace.lone_record(trained.model, trained.batches.size)
+        self._record = workspace.lone_record(trained.model, len(rule.moments), trained.batches.size)
         self._work = workspace.workspace_for(trained.model, _gathered(trained))
 
     @property
@@ -45,12 +43,12 @@ class CompiledWalk:
 
     def compile_make(self, state: State) -> None:
         """Have making compiled, by a call for no steps."""
-        interruptible.compile_here("make", self.trained.model.dtype, lambda: self.maker(0, 1)(state, 0))
+        interruptible.compile_here("make", self.rule, self.trained.model.dtype, lambda: self.maker(0, 1)(state, 0))
 
     def compile_undo(self, state: State) -> None:
         """Have `undo` compiled, by a call for no steps."""
         done = int(state.cursor[0])
-        interruptible.compile_here("undo", self.trained.model.dtype, lambda: self._undo(0, 1, state, done))
+        interruptible.compile_here("undo", self.rule, self.trained.model.dtype, lambda: self._undo(0, 1, state, done))
 
     def maker(self, begin: int, end: int) -> Make:
         """What makes these steps, until so many are done; returns why it ended and, of a refused step, a parameter.
@@ -60,7 +58,7 @@ class CompiledWalk:
         chunk = self.trained.chunk(begin, end)
 
         def make(state: State, stop: int) -> tuple[int, int]:
-            reason, parameter = kernels.make(chunk, self.rule.tables, state, self._record, self._work, stop)
+            reason, parameter = self.rule.walks.make(chunk, self.rule.tables, state, self._record, self._work, stop)
             return reason, parameter
 
         return make
@@ -71,12 +69,12 @@ class CompiledWalk:
 
     def _undo(self, begin: int, end: int, state: State, stop: int) -> int:
         chunk = self.trained.chunk(begin, end)
-        reason: int = kernels.undo(chunk, self.rule.tables, state, self._record, self._work, stop)
+        reason: int = self.rule.walks.undo(chunk, self.rule.tables, state, self._record, self._work, stop)
         return reason
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> CompiledWalkBack:
+    def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> CompiledWalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
-        return CompiledWalkBack(self, w_bar, v_bar, wrt, through, one_thread=one_thread())
+        return CompiledWalkBack(self, w_bar, m_bar, wrt, through, one_thread=one_thread())
 
 
 class CompiledWalkBack:
@@ -86,7 +84,7 @@ class CompiledWalkBack:
         self,
         walk: CompiledWalk,
         w_bar: FloatArray,
-        v_bar: FloatArray,
+        m_bar: FloatArray,
         wrt: tuple[str, ...],
         through: range = range(1),
         *,
@@ -97,20 +95,22 @@ class CompiledWalkBack:
         self._walk, self._until = walk, through.start
         self._trace = Trace(through, w_bar)
         self._derivatives = trained.new_adjoint(wrt)
-        self.adjoint = Adjoint(w_bar, v_bar, rule.new_adjoint(), self._derivatives, *self._trace.tables)
+        self.adjoint = Adjoint(w_bar, m_bar, rule.new_adjoint(), self._derivatives, *self._trace.tables)
         self._tangents = workspace.tangents_for(model, examples, inputs)
         self._work = workspace.workspace_for(model, _gathered(trained), inputs)
         if one_thread:
-            self._record, self.steps_ahead = workspace.whole_steps(model, examples)
+            self._record, self.steps_ahead = workspace.whole_steps(model, len(rule.moments), examples)
         else:
-            self._record, self.steps_ahead = workspace.ring(model, examples), 0  # as far as the ring allows
+            whole = rule.direction_takes_gradient
+            self._record = workspace.ring(model, len(rule.moments), examples, whole=whole)
+            self.steps_ahead = 0  # as far as the ring allows
 
     @property
     def nbytes(self) -> int:
         """Memory of the adjoint, the record and the workspace."""
         record, adjoint = self._record, self.adjoint
         parts = (*record.steps, *record.passes, record.progress, *self._work, *self._tangents)
-        return nbytes(*parts, adjoint.w, adjoint.v, adjoint.norms, *adjoint.rule, *self._derivatives)
+        return nbytes(*parts, adjoint.w, adjoint.moments, adjoint.norms, *adjoint.rule, *self._derivatives)
 
     def compile(self, state: State) -> None:
         """Have all that it needs compiled."""
@@ -119,8 +119,8 @@ class CompiledWalkBack:
 
     def compile_pull(self) -> None:
         """Have `pull` compiled, by a call for no steps, before a second thread calls it and Ctrl-C has to wait."""
-        trained = self._walk.trained
-        interruptible.compile_here("pull", trained.model.dtype, lambda: self.pull(trained.chunk(0, 1), 0, 0))
+        trained, rule = self._walk.trained, self._walk.rule
+        interruptible.compile_here("pull", rule, trained.model.dtype, lambda: self.pull(trained.chunk(0, 1), 0, 0))
 
     def through(self, state: State, take_back: Callable[[Undo], None]) -> None:
         """Have all steps taken back by `take_back`, and see a second thread to its end."""
@@ -173,20 +173,20 @@ class CompiledWalkBack:
 
     def undo(self, chunk: Objective, state: State, stop: int) -> int:
         """Undo steps until `stop` are done, each going on record.  Returns why it ended."""
-        reason: int = kernels.undo(chunk, self._walk.rule.tables, state, self._record, self._walk._work, stop)
+        rule = self._walk.rule
+        reason: int = rule.walks.undo(chunk, rule.tables, state, self._record, self._walk._work, stop)
         return reason
 
     def pull(self, chunk: Objective, done: int, stop: int) -> None:
         """Pull the adjoint back through the steps done > t >= stop, which are undone by now or meanwhile."""
-        adjoint_kernels.pull(
-            chunk, self._walk.rule.tables, self._record, self._work, self._tangents, self.adjoint, done, stop
-        )
+        rule = self._walk.rule
+        rule.walks.pull(chunk, rule.tables, self._record, self._work, self._tangents, self.adjoint, done, stop)
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes."""
         adjoint, walk = self.adjoint, self._walk
         return {
-            **gradients_by_the_start(adjoint.w, adjoint.v, self._until),
+            **gradients_by_the_start(adjoint.w, adjoint.moments, walk.rule, self._until),
             **walk.rule.gradients(adjoint.rule),
             **walk.trained.gradients(self._derivatives),
         }

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-_compiled: set[tuple[str, np.dtype[np.floating[Any]]]] = set()
+_compiled: set[tuple[str, type, np.dtype[np.floating[Any]]]] = set()
 # As Numba compiles, and so that each puts back the hook that it found; a signal's handler may come to it again
 _one_at_a_time = threading.RLock()
 
 
-def compile_here(name: str, dtype: np.dtype[np.floating[Any]], call: Callable[[], object]) -> None:
-    """Make the first call of a kernel in this precision, for no steps; afterwards there is nothing to do.
+def compile_here(name: str, rule: object, dtype: np.dtype[np.floating[Any]], call: Callable[[], object]) -> None:
+    """Make the first call of a kernel for this rule in this precision, for no steps; afterwards there is nothing to do.
 
     An exception in what LLVM calls back to hand over its code is printed and forgotten, and a Ctrl-C would be as well.
     """
-    if (name, dtype) in _compiled:
+    which = name, type(rule), dtype
+    if which in _compiled:
         return
     with _one_at_a_time:
         missed = []
@@ -38,4 +39,4 @@ def compile_here(name: str, dtype: np.dtype[np.floating[Any]], call: Callable[[]
             sys.unraisablehook = hook
         if missed:
             raise KeyboardInterrupt
-        _compiled.add((name, dtype))
+        _compiled.add(which)

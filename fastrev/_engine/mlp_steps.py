@@ -19,7 +19,7 @@ class MLPSteps:
     def __init__(self, trained: MLPObjective) -> None:
         model, examples = trained.model, trained.batches.size
         self._trained = trained
-        self._record, _ = workspace.whole_steps(model, examples)
+        self._record, _ = workspace.whole_steps(model, 0, examples)
         self._work = workspace.workspace_for(model, examples, inputs=True)
         self._tangents = workspace.tangents_for(model, examples, inputs=True)
 

@@ -13,9 +13,10 @@ from fastrev._engine.architecture import Architecture
 from fastrev._engine.hyperparameters import number_of_steps, refuse_ambiguity
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.python_objective import PythonObjective
-from fastrev._engine.sgd import SGD
-from fastrev._engine.state import to_floats, to_grid
-from fastrev._engine.types import Fingerprint, FloatArray, Grid
+from fastrev._engine.rule import Optimizer, Rule
+from fastrev._engine.state import faults, new_state, to_floats, to_grid
+from fastrev._engine.types import Fingerprint, FloatArray, Grid, Ints
+from fastrev.kernels.structures import State
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,26 @@ class Problem:
     """What is trained, how its steps are made, and from where; each was checked by itself and may serve again."""
 
     trained: MLPObjective | PythonObjective
-    rule: SGD
+    rule: Rule
     steps: int  # T
     w0: Grid
-    v0: Grid | None  # None: zero
+    moments: Grid | None  # (M, P) to begin with; None: zero
     checksums: Fingerprint  # of everything that a step or its derivative depends on, by the argument's name
+
+    def start(self) -> State:
+        """A state of its own before the first step."""
+        shape = len(self.rule.moments), self.w0.size
+        moments = np.zeros(shape, np.int64) if self.moments is None else self.moments.copy()
+        return new_state(self.w0.copy(), moments, self.rule.buffers)
+
+    def moments_of(self, state: State) -> FloatArray:
+        """The moments (M, P) of a state as numbers."""
+        found: FloatArray = state.moments * np.array([[moment.spacing.step] for moment in self.rule.moments])
+        return found
+
+    def faults(self, state: State) -> list[str]:
+        """How a state differs from the start; empty if in nothing."""
+        return faults(state, self.w0, self.moments, [moment.plural for moment in self.rule.moments])
 
     def changed(self) -> list[str]:
         """The arguments that are no longer what they were when they were checked."""
@@ -36,15 +52,15 @@ class Problem:
 
     def values(self) -> dict[str, FloatArray]:
         """All that there is to differentiate by, as the exact arithmetic takes it."""
-        v0 = np.zeros(self.w0.shape) if self.v0 is None else to_floats(self.v0)
-        return {"w0": to_floats(self.w0), "v0": v0, **self.rule.values(), **self.trained.values()}
+        starts = dict(zip(self.rule.starts, self.moments_of(self.start()), strict=False))
+        return {"w0": to_floats(self.w0), **starts, **self.rule.values(), **self.trained.values()}
 
     def with_value(self, name: str, value: FloatArray) -> Problem:
         """The same with another value of one of these, and the checksums of that."""
         if name == "w0":
             return replace(self, w0=to_grid(name, value))
-        if name == "v0":
-            return replace(self, v0=to_grid(name, value))
+        if name in self.rule.starts:
+            return replace(self, moments=to_grid(name, value)[np.newaxis])
         if name in self.rule.names:
             rule = self.rule.with_value(name, value)
             return replace(self, rule=rule, checksums=self.checksums | rule.fingerprint())
@@ -57,8 +73,9 @@ def prepare(
     w0: npt.ArrayLike,
     *,
     train: Any,
-    lr: npt.ArrayLike,
-    decay: npt.ArrayLike,
+    lr: npt.ArrayLike | None,
+    decay: npt.ArrayLike | None,
+    optimizer: Optimizer | None = None,
     steps: int | None,
     batch_size: int | None,
     seed: int,
@@ -77,7 +94,23 @@ def prepare(
     )
     weights = arguments.parameters("w0", w0, trained.num_params, remedy=_FINITE_START)
     velocity = None if v0 is None else arguments.parameters("v0", v0, trained.num_params, remedy=_FINITE_VELOCITY)
-    return assemble(trained, sgd.prepare(lr, decay, trained.bounds), steps, weights, velocity)
+    return assemble(trained, rule_of(lr, decay, optimizer, trained.bounds), steps, weights, velocity)
+
+
+def rule_of(lr: npt.ArrayLike | None, decay: npt.ArrayLike | None, optimizer: Optimizer | None, bounds: Ints) -> Rule:
+    """The rule that the optimizer stands for, or else learning rates and decays."""
+    instead = "Pass lr=0.1, decay=0.9, say, or optimizer=fastrev.Adam(lr=0.001)."
+    if optimizer is None:
+        if lr is None or decay is None:
+            missing = "lr" if lr is None else "decay"
+            raise arguments.fault(missing, "be given where there is no optimizer", "None", instead)
+        return sgd.prepare(lr, decay, bounds)
+    for name, value in ("lr", lr), ("decay", decay):
+        if value is not None:
+            raise arguments.fault(name, "be left out where there is an optimizer, which has its own", f"{value!r}")
+    if isinstance(optimizer, type) or not callable(getattr(optimizer, "rule", None)):
+        raise arguments.fault("optimizer", "be a fastrev.SGD or fastrev.Adam", arguments.shown(optimizer), instead)
+    return optimizer.rule(bounds)
 
 
 _FINITE_START = "Begin with finite weights, such as model.init() makes."
@@ -98,7 +131,7 @@ def _python_objective(model: Any, data: dict[str, Any]) -> PythonObjective:
 
 def assemble(
     trained: MLPObjective | PythonObjective,
-    rule: SGD,
+    rule: Rule,
     steps: int | None,
     w0: npt.NDArray[Any],
     v0: npt.NDArray[Any] | None,
@@ -107,5 +140,8 @@ def assemble(
     if steps is None and all(each is None for _, each in trained.axes):
         refuse_ambiguity(rule.shapes, len(trained.group_names))
     count = number_of_steps(steps, [*trained.axes, *rule.axes])
-    start = to_grid("w0", w0), None if v0 is None else to_grid("v0", v0)
+    if v0 is not None and "v0" not in rule.starts:
+        raise arguments.fault("v0", "be left out where the optimizer has no velocity", "an array")
+    start = to_grid("w0", w0), None if v0 is None else to_grid("v0", v0)[np.newaxis]
+    rule = rule.over(count)
     return Problem(trained, rule, count, *start, {**trained.checksums, **rule.fingerprint()})

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from fastrev._engine import interruptible, sgd
+from fastrev._engine import interruptible
 from fastrev._engine import state as states
 from fastrev._engine.python_objective import PythonObjective
-from fastrev._engine.sgd import SGD
+from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray, Ints
 from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, nbytes
-from fastrev.kernels import by_hand as kernels
 from fastrev.kernels import outcomes
 from fastrev.kernels.information_buffer import BLOCK
-from fastrev.kernels.structures import MomentumAdjoint, State
+from fastrev.kernels.structures import State
 
 _CHUNK_STEPS = 64  # at a time; one where a progress bar is shown
 _DTYPE = np.dtype(np.float64)  # that gradients are converted to
@@ -32,18 +31,18 @@ class PythonWalk:
     any harm, and its step is known.
     """
 
-    def __init__(self, trained: PythonObjective, rule: SGD, steps: int) -> None:
+    def __init__(self, trained: PythonObjective, rule: Rule, steps: int) -> None:
         self.trained, self.rule, self.steps = trained, rule, steps
         self._rule = tuple(rule.tables)
         self._made: Ints = np.zeros(steps, np.int64)
         self._g = np.empty(trained.num_params)
-        self._before = np.empty(trained.num_params, np.int64)
+        self._spare = np.empty((1 + rule.buffers - len(rule.moments), trained.num_params), np.int64)
         self._scratch = np.empty(2 * BLOCK)
 
     @property
     def nbytes(self) -> int:
         """Memory of the checksums, a gradient, a position and the scratch."""
-        return nbytes(self._made, self._g, self._before, self._scratch)
+        return nbytes(self._made, self._g, self._spare, self._scratch)
 
     def chunk_steps(self, progress: bool) -> int:
         """How many steps at a time."""
@@ -51,11 +50,11 @@ class PythonWalk:
 
     def compile_make(self, state: State) -> None:
         """Have `make` compiled, by a run of one parameter."""
-        interruptible.compile_here("make by hand", _DTYPE, _smallest_run)
+        interruptible.compile_here("make by hand", self.rule, _DTYPE, lambda: _smallest_run(self.rule))
 
     def compile_undo(self, state: State) -> None:
         """Have `undo` compiled, by a run of one parameter."""
-        interruptible.compile_here("undo by hand", _DTYPE, lambda: _undo_all(*_smallest_run()))
+        interruptible.compile_here("undo by hand", self.rule, _DTYPE, lambda: _undo_all(*_smallest_run(self.rule)))
 
     def maker(self, begin: int, end: int) -> Make:
         """`make`: what the steps see is chosen by the objective's own functions."""
@@ -64,56 +63,57 @@ class PythonWalk:
     def make(self, state: State, stop: int) -> tuple[int, int]:
         """Make steps until `stop` are done.  Returns why it ended and, of a refused step, a parameter."""
         g, rule, plain = self._g, self._rule, tuple(state)
-        w = states.to_floats(state.w)
+        make_step, w = self.rule.walks.by_hand.make, states.to_floats(state.w)
         for t in range(int(state.cursor[0]), stop):
             self.trained.gradient(w, t, g)
             w = np.empty(g.size)  # to be given away
-            reason, parameter = kernels.make_step(rule, plain, g, w, self._made, self._scratch)
+            reason, parameter = make_step(rule, plain, g, w, self._made, self._scratch)
             if reason == outcomes.TAIL_FULL:
-                states.make_room(state.tail, int(state.cursor[1]), g.size)
-                reason, parameter = kernels.make_step(rule, plain, g, w, self._made, self._scratch)
+                states.make_room(state.tail, int(state.cursor[1]), state.heads.size)
+                reason, parameter = make_step(rule, plain, g, w, self._made, self._scratch)
             if reason != outcomes.FINE:
                 return reason, parameter
         return outcomes.FINE, 0
 
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
-        g, before, rule, plain = self._g, self._before, self._rule, tuple(state)
+        g, rule, plain, kernels = self._g, self._rule, tuple(state), self.rule.walks.by_hand
         reason, w = outcomes.FINE, np.empty(g.size)
         for t in range(int(state.cursor[0]) - 1, stop - 1, -1):
-            kernels.position_before_step(rule, plain, before, w)
+            kernels.position_before(rule, plain, self._spare, w, self._scratch)
             self.trained.gradient(w.copy(), t, g)
-            reason = kernels.undo_step(rule, plain, before, g, self._made[t], self._scratch)
+            reason = kernels.undo(rule, plain, g, self._made[t], self._scratch)
             if reason != outcomes.FINE:
                 break
         return reason
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> PythonWalkBack:
+    def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> PythonWalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
-        return PythonWalkBack(self, w_bar, v_bar, wrt, through)
+        return PythonWalkBack(self, w_bar, m_bar, wrt, through)
 
 
 class PythonWalkBack:
     """Steps undone, and the adjoint pulled back through each of them at once."""
 
     def __init__(
-        self, walk: PythonWalk, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range
+        self, walk: PythonWalk, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range
     ) -> None:
         self._walk, self._until = walk, through.start
         self._trace = Trace(through, w_bar)
-        self._adjoint = w_bar, v_bar, tuple(walk.rule.new_adjoint()), *self._trace.tables
+        self._adjoint = w_bar, m_bar, tuple(walk.rule.new_adjoint()), *self._trace.tables
         self._sums = walk.trained.new_sums(wrt)
-        self._v, self._hu = np.empty((2, w_bar.size))
+        self._moments, self._hu = np.empty(m_bar.shape), np.empty(w_bar.size)
 
     @property
     def nbytes(self) -> int:
         """Memory of the adjoint and the record of a step."""
-        w, v, rule, norms, *_ = self._adjoint
-        return nbytes(w, v, *rule, norms, self._v, self._hu, *self._sums.values())
+        w, moments, rule, norms, *_ = self._adjoint
+        return nbytes(w, moments, *rule, norms, self._moments, self._hu, *self._sums.values())
 
     def compile(self, state: State) -> None:
         """Have all that it needs compiled, by a run of one parameter."""
-        interruptible.compile_here("pull by hand", _DTYPE, lambda: _pull_all(*_smallest_run()))
+        rule = self._walk.rule
+        interruptible.compile_here("pull by hand", rule, _DTYPE, lambda: _pull_all(*_smallest_run(rule)))
 
     def through(self, state: State, take_back: Callable[[Undo], None]) -> None:
         """Have all steps taken back by `take_back`."""
@@ -121,31 +121,32 @@ class PythonWalkBack:
 
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done, of which those from `until` on are differentiated."""
-        walk, trained, adjoint, v, hu = self._walk, self._walk.trained, self._adjoint, self._v, self._hu
-        g, before, rule, plain = walk._g, walk._before, walk._rule, tuple(state)
+        walk, trained, adjoint, hu = self._walk, self._walk.trained, self._adjoint, self._hu
+        g, rule, plain, moments = walk._g, walk._rule, tuple(state), self._moments
+        kernels = walk.rule.walks.by_hand
         done, until = int(state.cursor[0]), max(stop, self._until)
         w = np.empty(g.size)
         if done > until:
-            kernels.position_before_step(rule, plain, before, w)
+            kernels.position_before(rule, plain, walk._spare, w, walk._scratch)
         for t in range(done - 1, until - 1, -1):
             trained.gradient(w.copy(), t, g)
             u = np.empty(g.size)  # to be given away, as w is
-            reason: int = kernels.undo_step_and_pull(
-                rule, plain, before, g, walk._made[t], v, adjoint, u, walk._scratch
-            )
+            reason: int = kernels.undo_and_pull(rule, plain, g, walk._made[t], moments, adjoint, u, walk._scratch)
             if reason != outcomes.FINE:
                 return reason
             fine = trained.pull(w, u, t, hu, self._sums)
             w = np.empty(g.size)
-            if not (kernels.pull_velocity(rule, plain, g, adjoint, hu, before, w) and fine):
+            whole = kernels.pull_moments(rule, plain, moments, g, adjoint, hu, walk._spare, w, walk._scratch)
+            if not (whole and fine):
                 trained.require_finite(states.to_floats(state.w), t, self._sums)
         return walk.undo(state, stop)
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes."""
+        rule = self._walk.rule
         return {
-            **gradients_by_the_start(*self._adjoint[:2], self._until),
-            **self._walk.rule.gradients(MomentumAdjoint(*self._adjoint[2])),
+            **gradients_by_the_start(*self._adjoint[:2], rule, self._until),
+            **rule.gradients(type(rule.new_adjoint())(*self._adjoint[2])),
             **self._walk.trained.gradients(self._sums),
         }
 
@@ -166,11 +167,11 @@ class _Still:
         return np.zeros(1)
 
 
-def _smallest_run() -> tuple[PythonWalk, State]:
-    """A walk of one step and one parameter, made: what it calls is compiled by then."""
+def _smallest_run(rule: Rule) -> tuple[PythonWalk, State]:
+    """A walk of one step and one parameter by such a rule, made: what it calls is compiled by then."""
     trained = PythonObjective(_Still())
-    walk = PythonWalk(trained, sgd.prepare(0.0, 0.5, trained.bounds), 1)
-    state = states.new_state(*np.zeros((2, 1), np.int64))
+    walk = PythonWalk(trained, rule.smallest(), 1)
+    state = states.new_state(np.zeros(1, np.int64), np.zeros((len(rule.moments), 1), np.int64), rule.buffers)
     walk.make(state, 1)
     return walk, state
 
@@ -180,4 +181,4 @@ def _undo_all(walk: PythonWalk, state: State) -> None:
 
 
 def _pull_all(walk: PythonWalk, state: State) -> None:
-    walk.back(np.zeros(1), np.zeros(1), (), range(1)).undo(state, 0)
+    walk.back(np.zeros(1), np.zeros((len(walk.rule.moments), 1)), (), range(1)).undo(state, 0)

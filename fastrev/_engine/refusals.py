@@ -18,9 +18,7 @@ def divergence(problem: Problem, step: int, reason: int, parameter: int, run: An
     position = int(np.searchsorted(problem.trained.bounds, parameter, side="right")) - 1
     group, rate = problem.trained.group_names[position], problem.rule.rate_at(step, position)
     what = (
-        "the gradient holds NaN or infinite values"
-        if reason == outcomes.NOT_FINITE
-        else "the weights or their velocity would leave the grid, magnitudes below 2048"
+        "the gradient holds NaN or infinite values" if reason == outcomes.NOT_FINITE else problem.rule.off_grid(reason)
     )
     return DivergenceError(
         f"Step {step} of {problem.steps} was refused: {what}, in group '{group}'. "

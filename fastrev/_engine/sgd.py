@@ -1,9 +1,9 @@
-"""SGD with momentum as a rule by which steps are made: its hyperparameters, for the kernels and back."""
+"""SGD with momentum as a rule by which steps are made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,48 +18,57 @@ from fastrev._engine.hyperparameters import (
     learning_rates,
     ratios,
 )
+from fastrev._engine.rule import Moment, add_products, spans, spread
 from fastrev._engine.state import checksum
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
+from fastrev.kernels import momentum
+from fastrev.kernels.fixed_point import GRID
+from fastrev.kernels.rules import BY_MOMENTUM, Walks
 from fastrev.kernels.structures import Momentum, MomentumAdjoint
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGDRule:
     """Checked learning rates and decays."""
 
     lr: Table
     decay: Table
     tables: Momentum
 
-    names: ClassVar[tuple[str, ...]] = ("lr", "decay")  # what there is to differentiate by
+    walks: ClassVar[Walks] = BY_MOMENTUM
+    names: ClassVar[tuple[str, ...]] = ("lr", "decay")
+    starts: ClassVar[tuple[str, ...]] = ("v0",)
+    moments: ClassVar[tuple[Moment, ...]] = (Moment("velocities", GRID),)
+    buffers: ClassVar[int] = 1
+    direction_takes_gradient: ClassVar[bool] = momentum.DIRECTION_TAKES_GRADIENT
 
     @property
     def axes(self) -> list[tuple[str, int | None]]:
-        """Every argument with its number of steps, if it has an axis of them."""
         return [(table.name, table.steps) for table in (self.lr, self.decay)]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of every argument."""
         return {table.name: table.shape for table in (self.lr, self.decay)}
 
+    def over(self, steps: int) -> SGDRule:
+        return self
+
     def values(self) -> dict[str, FloatArray]:
-        """What there is to differentiate by: of the decays, the ratios that stand for them."""
         decay = self.tables.n / self.tables.d
         return {"lr": self.lr.values.reshape(self.lr.shape), "decay": decay.reshape(self.decay.shape)}
 
-    def with_value(self, name: str, value: FloatArray) -> SGD:
-        """The same with another value of one of these."""
+    def with_value(self, name: str, value: FloatArray) -> SGDRule:
         values = {"lr": self.lr.values.reshape(self.lr.shape), "decay": self.decay.values.reshape(self.decay.shape)}
         return prepare(**(values | {name: value}), bounds=self.tables.groups)
 
     def rate_at(self, step: int, group: int) -> float:
-        """The learning rate of one step and group."""
         lr = self.lr.values
         return float(lr[min(step, lr.shape[0] - 1), min(group, lr.shape[1] - 1)])
 
+    def off_grid(self, reason: int) -> str:
+        return "the weights or their velocity would leave the grid, magnitudes below 2048"
+
     def fingerprint(self) -> Fingerprint:
-        """A checksum of all that the kernels read, by the name of the argument."""
         tables = self.tables
         return {
             "lr": checksum(tables.lr),
@@ -73,24 +82,52 @@ class SGD:
         return [lr.ndim, _word(lr), n.ndim, _word(n), _word(d)]
 
     def new_adjoint(self) -> MomentumAdjoint:
-        """Zeros for the derivatives."""
         return MomentumAdjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))
 
     def gradients(self, adjoint: MomentumAdjoint) -> dict[str, FloatArray]:
-        """The derivatives in the shapes of the arguments."""
         return {"lr": adjoint.lr.reshape(self.lr.shape)[()], "decay": adjoint.decay.reshape(self.decay.shape)[()]}
 
+    def smallest(self) -> SGDRule:
+        return prepare(0.0, 0.5, np.array([0, 1]))
 
-def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGD:
+    def stored_back(self, bounds: Ints) -> StoredSGD:
+        return StoredSGD(self, bounds)
+
+
+class StoredSGD:
+    """The way back through stored steps."""
+
+    def __init__(self, rule: SGDRule, bounds: Ints) -> None:
+        self._rule, self._bounds, self._sums = rule, bounds, rule.new_adjoint()
+        self._decay = rule.tables.n / rule.tables.d
+        self.moments = np.zeros((1, bounds[-1]))
+
+    def position(self, t: int, dw: FloatArray, before: FloatArray, after: FloatArray, g: FloatArray) -> FloatArray:
+        (dv,) = self.moments
+        add_products(self._sums.lr, t, dw * after[0], self._bounds)
+        dv += spread(self._rule.lr.values, t, self._bounds) * dw
+        add_products(self._sums.decay, t, dv * (before[0] + g), self._bounds)
+        u: FloatArray = (1 - spread(self._decay, t, self._bounds)) * dv
+        return u
+
+    def rest(self, t: int, dw: FloatArray, hu: FloatArray) -> None:
+        dw -= hu
+        self.moments *= spread(self._decay, t, self._bounds)
+
+    def gradients(self) -> dict[str, Any]:
+        return self._rule.gradients(self._sums)
+
+
+def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGDRule:
     """Check the hyperparameters of parameter groups that lie between the bounds (G + 1,)."""
     groups = bounds.size - 1
     rates = learning_rates(by_step_and_group("lr", lr, groups, FINITE_RATES))
     table = decays(by_step_and_group("decay", decay, groups, FINITE_DECAYS))
     n, d = ratios(table)
-    return SGD(rates, table, Momentum(rates.values, n, d, bounds, *_spans(bounds, rates.values, n, d)))
+    return SGDRule(rates, table, Momentum(rates.values, n, d, bounds, *spans(bounds, rates.values, n, d)))
 
 
-def prepare_step(lr: npt.ArrayLike, decay: npt.ArrayLike, size: int, last: SGD | None) -> SGD:
+def prepare_step(lr: npt.ArrayLike, decay: npt.ArrayLike, size: int, last: SGDRule | None) -> SGDRule:
     """Check the hyperparameters of one step: numbers, or one for each parameter.
 
     Where the decays are those of the `last` call so are the ratios, which take ten times as long as the step itself
@@ -103,11 +140,11 @@ def prepare_step(lr: npt.ArrayLike, decay: npt.ArrayLike, size: int, last: SGD |
     else:
         n, d = ratios(decays(table))
     bounds = np.array([0, size])
-    return SGD(rates, table, Momentum(rates.values, n, d, bounds, bounds, np.zeros(1, np.int64)))
+    return SGDRule(rates, table, Momentum(rates.values, n, d, bounds, bounds, np.zeros(1, np.int64)))
 
 
 def difference(made: list[int], given: list[int]) -> str:
-    """How the `SGD.record` of a step differs from what is given; empty if in nothing."""
+    """How the `SGDRule.record` of a step differs from what is given; empty if in nothing."""
     for name, was, now in ("lr", made[:2], given[:2]), ("decay", made[2:], given[2:]):
         if was != now:
             return f"{name} = {_quoted(*was)}, not {_quoted(*now)}"
@@ -122,14 +159,3 @@ def _quoted(dimensions: int, *words: int) -> str:
     if dimensions == 1:
         return "an array of checksum " + "/".join(f"{word % 2**64:016x}" for word in words)
     return "/".join(map(str, words)) if len(words) == 2 else repr(np.array(words).view(np.float64).item())
-
-
-def _spans(bounds: Ints, *tables: AnyArray) -> tuple[Ints, Ints]:
-    """Neighbouring groups whose columns are equal in all tables: bounds of their parameters, and the first of each."""
-    differs = np.zeros(bounds.size - 1, bool)
-    differs[0] = True
-    for table in tables:
-        if table.shape[1] > 1:
-            differs[1:] |= (table[:, 1:] != table[:, :-1]).any(axis=0)
-    leaders = np.flatnonzero(differs)
-    return np.append(bounds[leaders], bounds[-1]), leaders

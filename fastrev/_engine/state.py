@@ -1,6 +1,8 @@
-"""The reversible state: weights and velocity on the grid, and the information that decays push out of them."""
+"""The reversible state: weights and moments on their grids, and the information that decays push out of them."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,23 +35,23 @@ def checksum(*arrays: AnyArray) -> tuple[int, ...]:
     return tuple(checksums.checksum(each) if each.size else 0 for each in words)
 
 
-def new_heads(size: int) -> Ints:
+def new_heads(*shape: int) -> Ints:
     """Heads that hold no information yet."""
-    return np.full(size, buffer.START, np.int64)
+    return np.full(shape, buffer.START, np.int64)
 
 
-def new_state(w: Grid, v: Grid) -> State:
-    """A state before its first step.  It keeps `w` and `v` themselves, not copies."""
-    return State(w, v, new_heads(w.size), np.empty(0, np.uint16), np.zeros(3, np.int64))
+def new_state(w: Grid, moments: Grid, buffers: int) -> State:
+    """A state before its first step, with so many information buffers.  It keeps the arrays themselves, not copies."""
+    return State(w, moments, new_heads(buffers, w.size), np.empty(0, np.uint16), np.zeros(3, np.int64))
 
 
-def make_room(tail: AnyArray, top: int, parameters: int) -> None:
-    """Let the tail take at least one more step, in place.
+def make_room(tail: AnyArray, top: int, heads: int) -> None:
+    """Let the tail take at least one more step of so many heads, in place.
 
     It grows by a sixteenth: the words themselves come at one in a hundred parameter updates at decay 0.9 (`python -m
     bench.choices words`), so the copying does not show, and the slack stays small.
     """
-    needed = top + buffer.WORDS_PER_STEP * parameters
+    needed = top + buffer.WORDS_PER_STEP * heads
     if tail.size < needed:
         tail.resize(max(needed, tail.size + tail.size // 16) + _LEAST_WORDS, refcheck=False)
 
@@ -66,13 +68,14 @@ def stored_bits(heads: Ints, top: int) -> float:
     return float(in_heads + 16 * top)
 
 
-def faults(state: State, w: Grid, v: Grid | None) -> list[str]:
-    """How the state differs from the start with weights `w` and velocity `v` (None: zero); empty if in nothing."""
+def faults(state: State, w: Grid, moments: Grid | None, names: Sequence[str]) -> list[str]:
+    """How the state differs from the start with these weights and moments (None: zero); empty if in nothing."""
     found = []
     if not np.array_equal(state.w, w):
         found.append(f"{np.count_nonzero(state.w != w)} weights differ")
-    if not (checks.all_equal(state.v, 0) if v is None else np.array_equal(state.v, v)):
-        found.append(f"{np.count_nonzero(state.v != (0 if v is None else v))} velocities differ")
+    for name, moment, start in zip(names, state.moments, state.moments if moments is None else moments, strict=True):
+        if not (checks.all_equal(moment, 0) if moments is None else np.array_equal(moment, start)):
+            found.append(f"{np.count_nonzero(moment != (0 if moments is None else start))} {name} differ")
     found += faults_of_buffer(state.heads, int(state.cursor[1]))
     if state.cursor[2] != 0:
         found.append("some gradient was not reproduced bit for bit")
@@ -82,7 +85,7 @@ def faults(state: State, w: Grid, v: Grid | None) -> list[str]:
 def faults_of_buffer(heads: Ints, top: int) -> list[str]:
     """How heads and tail differ from those that hold nothing."""
     found = []
-    if not checks.all_equal(heads, buffer.START):
+    if not checks.all_equal(heads.reshape(-1), buffer.START):
         found.append(f"{np.count_nonzero(heads != buffer.START)} heads of information buffers differ")
     if top != 0:
         found.append(f"{top} words are left over")

@@ -59,7 +59,7 @@ def loss_function(model: Architecture | None, name: str, what: Sequence[Any]) ->
 
         def evaluate(w: FloatArray) -> float:
             weights = w.astype(model.dtype, copy=False)
-            interruptible.compile_here("loss", model.dtype, lambda: loss_value(model, weights, data, 1))
+            interruptible.compile_here("loss", None, model.dtype, lambda: loss_value(model, weights, data, 1))
             return loss_value(model, weights, data, examples)
 
         return evaluate

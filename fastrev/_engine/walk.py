@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.kernels.structures import State
 
@@ -41,7 +42,7 @@ class Walk(Protocol):
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
 
-    def back(self, w_bar: FloatArray, v_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
+    def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
 
 
@@ -82,9 +83,10 @@ class Trace:
         return np.append(self.norms, self._last), np.append(self._through[:: self._every], self._through.stop)
 
 
-def gradients_by_the_start(w: FloatArray, v: FloatArray, until: int) -> dict[str, FloatArray]:
+def gradients_by_the_start(w: FloatArray, moments: FloatArray, rule: Rule, until: int) -> dict[str, FloatArray]:
     """The derivatives by w0 and v0: zero where they came down to the step `until` only, all before being fixed."""
-    return {"w0": np.zeros_like(w) if until else w, "v0": np.zeros_like(v) if until else v}
+    found = {"w0": w, **dict(zip(rule.starts, moments, strict=False))}
+    return {name: np.zeros_like(each) if until else each for name, each in found.items()}
 
 
 def norm(x: FloatArray) -> float:

@@ -22,27 +22,32 @@ def passes_for(model: Architecture, examples: int) -> Passes:
     return Passes(*(array[0] for array in _passes(model, examples, 1)))
 
 
-def lone_record(model: Architecture, examples: int) -> Record:
-    """For batches of up to `examples` rows, with nobody to read it."""
+def lone_record(model: Architecture, moments: int, examples: int) -> Record:
+    """For so many moments, and batches of up to `examples` rows, with nobody to read it."""
     progress = np.zeros(handover.PROGRESS, np.int64)
     progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = np.iinfo(np.int64).max
-    return Record(_steps(model, 1), _passes(model, examples, 1), progress)
+    return Record(_steps(model, moments, 1), _passes(model, examples, 1), progress)
 
 
-def ring(model: Architecture, examples: int) -> Record:
-    """The same for a reader on another thread: room for two steps, and two blocks of examples, or more."""
-    step = sum(array.nbytes for array in (*_steps(model, 1), *_passes(model, examples, 1)))
+def ring(model: Architecture, moments: int, examples: int, *, whole: bool) -> Record:
+    """The same for a reader on another thread: room for two steps, and two blocks of examples, or more.
+
+    Of a `whole` step all blocks lie there, for a reader that begins when the last one was written.
+    """
+    blocks = -(-examples // ROWS) if whole else 1
+    step = sum(array.nbytes for array in (*_steps(model, moments, 1), *_passes(model, examples, blocks)))
     slots = int(np.clip(_RING_BYTES // step, *_RING_STEPS))
-    return Record(_steps(model, slots), _passes(model, examples, slots), np.zeros(handover.PROGRESS, np.int64))
+    passes = _passes(model, examples, slots * blocks)
+    return Record(_steps(model, moments, slots), passes, np.zeros(handover.PROGRESS, np.int64))
 
 
-def whole_steps(model: Architecture, examples: int) -> tuple[Record, int]:
+def whole_steps(model: Architecture, moments: int, examples: int) -> tuple[Record, int]:
     """The same for a reader on the same thread, which reads whole steps only; and how many at a time."""
     blocks = -(-examples // ROWS)
-    step = sum(array.nbytes for array in (*_steps(model, 1), *_passes(model, examples, blocks)))
+    step = sum(array.nbytes for array in (*_steps(model, moments, 1), *_passes(model, examples, blocks)))
     slots = int(np.clip(_RING_BYTES // step, 1, 256))
     record = Record(
-        _steps(model, slots), _passes(model, examples, slots * blocks), np.zeros(handover.PROGRESS, np.int64)
+        _steps(model, moments, slots), _passes(model, examples, slots * blocks), np.zeros(handover.PROGRESS, np.int64)
     )
     return record, slots
 
@@ -76,8 +81,9 @@ def tangents_for(model: Architecture, examples: int, inputs: bool) -> Tangents:
     )
 
 
-def _steps(model: Architecture, slots: int) -> Steps:
-    return Steps(*(np.empty((slots, model.num_params), model.dtype) for _ in Steps._fields))
+def _steps(model: Architecture, moments: int, slots: int) -> Steps:
+    w, g = np.empty((2, slots, model.num_params), model.dtype)
+    return Steps(w, np.empty((slots, moments, model.num_params), model.dtype), g)
 
 
 def _passes(model: Architecture, examples: int, slots: int) -> Passes:

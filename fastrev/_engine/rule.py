@@ -1,0 +1,117 @@
+"""What the machinery asks of a rule by which steps are made, and of the optimizer that it is checked from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
+from fastrev.kernels.fixed_point import Spacing
+from fastrev.kernels.rules import Walks
+
+
+class Moment(NamedTuple):
+    """One of the arrays (P,) that a rule keeps beside the weights."""
+
+    plural: str  # what its numbers are called
+    spacing: Spacing  # of its grid
+
+
+class Rule(Protocol):
+    """Checked hyperparameters of every step, for the kernels and back."""
+
+    walks: ClassVar[Walks]  # the kernels
+    names: ClassVar[tuple[str, ...]]  # what there is to differentiate by
+    starts: ClassVar[tuple[str, ...]]  # the arguments that moments begin with; where there are none, they begin at zero
+    moments: ClassVar[tuple[Moment, ...]]  # M
+    buffers: ClassVar[int]  # information buffers, H
+    direction_takes_gradient: ClassVar[bool]  # as the room of the kernels says
+
+    @property
+    def tables(self) -> Any:
+        """The tuple that the kernels take."""
+
+    @property
+    def axes(self) -> list[tuple[str, int | None]]:
+        """Every argument with its number of steps, if it has an axis of them."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of every argument."""
+
+    def over(self, steps: int) -> Rule:
+        """The same for a run of so many steps."""
+
+    def values(self) -> dict[str, FloatArray]:
+        """What there is to differentiate by, as the exact arithmetic takes it."""
+
+    def with_value(self, name: str, value: FloatArray) -> Rule:
+        """The same with another value of one of these."""
+
+    def rate_at(self, step: int, group: int) -> float:
+        """The learning rate of one step and group."""
+
+    def off_grid(self, reason: int) -> str:
+        """Of a step that was refused for this reason of `kernels.outcomes`: what would leave its grid."""
+
+    def fingerprint(self) -> Fingerprint:
+        """A checksum of all that the kernels read, by the name of the argument."""
+
+    def new_adjoint(self) -> Any:
+        """Zeros for the derivatives: a tuple for the kernels."""
+
+    def gradients(self, adjoint: Any) -> dict[str, FloatArray]:
+        """The derivatives in the shapes of the arguments."""
+
+    def smallest(self) -> Rule:
+        """One of the kind, of the same types, for one step of one parameter."""
+
+    def stored_back(self, bounds: Ints) -> StoredBack:
+        """The way back through steps that are stored, in plain NumPy."""
+
+
+class StoredBack(Protocol):
+    """The adjoint of a rule, written once more, for a trajectory that is known; all arrays (P,) or (M, P)."""
+
+    moments: FloatArray  # derivatives by the moments, zero at the end
+
+    def position(self, t: int, dw: FloatArray, before: FloatArray, after: FloatArray, g: FloatArray) -> FloatArray:
+        """Through what step t added to the weights, from its moments before and after it; returns the direction u."""
+
+    def rest(self, t: int, dw: FloatArray, hu: FloatArray) -> None:
+        """Through the moments, given the Hessian times u; changes dw."""
+
+    def gradients(self) -> dict[str, Any]:
+        """The derivatives by the names of the arguments, in their shapes."""
+
+
+class Optimizer(Protocol):
+    """What `fastrev.SGD` and `fastrev.Adam` are."""
+
+    def rule(self, bounds: Ints) -> Rule:
+        """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
+
+
+def spread(table: FloatArray, t: int, bounds: AnyArray) -> FloatArray:
+    """A step's row of a table, spread over the parameters."""
+    row = table[min(t, table.shape[0] - 1)]
+    return np.repeat(np.broadcast_to(row, bounds.size - 1), np.diff(bounds))
+
+
+def add_products(sums: FloatArray, t: int, products: FloatArray, bounds: AnyArray) -> None:
+    """Products of all parameters into a table of which an axis of length 1 stands for all steps, or all groups."""
+    of_groups = np.add.reduceat(products, bounds[:-1])
+    sums[min(t, sums.shape[0] - 1)] += of_groups if sums.shape[1] > 1 else of_groups.sum()
+
+
+def spans(bounds: Ints, *tables: AnyArray) -> tuple[Ints, Ints]:
+    """Neighbouring groups whose columns are equal in all tables: bounds of their parameters, and the first of each."""
+    differs = np.zeros(bounds.size - 1, bool)
+    differs[0] = True
+    for table in tables:
+        if table.shape[1] > 1:
+            differs[1:] |= (table[:, 1:] != table[:, :-1]).any(axis=0)
+    leaders = np.flatnonzero(differs)
+    return np.append(bounds[leaders], bounds[-1]), leaders

@@ -1,0 +1,55 @@
+"""The rules by which a step can be made, and what walks through a training by each of them.
+
+A step can be undone where what it adds to the weights depends on the *new* moments alone: the weights then come back
+first, the gradient is taken there once more, and then each moment is undone by its own exact division.  SGD with
+momentum is such a rule, Adam another.  Nesterov's momentum, plain SGD, plain RMSprop and Lion are not: what they add
+depends on the gradient at the weights that are to be found.
+
+A rule is a room of its own.  It offers its two tuples of structures.py under the names `Tables` and `Adjoint`, and
+these functions, on a whole step t of a `State`; `moments` (M, P) and g (P,) are in the precision of the gradient's
+arithmetic:
+
+    step(tables, state, g, t, scratch)            makes step t, or refuses it: the state is then as before.  Returns
+                                                  why, and the first parameter at fault.  The tail has room for a step
+    undo_position(tables, state, t, scratch)      the first half of the undo: the weights.  Returns the new top of the
+                                                  tail, or -1 if a word was missing; the state's cursor stays as it was
+    undo_moments(tables, state, g, t, top, scratch)
+                                                  the second half, with the gradient at those weights.  Returns whether
+                                                  no word was missing
+    record_before(state, moments)                 what the adjoint needs of the state before a step is undone,
+    record_after(state, g)                        and after it, in place of g
+    DIRECTION_TAKES_GRADIENT                      whether `pull_position` needs the latter
+    pull_position(tables, moments, g, adjoint, t, u)
+                                                  pulls the adjoint back through what the step added to the weights, and
+                                                  chooses the direction u of the Hessian-vector product
+    pull_moments(tables, moments, g, adjoint, t, hu)
+                                                  pulls it back through the new moments, given the Hessian times u
+
+The walks are compiled once for each rule, as what a rule does becomes part of them before types are known.  Numba could
+choose by the type of the tables instead (`numba.extending.overload`): as functions of their own they take twice as long
+to compile, and those that are inlined lose stores whose array nobody reads in the same kernel.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+from . import adjoint, by_hand, momentum, training
+from .jit import Function
+
+
+class Walks(NamedTuple):
+    """The kernels of one rule."""
+
+    make: Function  # of training.py
+    undo: Function
+    pull: Function  # of adjoint.py
+    by_hand: by_hand.Steps
+
+
+def _walks_by(rule: ModuleType) -> Walks:
+    return Walks(*training.walks_by(rule), adjoint.pull_by(rule), by_hand.steps_by(rule))
+
+
+BY_MOMENTUM = _walks_by(momentum)
