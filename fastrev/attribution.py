@@ -14,6 +14,7 @@ from fastrev._attribution.source import Source, weights_of
 from fastrev._engine import arguments
 from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.python_objective import PythonObjective
+from fastrev._engine.rule import Optimizer
 from fastrev._engine.validation import Validation
 from fastrev.attribution_results import Attribution
 from fastrev.mlp import MLP
@@ -27,8 +28,9 @@ def attribute(
     *,
     train: Examples | None = None,
     queries: Examples | list[Examples | Validation],
-    lr: npt.ArrayLike,
-    decay: npt.ArrayLike,
+    lr: npt.ArrayLike | None = None,
+    decay: npt.ArrayLike | None = None,
+    optimizer: Optimizer | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -47,7 +49,7 @@ def attribute(
 
     Parameters
     ----------
-    model, w0, train, lr, decay, steps, batch_size, seed, batches, l2, v0
+    model, w0, train, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0
         As in `meta_grad`.
     queries : pair (X, Y), or list
         Examples, each of which is a query with its own loss, without penalty.  Or a list of Q items, each a query of
@@ -121,8 +123,8 @@ def attribute(
     """
     network = isinstance(model, MLP)
     problem = prepare(
-        model, w0, train=train, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed, batches=batches,
-        l2=l2, v0=v0, example_weights=example_weights if network else None,
+        model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
+        batches=batches, l2=l2, v0=v0, example_weights=example_weights if network else None,
     )  # fmt: skip
     problem.trained.require_hvp()
     name = None if network else _name_of_weights(problem, example_weights)

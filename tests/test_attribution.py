@@ -92,6 +92,10 @@ def test_what_weighs_nothing_has_no_effect_and_what_weighs_twice_has_both():
     assert scaled.effects[:, 0] == pytest.approx(copies.effects[:, 0] + copies.effects[:, -1])
 
 
+def test_an_optimizer_is_passed_on():
+    assert attributed(CASE, lr=None, decay=None, optimizer=fastrev.SGD(lr=0.3, decay=0.9)) == FOUND
+
+
 def test_blocks_of_queries_change_no_bit(monkeypatch):
     monkeypatch.setattr(source, "_BLOCK_BYTES", 3 * 8 * (N + 6 * CASE.model.num_params))
     assert [len(block.which) for block in FOUND.source.blocks(np.arange(Q), False)] == [3, 3, 3, 3, 3, 3, 2]

@@ -45,7 +45,7 @@ class ExampleQueries:
     def losses(self, w: FloatArray) -> FloatArray:
         """All of them, (Q,)."""
         model, weights = self._model, w.astype(self._model.dtype)
-        interruptible.compile_here("losses", model.dtype, lambda: loss_of_each(model, weights, self._data, 1))
+        interruptible.compile_here("losses", None, model.dtype, lambda: loss_of_each(model, weights, self._data, 1))
         return loss_of_each(model, weights, self._data, self.count)
 
     def cotangents(self, w: FloatArray, which: Ints) -> tuple[FloatArray, FloatArray]:
