@@ -25,13 +25,12 @@ from sklearn.datasets import load_digits
 
 import fastrev
 from bench.pages import ROOT, machine, rewrite, today
-from fastrev._attribution.scores import rank_correlations
+from fastrev.experiments._shared.influence import DAMPINGS, Influence, cosines, gradients
 
 PAGE = ROOT / "docs" / "guides" / "attribution.md"
 TRAINED, QUERIES = 1000, 100  # and as many others, for the damping
 SHARES = (0.01, 0.05, 0.2)
 SUBSETS = 50
-DAMPINGS = 10.0 ** np.arange(-5, 4)
 OWN, SINGLES = "`fastrev.attribute`", "the same, a reversal for each query"
 INFLUENCE, PRODUCTS, COSINES = "influence functions", "gradient products", "gradient cosines"
 
@@ -83,34 +82,6 @@ def scene(way: Way, seed: int) -> Scene:
     return Scene(model, model.init(seed), train, asked, named)
 
 
-# ---- the peers ---------------------------------------------------------------------------------------------------
-
-
-def gradients(model: fastrev.MLP, w: Array, examples: tuple[Array, Any]) -> Array:
-    """Of the loss of each example, (N, P)."""
-    return np.stack([model.grad(w, *one) for one in zip(*(each[:, None] for each in examples), strict=True)])
-
-
-class Influence:
-    """Influence functions at any damping, by the eigenvalues of the Hessian."""
-
-    def __init__(self, model: fastrev.MLP, w: Array, train: tuple[Array, Any], of: Array) -> None:
-        hessian = np.stack([model.hvp(w, u, *train) for u in np.eye(model.num_params)])
-        self.values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
-        self.trained = of @ vectors / len(of)
-        self.vectors = vectors
-
-    def effects(self, asked: Array, damping: float) -> Array:
-        """(Q, N)"""
-        return (asked @ self.vectors / (self.values + damping)) @ self.trained.T
-
-
-def scored(effects: Array, check: fastrev.AttributionCheck) -> Array:
-    """The scores (Q,) of other effects on what was retrained."""
-    predicted = np.stack([effects[:, each].sum(axis=1) for each in check.subsets], axis=1)
-    return rank_correlations(predicted, check.real)
-
-
 # ---- one seed ----------------------------------------------------------------------------------------------------
 
 
@@ -142,8 +113,8 @@ def measured(way: Way, seed: int) -> Found:
     of_train, of_asked = gradients(model, both.w, train), gradients(model, both.w, asked)
     products = of_asked @ of_train.T
     seconds[PRODUCTS] = time.perf_counter() - start
-    norms = np.outer(*(np.linalg.norm(each, axis=1) for each in (of_asked, of_train)))
-    seconds[COSINES] = seconds[PRODUCTS]
+    angles = cosines(of_asked, of_train)
+    seconds[COSINES] = time.perf_counter() - start
     start = time.perf_counter()
     influence = Influence(model, both.w, train, of_train)
     influence.effects(of_asked[:QUERIES], 1.0)
@@ -153,9 +124,9 @@ def measured(way: Way, seed: int) -> Found:
     dampings = []
     for check in checks:
         scores[OWN].append(check.score[:QUERIES])
-        scores[PRODUCTS].append(scored(products, check)[:QUERIES])
-        scores[COSINES].append(scored(products / norms, check)[:QUERIES])
-        tried = np.stack([scored(influence.effects(of_asked, each), check) for each in DAMPINGS])
+        scores[PRODUCTS].append(check.score_of(products)[:QUERIES])
+        scores[COSINES].append(check.score_of(angles)[:QUERIES])
+        tried = np.stack([check.score_of(influence.effects(of_asked, each)) for each in DAMPINGS])
         best = int(tried[:, QUERIES:].mean(axis=1).argmax())
         scores[INFLUENCE].append(tried[best, :QUERIES])
         dampings.append(float(DAMPINGS[best]))

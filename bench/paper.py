@@ -70,6 +70,15 @@ def gain(saved: Saved) -> str:
     return "; ".join(found)
 
 
+def ranked(saved: Saved) -> str:
+    """Mean scores of each way to predict, by what was left out."""
+    names, found = saved["rows"].tolist(), []
+    for share, scores in zip(saved["shares"], saved["scores"], strict=True):
+        means = zip(names, np.nanmean(scores, axis=1), strict=True)
+        found.append(f"{share:.0%} left out: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means))
+    return "; ".join(found)
+
+
 def sharing(saved: Saved) -> str:
     """Mean test losses."""
     return ", ".join(f"{name} {each.mean():.2f}" for name, each in zip(saved["rows"], saved["losses"], strict=True))
@@ -113,6 +122,8 @@ ROWS: list[tuple[str, str, str, Callable[[Saved], str], bool]] = [
     ("clean", "test accuracy, MNIST", "-", gain, True),
     ("select", "test accuracy of 100 examples, digits", "-", gain, False),
     ("select", "test accuracy of 100 examples, MNIST", "-", gain, True),
+    ("attribute", "rank correlation of predicted and real changes of losses, digits", "-", ranked, False),
+    ("attribute", "rank correlation of predicted and real changes of losses, MNIST", "-", ranked, True),
 ]  # fmt: skip
 
 

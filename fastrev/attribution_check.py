@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from fastrev._attribution.scores import changes, rank_correlations
 from fastrev._engine import arguments
 from fastrev._engine.equality import compared_by_value
 from fastrev._engine.types import FloatArray, Ints
@@ -49,6 +51,30 @@ class AttributionCheck:
     subsets: Ints
     fraction: float
     redraw: bool
+
+    def score_of(self, effects: npt.ArrayLike) -> FloatArray:
+        """The scores of other effects on the same retrainings: of influence functions, say, to be held against.
+
+        Parameters
+        ----------
+        effects : (Q, N) array_like
+            As `Attribution.effects`, in any unit.
+
+        Returns
+        -------
+        (Q,) float64 ndarray
+            As `score`.
+
+        Raises
+        ------
+        ArgumentError
+            If `effects` are at fault.
+        """
+        others = arguments.real_array("effects", effects)
+        queries, columns = len(self.score), round(self.subsets.shape[1] / self.fraction)
+        if others.shape != (queries, columns):
+            raise arguments.fault("effects", f"have shape ({queries}, {columns})", f"shape {others.shape}")
+        return rank_correlations(changes(others, self.subsets), self.real)
 
     def plot(self, query: int = 0) -> Any:
         """Draw predicted against real changes of one query's loss, a dot for each subset.

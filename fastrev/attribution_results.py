@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._attribution.scores import intervals, mean_score, rank_correlations
+from fastrev._attribution.scores import changes, intervals, mean_score, rank_correlations
 from fastrev._attribution.source import Source, losses_without
 from fastrev._engine import arguments
 from fastrev._engine.equality import compared_by_value
@@ -192,7 +192,7 @@ class Attribution:
         rng = np.random.default_rng(seed)
         without = np.stack([np.sort(rng.choice(columns, size, replace=False)) for _ in range(count)])
         real = self._retrained(without, redraw, workers, progress).T - self.losses[:, None]
-        predicted = np.stack([self.effects[:, each].sum(axis=1) for each in without], axis=1)
+        predicted = changes(self.effects, without)
         score = rank_correlations(predicted, real)
         score_interval, mean_score_interval = intervals(predicted, real, seed)
         return AttributionCheck(

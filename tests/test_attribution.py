@@ -416,8 +416,9 @@ def test_images_are_those_of_the_rows():
     assert (query.ravel() == images[1]).all()
     for shown, i in zip(others, [*top.helpful, *top.harmful], strict=True):
         assert (shown.ravel() == images[i]).all()
-    titles = [axis.get_title() for axis in found.plot(1, k=2).axes[1:]]
-    assert titles[0] == f"class {classes[top.helpful[0]]}\n{top.helpful_effects[0]:+#.2g}"
+    axis = found.plot(1, k=2).axes[1]
+    assert axis.get_title() == f"{top.helpful_effects[0]:+#.2g}"
+    assert axis.get_xlabel() == f"row {top.helpful[0]}: {classes[top.helpful[0]]}"
     assert found.plot(shape=(4, 9)).axes[0].images[0].get_array().shape == (4, 9)
     assert not found.plot(shape=()).axes[0].images
     assert not attributed(CASE).plot().axes[0].images  # two pixels by two are no image

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrev._engine.types import FloatArray
+from fastrev._engine.types import FloatArray, Ints
 
 _RESAMPLES = 1000
 _NUMBERS = 2_000_000  # that are ranked at a time
+
+
+def changes(effects: FloatArray, subsets: Ints) -> FloatArray:
+    """What the effects (Q, J) predict for subsets (S, k) of the columns: (Q, S)."""
+    return np.stack([effects[:, each].sum(axis=1) for each in subsets], axis=1)
 
 
 def rank_correlations(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -26,35 +27,52 @@ class Top(Protocol):
     def harmful_effects(self) -> FloatArray: ...
 
 
+class Row(NamedTuple):
+    """Images, each with its effect and what it is."""
+
+    images: FloatArray  # (k, height, width)
+    effects: FloatArray  # (k,)
+    captions: Sequence[str]
+
+
 def as_images(top: Top, images: FloatArray, query: AnyArray | None, classes: AnyArray | None, title: str) -> Any:
     """The query, and beside it a row of images that help and one of images that harm."""
-    columns = max(len(top.helpful), len(top.harmful), 1)
-    made = figure(_SIDE * (columns + 2.2), 2 * _SIDE + 1.3)
-    left, right = made.subfigures(1, 2, width_ratios=(1.9, columns))
-    low, high = float(images.min()), float(images.max())
-    if query is not None:
-        low, high = min(low, float(query.min())), max(high, float(query.max()))
-        axis = left.subplots()
-        axis.imshow(query, cmap="gray_r", vmin=low, vmax=high)
-        axis.set_axis_off()
+
+    def row(which: Ints, effects: FloatArray) -> Row:
+        named = [f"row {i}" if classes is None else f"row {i}: {classes[i]}" for i in which]
+        return Row(images[which], effects, named)
+
+    rows = row(top.helpful, top.helpful_effects), row(top.harmful, top.harmful_effects)
+    made = figure(_SIDE * (max(len(row.effects) for row in rows) + 2.2), 2 * _SIDE + 1.1)
+    helpful_and_harmful(made, query, title, *rows)
+    return made
+
+
+def helpful_and_harmful(part: Any, query: AnyArray | None, title: str, helpful: Row, harmful: Row) -> None:
+    """The same, onto a figure or a part of one."""
+    columns = max(len(helpful.effects), len(harmful.effects), 1)
+    left, right = part.subfigures(1, 2, width_ratios=(1.9, columns))
+    shown = [each.ravel() for each in (helpful.images, harmful.images, query) if each is not None]
+    pixels = np.concatenate(shown) if any(each.size for each in shown) else np.zeros(1)
+    colors = {"cmap": "gray_r", "vmin": pixels.min(), "vmax": pixels.max()}
     left.suptitle(title, fontsize="medium")
+    if query is not None:
+        axis = left.subplots()
+        axis.imshow(query, **colors)
+        axis.set_axis_off()
+    right.suptitle("training examples by the predicted change of the loss without them", fontsize="medium")
     axes = right.subplots(2, columns, squeeze=False)
-    rows = (
-        ("helpful", HELPFUL, top.helpful, top.helpful_effects),
-        ("harmful", HARMFUL, top.harmful, top.harmful_effects),
-    )
-    for line, (name, color, which, effects) in zip(axes, rows, strict=True):
+    for line, row, name, color in zip(
+        axes, (helpful, harmful), ("helpful", "harmful"), (HELPFUL, HARMFUL), strict=True
+    ):
         for axis in line:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         line[0].set_ylabel(name, color=color)
-        for axis, i, effect in zip(line, which, effects, strict=False):
-            axis.imshow(images[i], cmap="gray_r", vmin=low, vmax=high)
-            label = "" if classes is None else f"class {classes[i]}\n"
-            axis.set_title(f"{label}{effect:+#.2g}", fontsize="small")
-            axis.set_xlabel(f"row {i}", fontsize="x-small")
-    right.suptitle("training examples by the predicted change of the loss without them", fontsize="medium")
-    return made
+        for axis, image, effect, caption in zip(line, *row, strict=False):
+            axis.imshow(image, **colors)
+            axis.set_title(f"{effect:+#.2g}", fontsize="small", color=color)
+            axis.set_xlabel(caption, fontsize="x-small")
 
 
 def as_bars(top: Top, names: AnyArray, kind: str, title: str) -> Any:
