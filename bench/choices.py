@@ -300,7 +300,7 @@ def predictions() -> Turn:
 
 def steps_by_hand(named: bool) -> Turn:
     """Microseconds of a call of a kernel that makes one step of one parameter."""
-    state, scratch = states.new_state(np.zeros(1, np.int64), np.zeros((1, 1), np.int64), 1), np.empty(2 * buffer.BLOCK)
+    state, scratch = states.new_state(np.zeros(1, np.int64), np.zeros((1, 1), np.int64)), np.empty(2 * buffer.BLOCK)
     states.make_room(state.tail, 0, 1000)
     tables, g, w = sgd.prepare(0.0, 1.0, np.array([0, 1])).tables, np.zeros(1), np.zeros(1)
     rule, given = (tables, state) if named else (tuple(tables), tuple(state))
@@ -346,7 +346,7 @@ def there_and_back(tables, state, adjoint, g, w, moments, u, scratch, steps):
         v_plus_g[:] = g
         momentum.undo_moments(tables, state, v_plus_g, t, top, scratch)
         momentum.record_after(state, v_plus_g)
-        momentum.pull_position(tables, moments, v_plus_g, adjoint, t, u)
+        momentum.pull_position(tables, w, moments, v_plus_g, adjoint, t, u, scratch)
         momentum.pull_moments(tables, moments, v_plus_g, adjoint, t, g)
 
 
@@ -357,7 +357,7 @@ def compiled_loop() -> Turn:
     (w, u), moments = np.empty((2, size)), np.empty((1, size))
 
     def run() -> float:
-        state = states.new_state(np.zeros(size, np.int64), np.zeros((1, size), np.int64), 1)
+        state = states.new_state(np.zeros(size, np.int64), np.zeros((1, size), np.int64))
         states.make_room(state.tail, 0, size * steps // 50)
         adjoint = structures.Adjoint(g.copy(), g.copy()[np.newaxis], rule.new_adjoint(), None, np.empty(1), 0, steps)
         return elapsed(
@@ -659,6 +659,7 @@ INPUTS = np.random.default_rng(0).uniform(-3.0, 3.0, 1600)
 LANES = VECTOR // 8
 LARGE, PANELS_OF_4 = (200, 784, 50), (50, 64, 4 * LANES)
 JIT, PRODUCTS, BUFFER = "kernels/jit.py", "kernels/products.py", "kernels/information_buffer.py"
+LANES = "kernels/lanes.py"
 ROWS, WALK = "ROWS = 8 if AVX512 else 4", "vectors == 2 or vectors == 4"
 # As many rows as the registers have room for
 FOUR_COLUMNS = (
@@ -783,8 +784,8 @@ CHOICES = {
     "lanes": Choice(
         "multiplication, spills looked for in groups", "ns a parameter",
         **beside(
-            multiplications, of_16=Variant(), of_8=Edit(BUFFER, "_LANES = 16", "_LANES = 8"),
-            of_32=Edit(BUFFER, "_LANES = 16", "_LANES = 32"),
+            multiplications, of_16=Variant(), of_8=Edit(LANES, "LANES = 16", "LANES = 8"),
+            of_32=Edit(LANES, "LANES = 16", "LANES = 32"),
         ),
     ),
     "block": Choice(

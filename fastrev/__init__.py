@@ -28,6 +28,7 @@ from fastrev.minimizing import minimize as minimize
 from fastrev.mlp import MLP as MLP
 from fastrev.objective import Objective as Objective
 from fastrev.optimizers import SGD as SGD
+from fastrev.optimizers import Adam as Adam
 from fastrev.precompiling import compile as compile
 from fastrev.ratios import ratio as ratio
 from fastrev.results import Curve as Curve
@@ -53,6 +54,7 @@ from fastrev.verdicts import TermCheck as TermCheck
 __all__ = [
     "MLP",
     "SGD",
+    "Adam",
     "ArgumentError",
     "Attribution",
     "AttributionCheck",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy.typing as npt
 
-from fastrev._engine import sgd
+from fastrev._engine import adam, sgd
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import Ints
 
@@ -44,3 +44,81 @@ class SGD:
     def rule(self, bounds: Ints) -> Rule:
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
         return sgd.prepare(self.lr, self.decay, bounds)
+
+
+@dataclass(frozen=True, eq=False)
+class Adam:
+    """Adam, and with `weight_decay` AdamW.
+
+    A step t = 0, 1, ... with the gradient g is::
+
+        m <- beta1 * m + (1 - beta1) * g          s <- beta2 * s + (1 - beta2) * g**2
+        w <- (1 - lr * weight_decay) * w
+        w <- w - lr * m_hat / (sqrt(s_hat + eps_root) + eps)
+
+    with ``m_hat = m / (1 - beta1**(t + 1))`` and ``s_hat = s / (1 - beta2**(t + 1))``, by products of the betas where
+    these change with t.
+
+    Parameters
+    ----------
+    lr : float or (T,), (T, 1), (1, G), (T, G) array_like
+        Learning rates, not negative: of all, per step, per parameter group, or both.
+    beta1, beta2 : float or array_like, as lr
+        Decays of the two moments, between 0 and 1.  Each is replaced by the nearest ratio n/d with d <= 65536
+        (`fastrev.ratio`).
+    eps : float or array_like, as lr
+        Added to the root, not negative.
+    eps_root : float
+        Added under the root, not negative.  PyTorch's Adam is that of ``eps_root=0``; see the notes.
+    weight_decay : float or array_like, as lr
+        Decay of the weights, not negative: that of AdamW, decoupled from the gradient.
+
+    Notes
+    -----
+    Where a gradient is 0 the root has no derivative, and where it is small a large one: without `eps_root` training
+    itself depends on the last digits of g**2, and meta-gradients on little else.  The second moment is kept to 2**-62.
+    Of 200 steps on digits (float64) remains, relative to a calculation in floats:
+
+    ============== ========= ============== =============== ==============
+    eps            eps_root  final weights  gradient by w0  gradient by lr
+    ============== ========= ============== =============== ==============
+    1e-8           0         3e-5           1e-2            3e-5
+    1e-6           0         2e-7           4e-5            1e-7
+    1e-4           0         1e-10          2e-9            3e-13
+    1e-8           1e-8      9e-11          9e-10           6e-12
+    ============== ========= ============== =============== ==============
+
+    The reversal itself is exact in every case.  A parameter whose gradient is always 0 stays where it is and has no
+    part in any derivative but that by `weight_decay`.
+
+    Gradients must be below 1.4 in magnitude, unless for a few steps: s is below 2.  Scale the loss down otherwise, on
+    which Adam's steps hardly depend.
+
+    References
+    ----------
+    D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np, fastrev
+    >>> model = fastrev.MLP((2, 3), loss="squared_error")
+    >>> data = np.eye(2), np.ones((2, 3))
+    >>> result = fastrev.meta_grad(
+    ...     model, model.init(seed=0), train=data, valid=data, optimizer=fastrev.Adam(lr=0.01), steps=20)
+    >>> result.stats.exact, result.grad.lr < 0, result.grad.beta1.shape
+    (True, True, ())
+    """
+
+    lr: npt.ArrayLike
+    beta1: npt.ArrayLike = 0.9
+    beta2: npt.ArrayLike = 0.999
+    eps: npt.ArrayLike = 1e-8
+    eps_root: float = 1e-8
+    weight_decay: npt.ArrayLike = 0.0
+
+    def rule(self, bounds: Ints) -> Rule:
+        """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
+        return adam.prepare(
+            self.lr, self.beta1, self.beta2, self.eps, self.weight_decay, eps_root=self.eps_root, bounds=bounds
+        )

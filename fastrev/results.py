@@ -57,6 +57,8 @@ class Gradients:
     ----------
     lr, decay, l2 : float or float64 ndarray
         By the learning rates, the momentum decays, the penalty coefficients.
+    beta1, beta2, eps, weight_decay : float or float64 ndarray
+        By these numbers of `Adam`.
     w0, v0 : (P,) float64 ndarray
         By the initial weights and velocity.
     x : (N, D) float64 ndarray
@@ -71,6 +73,10 @@ class Gradients:
 
     lr: Any = None
     decay: Any = None
+    beta1: Any = None
+    beta2: Any = None
+    eps: Any = None
+    weight_decay: Any = None
     w0: FloatArray | None = None
     v0: FloatArray | None = None
     l2: Any = None

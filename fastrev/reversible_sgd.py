@@ -71,11 +71,11 @@ class ReversibleSGD(Exclusive):
         finite = "Begin with a finite velocity, or leave it out for 0."
         velocity = np.zeros(weights.size) if v0 is None else arguments.parameters("v0", v0, weights.size, remedy=finite)
         moments = states.to_grid("v0", velocity)[np.newaxis]
-        self._state = states.new_state(states.to_grid("w0", weights), moments, 1)
+        self._state = states.new_state(states.to_grid("w0", weights), moments)
         self._start = states.checksum(self._state.w, self._state.moments)
         self._made = np.empty((0, 6), np.int64)  # of each step not undone: record of lr and decay, gradient's checksum
         self._last: SGDRule | None = None  # what the last call was made with
-        self._scratch, self._unread = np.empty(2 * buffer.BLOCK), np.empty(1, np.int64)
+        self._scratch, self._unread = np.empty(buffer.SCRATCH), np.empty(1, np.int64)
         self._spare = np.empty((1, weights.size), np.int64)
 
     def __repr__(self) -> str:
@@ -124,7 +124,7 @@ class ReversibleSGD(Exclusive):
         w = self.w
         gradient = self._gradient(g, w)
         state = self._state
-        states.make_room(state.tail, int(state.cursor[1]), state.w.size)
+        states.make_room_for_step(state)
         states.make_row(self._made, self.steps)
         # which counts once the step is made
         self._made[self.steps] = *rule.record(), *states.checksum(gradient)
@@ -240,7 +240,7 @@ class ReversibleSGD(Exclusive):
         adjoint = dw, dm, tuple(derivatives), *unread
         after, moments, u, v_plus_g = np.empty(size), np.empty((1, size)), np.empty(size), gradient.copy()
         scratch = self._scratch
-        self._undone(_steps.undo_and_pull(tables, state, v_plus_g, made, moments, adjoint, u, scratch))
+        self._undone(_steps.undo_and_pull(tables, state, w, v_plus_g, made, moments, adjoint, u, scratch))
         try:
             hu = arguments.parameters("hvp", hvp(w.copy(), u.copy()), size)
         except BaseException:

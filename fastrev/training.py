@@ -200,7 +200,7 @@ class Run(Exclusive):
     def _advance(self, progress: bool, audience: Audience = NOBODY) -> None:
         problem, state, walk = self._problem, self._state, self._walk
         chunk, end = walk.chunk_steps(progress), 0
-        states.make_room(state.tail, int(state.cursor[1]), state.heads.size)
+        states.make_room_for_step(state)
         with progress_bar(progress, problem.steps, "training") as tick:
             while audience.goes_on(state) and (done := int(state.cursor[0])) < problem.steps:
                 pooled.heed()
@@ -210,7 +210,7 @@ class Run(Exclusive):
                 reason, parameter = make(state, min(end, audience.due))
                 tick(int(state.cursor[0]) - done)
                 if reason == outcomes.TAIL_FULL:
-                    states.make_room(state.tail, int(state.cursor[1]), state.heads.size)
+                    states.make_room_for_step(state)
                 elif reason != outcomes.FINE:
                     raise refusals.divergence(problem, int(state.cursor[0]), reason, parameter, self)
 

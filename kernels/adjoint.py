@@ -48,7 +48,7 @@ def pull_by(rule: ModuleType) -> Function:
                 return
             if rule.DIRECTION_TAKES_GRADIENT and not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
                 return
-            rule.pull_position(tables, moments, g, adjoint, t, tangents.u)
+            rule.pull_position(tables, w, moments, g, adjoint, t, tangents.u, work.scratch)
             blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
             if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
                 return

@@ -16,6 +16,7 @@ from . import checksums, mlp_objective, outcomes
 from . import information_buffer as buffer
 from .checks import all_finite
 from .fixed_point import grid_to_floats
+from .information_buffer import words_per_step
 from .jit import Function, inlined, kernel, kernel_by
 from .primitives import ZERO, copy_elements
 from .structures import Adjoint, State
@@ -44,7 +45,7 @@ def steps_by(rule: ModuleType) -> Steps:
         Returns why it was refused, if it was, and the first parameter at fault.
         """
         state = State(*state)
-        if state.tail.size - state.cursor[1] < buffer.WORDS_PER_STEP * state.heads.size:
+        if state.tail.size - state.cursor[1] < words_per_step(state):
             return outcomes.TAIL_FULL, ZERO
         t, _, running = state.cursor
         reason, parameter = rule.step(rule.Tables(*tables), state, g, t, scratch)
@@ -56,7 +57,7 @@ def steps_by(rule: ModuleType) -> Steps:
     def position_before_step(tables, state, spare, w, scratch):
         """The weights before the last step, in w (P,) float64.  The state stays as it is.
 
-        `spare` (1 or 2, P) is used up: the weights, and the heads of their information buffer if they have one.
+        `spare` (1 or 2, P) is used up: the weights, and their carry if they have one.
         """
         _position_before_step(rule.Tables(*tables), State(*state), spare, w, scratch)
 
@@ -64,8 +65,8 @@ def steps_by(rule: ModuleType) -> Steps:
     def _position_before_step(tables, state, spare, w, scratch):
         size = state.w.size
         copy_elements(state.w, 0, spare, 0, size)
-        copy_elements(state.heads, state.moments.size, spare, size, spare.size - size)
-        undone = State(spare[0], state.moments, spare[1:], state.tail, state.cursor)
+        copy_elements(state.carry, 0, spare, size, spare.size - size)
+        undone = State(spare[0], spare[1:], state.moments, state.heads, state.tail, state.cursor)
         rule.undo_position(tables, undone, state.cursor[0] - 1, scratch)
         grid_to_floats(spare[0], w)
 
@@ -78,8 +79,8 @@ def steps_by(rule: ModuleType) -> Steps:
         return _undo_step(rule.Tables(*tables), State(*state), g, made, scratch)
 
     @kernel_by(rule)
-    def undo_step_and_pull(tables, state, g, made, moments, adjoint, u, scratch):
-        """`undo_step`, and the adjoint pulled back through the step's move: the Hessian is to be applied to u.
+    def undo_step_and_pull(tables, state, w, g, made, moments, adjoint, u, scratch):
+        """`undo_step`, and the adjoint pulled back through the step's move: the Hessian at w is to be applied to u.
 
         Leaves the moments that the step ended with in `moments`, and what `pull_moments` needs with them then in g.
         """
@@ -88,7 +89,7 @@ def steps_by(rule: ModuleType) -> Steps:
         reason = _undo_step(tables, state, g, made, scratch)
         if reason == outcomes.FINE:
             rule.record_after(state, g)
-            rule.pull_position(tables, moments, g, _adjoint(adjoint), state.cursor[0], u)
+            rule.pull_position(tables, w, moments, g, _adjoint(adjoint), state.cursor[0], u, scratch)
         return reason
 
     @inlined

@@ -37,6 +37,7 @@ import numpy as np
 
 from .broadcast import at, equal, part
 from .jit import inlined, kernel
+from .lanes import LANES, highest, lanes_above, lanes_up_to, lowest
 from .primitives import floor, fma, wrapping_add, wrapping_mul, wrapping_sub
 
 MAX_DENOMINATOR = 2**16  # D
@@ -50,10 +51,13 @@ START = 0x9E3779B97F
 WORDS_PER_STEP = 2  # what one multiplication can push for one parameter: a word and a flag
 # elements worked on at a time, so that the passes over a block meet in the L1 cache (`python -m bench.choices block`)
 BLOCK = 512
+SCRATCH = 5 * BLOCK  # float64 that the steps of any rule work in: two blocks here, five in the adjoint of Adam
 
-# Elements that the search for the rare spill looks at together (8: +5 %, 32: +12 % time with AVX-512, all the same
-# without; `python -m bench.choices lanes`)
-_LANES = 16
+
+@inlined
+def words_per_step(state):
+    """Words that a step can push: those of its multiplications, and one of each carry (shrinking.py)."""
+    return WORDS_PER_STEP * state.heads.size + state.carry.size
 
 
 @kernel
@@ -62,7 +66,7 @@ def multiply(values, heads, tail, top, n, d, start, stop, scratch):
 
     n, d int64, or (P,) int64: each element's own, which leaves it as it is where they are equal.
     values, heads (P,) int64; tail (capacity,) uint16 with room for 2 (stop - start) more words;
-    scratch (2 BLOCK,) float64.
+    scratch (SCRATCH,) float64.
     """
     if equal(n, d):
         return top
@@ -140,51 +144,71 @@ def _reciprocal(m):
 @inlined
 def _spill(k, tail, top, n, d):
     """Shorten what would outgrow its head, in ascending order."""
-    for first in range(0, k.size, _LANES):
-        last = min(first + _LANES, k.size)
-        rare = np.int64(0)
-        for p in range(first, last):
-            rare |= np.int64(_too_large(k[p], at(d, p)) | _may_have_spilled(k[p], at(n, p)))
-        if rare:
-            for p in range(first, last):
-                if at(n, p) == at(d, p):  # the other passes leave it as it is
-                    continue
-                spilled = _too_large(k[p], at(d, p))
-                if spilled:
-                    whole = np.int64(k[p])
-                    tail[top] = np.uint16(whole % BASE)
-                    top += 1
-                    k[p] = whole // BASE
-                if _may_have_spilled(k[p], at(n, p)) and _may_not_have_spilled(k[p], at(n, p)):
-                    tail[top] = np.uint16(spilled)
-                    top += 1
+    for first in range(0, k.size, LANES):
+        rare = _to_spill(k, first, n, d)
+        while rare:
+            lane = lowest(rare)
+            rare ^= np.int64(1) << lane
+            p = first + lane
+            if at(n, p) == at(d, p):  # the other passes leave it as it is
+                continue
+            spilled = _too_large(k[p], at(d, p))
+            if spilled:
+                whole = np.int64(k[p])
+                tail[top] = np.uint16(whole % BASE)
+                top += 1
+                k[p] = whole // BASE
+            if _may_have_spilled(k[p], at(n, p)) and _may_not_have_spilled(k[p], at(n, p)):
+                tail[top] = np.uint16(spilled)
+                top += 1
     return top
 
 
 @inlined
 def _refill(k, tail, top, n, d):
     """Undo `_spill`, in descending order.  Returns -1 where the tail had no word left."""
-    for first in range((k.size - 1) // _LANES * _LANES, -1, -_LANES):
-        last = min(first + _LANES, k.size)
-        rare = np.int64(0)
-        for p in range(first, last):
-            rare |= np.int64(_may_have_spilled(k[p], at(n, p)))
-        if rare:
-            for p in range(last - 1, first - 1, -1):
-                if at(n, p) == at(d, p) or not _may_have_spilled(k[p], at(n, p)):
-                    continue
-                spilled = True
-                if _may_not_have_spilled(k[p], at(n, p)):
-                    top -= 1
-                    if top < 0:
-                        return top
-                    spilled = tail[top] != 0
-                if spilled:
-                    top -= 1
-                    if top < 0:
-                        return top
-                    k[p] = k[p] * BASE + np.int64(tail[top])
+    for first in range((k.size - 1) // LANES * LANES, -1, -LANES):
+        rare = _to_refill(k, first, n)
+        while rare:
+            lane = highest(rare)
+            rare ^= np.int64(1) << lane
+            p = first + lane
+            if at(n, p) == at(d, p):
+                continue
+            spilled = True
+            if _may_not_have_spilled(k[p], at(n, p)):
+                top -= 1
+                if top < 0:
+                    return top
+                spilled = tail[top] != 0
+            if spilled:
+                top -= 1
+                if top < 0:
+                    return top
+                k[p] = k[p] * BASE + np.int64(tail[top])
     return top
+
+
+@inlined
+def _to_spill(k, first, n, d):
+    """Bits of those of the elements from `first` on for which `_spill` has something to do."""
+    if first + LANES <= k.size:
+        return lanes_above(k, first, d, np.float64(HIGH)) | lanes_up_to(k, first, n, np.float64(HIGH // BASE - 1))
+    rare = np.int64(0)
+    for p in range(first, k.size):
+        rare |= np.int64(_too_large(k[p], at(d, p)) | _may_have_spilled(k[p], at(n, p))) << (p - first)
+    return rare
+
+
+@inlined
+def _to_refill(k, first, n):
+    """The same for `_refill`."""
+    if first + LANES <= k.size:
+        return lanes_up_to(k, first, n, np.float64(HIGH // BASE - 1))
+    rare = np.int64(0)
+    for p in range(first, k.size):
+        rare |= np.int64(_may_have_spilled(k[p], at(n, p))) << (p - first)
+    return rare
 
 
 # Comparisons of a k with a quotient by a product: k >= HIGH div d is (k + 1) d > HIGH.  A ratio for each element takes

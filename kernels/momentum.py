@@ -81,7 +81,7 @@ def record_after(state, g):
 
 
 @inlined
-def pull_position(tables, moments, v_plus_g, adjoint, t, u):
+def pull_position(tables, w, moments, v_plus_g, adjoint, t, u, scratch):
     """Through w <- w + alpha v."""
     for group in range(tables.groups.size - 2, -1, -1):
         start, stop = tables.groups[group], tables.groups[group + 1]

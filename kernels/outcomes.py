@@ -6,4 +6,5 @@ OFF_GRID = 2  # making: the step would leave the grid
 TAIL_FULL = 3  # making: the tail needs room for another step
 TAIL_EMPTY = 4  # undoing: a word was missing, so the state is not what was left
 GIVEN_UP = 5  # undoing: nobody reads the record any more
+SQUARES_OFF_GRID = 7  # making: so would a second moment
 NOT_REPRODUCED = 6  # undoing: the gradient is not the one that the step was made with; nothing has changed

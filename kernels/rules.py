@@ -19,9 +19,9 @@ arithmetic:
     record_before(state, moments)                 what the adjoint needs of the state before a step is undone,
     record_after(state, g)                        and after it, in place of g
     DIRECTION_TAKES_GRADIENT                      whether `pull_position` needs the latter
-    pull_position(tables, moments, g, adjoint, t, u)
-                                                  pulls the adjoint back through what the step added to the weights, and
-                                                  chooses the direction u of the Hessian-vector product
+    pull_position(tables, w, moments, g, adjoint, t, u, scratch)
+                                                  pulls the adjoint back through what the step made of the weights, and
+                                                  chooses the direction u of the Hessian-vector product at w
     pull_moments(tables, moments, g, adjoint, t, hu)
                                                   pulls it back through the new moments, given the Hessian times u
 
@@ -35,7 +35,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import NamedTuple
 
-from . import adjoint, by_hand, momentum, training
+from . import adam, adjoint, by_hand, momentum, training
 from .jit import Function
 
 
@@ -53,3 +53,4 @@ def _walks_by(rule: ModuleType) -> Walks:
 
 
 BY_MOMENTUM = _walks_by(momentum)
+BY_ADAM = _walks_by(adam)

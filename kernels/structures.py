@@ -66,8 +66,9 @@ class State(NamedTuple):
     """A training run between two steps: all that exact reversal needs."""
 
     w: Int64s  # (P,) on the grid
+    carry: Int64s  # (1, P) what shrinking took from the weights (shrinking.py), or (0, P) if the rule shrinks none
     moments: Int64s  # (M, P), each on the grid that its rule chooses: the velocity
-    heads: Int64s  # (M or M + 1, P): of an information buffer for each moment, and for w if the rule multiplies it
+    heads: Int64s  # (M, P): of an information buffer for each moment
     tail: npt.NDArray[np.uint16]  # (capacity,)
     # (3,): steps done, top of the tail, running checksum of the steps' gradients (at decay 1 they leave no trace
     # elsewhere); written last in a step, by the kernel, so the state is whole
@@ -85,6 +86,25 @@ class Momentum(NamedTuple):
     leaders: Int64s  # (spans,): the first group of each
 
 
+class Adam(NamedTuple):
+    """Adam and AdamW: what each step is made with."""
+
+    lr: Float64s  # (T or 1, G or 1)
+    n1: Int64s  # beta1 = n1 / d1
+    d1: Int64s
+    n2: Int64s  # beta2 = n2 / d2
+    d2: Int64s
+    eps: Float64s
+    eps_root: float
+    weight_decay: Float64s
+    c1: Float64s  # (T, G or 1): one minus the product of all beta1 so far
+    c2: Float64s  # the same of beta2
+    spills: Int64s  # (T, G or 1): 1 where the carry gives a word to the tail
+    groups: Int64s  # as of `Momentum`
+    spans: Int64s
+    leaders: Int64s
+
+
 # ---- what is wanted back -------------------------------------------------------------------------------------
 
 
@@ -93,6 +113,18 @@ class MomentumAdjoint(NamedTuple):
 
     lr: Float64s  # as Momentum.lr
     decay: Float64s  # as Momentum.n
+
+
+class AdamAdjoint(NamedTuple):
+    """Derivatives by the tables of an `Adam`."""
+
+    lr: Float64s  # as Adam.lr
+    beta1: Float64s  # as Adam.n1
+    beta2: Float64s  # as Adam.n2
+    eps: Float64s  # as Adam.eps
+    weight_decay: Float64s  # as Adam.weight_decay
+    product1: Float64s  # (1, G or 1): by the logarithm of the product of all beta1 up to the step, through corrections
+    product2: Float64s  # the same of beta2
 
 
 class ObjectiveAdjoint(NamedTuple):
@@ -157,7 +189,7 @@ class Workspace(NamedTuple):
     weights: Floats
     across: Floats  # (largest a b,): a transposed weight matrix
     one: Floats  # (1,): 1
-    scratch: Float64s  # (2 BLOCK,)
+    scratch: Float64s  # (SCRATCH,)
 
 
 class Tangents(NamedTuple):

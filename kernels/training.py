@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 
 from . import handover, outcomes
-from . import information_buffer as buffer
 from .fixed_point import grid_to_floats
+from .information_buffer import words_per_step
 from .jit import Function, inlined, kernel_by
 from .mlp_objective import step_gradient
 from .primitives import ZERO
@@ -21,7 +21,7 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function]:
         w, g = record.steps.w[0], record.steps.g[0]
         while state.cursor[0] < stop:
             t = state.cursor[0]
-            if state.tail.size - state.cursor[1] < buffer.WORDS_PER_STEP * state.heads.size:
+            if state.tail.size - state.cursor[1] < words_per_step(state):
                 return outcomes.TAIL_FULL, ZERO
             grid_to_floats(state.w, w)
             step_gradient(objective, record, work, t, ZERO, w, g)

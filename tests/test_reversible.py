@@ -37,7 +37,7 @@ def array_state(a: ReversibleArray) -> dict[str, Any]:
 
 
 def sgd_state(sgd: ReversibleSGD) -> dict[str, Any]:
-    w, v, heads, tail, cursor = (array.copy() for array in sgd._state)
+    w, _, v, heads, tail, cursor = (array.copy() for array in sgd._state)
     made = sgd._made[: cursor[0]].copy()
     return {
         "w": w, "v": v, "heads": heads, "tail": tail[: cursor[1]], "cursor": cursor, "made": made, "bits": sgd.bits

@@ -26,7 +26,7 @@ from fastrev._engine.settings import cores
 from fastrev._engine.state import make_room, new_state
 from fastrev.kernels import code_cache as cache
 from fastrev.kernels import momentum
-from fastrev.kernels.information_buffer import BLOCK
+from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.rules import BY_MOMENTUM
 from fastrev.kernels.structures import State
 
@@ -91,7 +91,7 @@ def way_back(dtype: str) -> None:
 
 def _compile_steps(dtype: np.dtype[np.floating]) -> None:
     """The exact arithmetic, which the other process comes to last: so each finds on disk what the other began with."""
-    state, g, scratch = _zeros(1), np.zeros(1, dtype), np.empty(2 * BLOCK)
+    state, g, scratch = _zeros(1), np.zeros(1, dtype), np.empty(SCRATCH)
     make_room(state.tail, 0, 1)
     buffer = state.moments[0], state.heads[0], state.tail, 0
     momentum.step_span(state.w, *buffer, g, 0.0, 1, 2, 0, 1, scratch)
@@ -99,7 +99,7 @@ def _compile_steps(dtype: np.dtype[np.floating]) -> None:
 
 
 def _zeros(size: int) -> State:
-    return new_state(np.zeros(size, np.int64), np.zeros((1, size), np.int64), 1)
+    return new_state(np.zeros(size, np.int64), np.zeros((1, size), np.int64))
 
 
 def _smallest_walk(dtype: np.dtype[np.floating]) -> CompiledWalk:

@@ -93,7 +93,8 @@ def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     lost = decay.values[(n == d).reshape(decay.values.shape) & (decay.values < 1 - 1e-9)]
     if lost.size:
         raise arguments.fault(
-            "decay", "be 1 or at most 65535/65536, the largest ratio below 1 of the exact arithmetic", f"{lost[0]:.8g}",
+            decay.name, "be 1 or at most 65535/65536, the largest ratio below 1 of the exact arithmetic",
+            f"{lost[0]:.8g}",
             "At 1 the gradient has no influence; pass 0.99998, say.",
         )  # fmt: skip
     return n.reshape(decay.values.shape), d.reshape(decay.values.shape)

@@ -34,7 +34,7 @@ class Problem:
         """A state of its own before the first step."""
         shape = len(self.rule.moments), self.w0.size
         moments = np.zeros(shape, np.int64) if self.moments is None else self.moments.copy()
-        return new_state(self.w0.copy(), moments, self.rule.buffers)
+        return new_state(self.w0.copy(), moments, shrinks=self.rule.shrinks)
 
     def moments_of(self, state: State) -> FloatArray:
         """The moments (M, P) of a state as numbers."""

@@ -14,7 +14,7 @@ from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray, Ints
 from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, nbytes
 from fastrev.kernels import outcomes
-from fastrev.kernels.information_buffer import BLOCK
+from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.structures import State
 
 _CHUNK_STEPS = 64  # at a time; one where a progress bar is shown
@@ -36,8 +36,8 @@ class PythonWalk:
         self._rule = tuple(rule.tables)
         self._made: Ints = np.zeros(steps, np.int64)
         self._g = np.empty(trained.num_params)
-        self._spare = np.empty((1 + rule.buffers - len(rule.moments), trained.num_params), np.int64)
-        self._scratch = np.empty(2 * BLOCK)
+        self._spare = np.empty((1 + rule.shrinks, trained.num_params), np.int64)
+        self._scratch = np.empty(SCRATCH)
 
     @property
     def nbytes(self) -> int:
@@ -69,7 +69,7 @@ class PythonWalk:
             w = np.empty(g.size)  # to be given away
             reason, parameter = make_step(rule, plain, g, w, self._made, self._scratch)
             if reason == outcomes.TAIL_FULL:
-                states.make_room(state.tail, int(state.cursor[1]), state.heads.size)
+                states.make_room_for_step(state)
                 reason, parameter = make_step(rule, plain, g, w, self._made, self._scratch)
             if reason != outcomes.FINE:
                 return reason, parameter
@@ -131,7 +131,7 @@ class PythonWalkBack:
         for t in range(done - 1, until - 1, -1):
             trained.gradient(w.copy(), t, g)
             u = np.empty(g.size)  # to be given away, as w is
-            reason: int = kernels.undo_and_pull(rule, plain, g, walk._made[t], moments, adjoint, u, walk._scratch)
+            reason: int = kernels.undo_and_pull(rule, plain, w, g, walk._made[t], moments, adjoint, u, walk._scratch)
             if reason != outcomes.FINE:
                 return reason
             fine = trained.pull(w, u, t, hu, self._sums)
@@ -171,7 +171,8 @@ def _smallest_run(rule: Rule) -> tuple[PythonWalk, State]:
     """A walk of one step and one parameter by such a rule, made: what it calls is compiled by then."""
     trained = PythonObjective(_Still())
     walk = PythonWalk(trained, rule.smallest(), 1)
-    state = states.new_state(np.zeros(1, np.int64), np.zeros((len(rule.moments), 1), np.int64), rule.buffers)
+    moments = np.zeros((len(rule.moments), 1), np.int64)
+    state = states.new_state(np.zeros(1, np.int64), moments, shrinks=walk.rule.shrinks)
     walk.make(state, 1)
     return walk, state
 

@@ -26,8 +26,11 @@ class Rule(Protocol):
     names: ClassVar[tuple[str, ...]]  # what there is to differentiate by
     starts: ClassVar[tuple[str, ...]]  # the arguments that moments begin with; where there are none, they begin at zero
     moments: ClassVar[tuple[Moment, ...]]  # M
-    buffers: ClassVar[int]  # information buffers, H
     direction_takes_gradient: ClassVar[bool]  # as the room of the kernels says
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether it multiplies the weights."""
 
     @property
     def tables(self) -> Any:
@@ -77,8 +80,13 @@ class StoredBack(Protocol):
 
     moments: FloatArray  # derivatives by the moments, zero at the end
 
-    def position(self, t: int, dw: FloatArray, before: FloatArray, after: FloatArray, g: FloatArray) -> FloatArray:
-        """Through what step t added to the weights, from its moments before and after it; returns the direction u."""
+    def position(
+        self, t: int, w: FloatArray, dw: FloatArray, before: FloatArray, after: FloatArray, g: FloatArray
+    ) -> FloatArray:
+        """Through what step t made of the weights w, from its moments before and after it; returns the direction u.
+
+        Changes dw where the step multiplied the weights.
+        """
 
     def rest(self, t: int, dw: FloatArray, hu: FloatArray) -> None:
         """Through the moments, given the Hessian times u; changes dw."""

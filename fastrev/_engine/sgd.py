@@ -39,7 +39,7 @@ class SGDRule:
     names: ClassVar[tuple[str, ...]] = ("lr", "decay")
     starts: ClassVar[tuple[str, ...]] = ("v0",)
     moments: ClassVar[tuple[Moment, ...]] = (Moment("velocities", GRID),)
-    buffers: ClassVar[int] = 1
+    shrinks: ClassVar[bool] = False
     direction_takes_gradient: ClassVar[bool] = momentum.DIRECTION_TAKES_GRADIENT
 
     @property
@@ -102,7 +102,9 @@ class StoredSGD:
         self._decay = rule.tables.n / rule.tables.d
         self.moments = np.zeros((1, bounds[-1]))
 
-    def position(self, t: int, dw: FloatArray, before: FloatArray, after: FloatArray, g: FloatArray) -> FloatArray:
+    def position(
+        self, t: int, w: FloatArray, dw: FloatArray, before: FloatArray, after: FloatArray, g: FloatArray
+    ) -> FloatArray:
         (dv,) = self.moments
         add_products(self._sums.lr, t, dw * after[0], self._bounds)
         dv += spread(self._rule.lr.values, t, self._bounds) * dw

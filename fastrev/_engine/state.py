@@ -40,20 +40,26 @@ def new_heads(*shape: int) -> Ints:
     return np.full(shape, buffer.START, np.int64)
 
 
-def new_state(w: Grid, moments: Grid, buffers: int) -> State:
-    """A state before its first step, with so many information buffers.  It keeps the arrays themselves, not copies."""
-    return State(w, moments, new_heads(buffers, w.size), np.empty(0, np.uint16), np.zeros(3, np.int64))
+def new_state(w: Grid, moments: Grid, *, shrinks: bool = False) -> State:
+    """A state before its first step.  It keeps the arrays themselves, not copies."""
+    carry = np.zeros((1 if shrinks else 0, w.size), np.int64)
+    return State(w, carry, moments, new_heads(*moments.shape), np.empty(0, np.uint16), np.zeros(3, np.int64))
 
 
-def make_room(tail: AnyArray, top: int, heads: int) -> None:
-    """Let the tail take at least one more step of so many heads, in place.
+def make_room(tail: AnyArray, top: int, heads: int, carries: int = 0) -> None:
+    """Let the tail take at least one more step of so many heads and carries, in place.
 
     It grows by a sixteenth: the words themselves come at one in a hundred parameter updates at decay 0.9 (`python -m
     bench.choices words`), so the copying does not show, and the slack stays small.
     """
-    needed = top + buffer.WORDS_PER_STEP * heads
+    needed = top + buffer.WORDS_PER_STEP * heads + carries
     if tail.size < needed:
         tail.resize(max(needed, tail.size + tail.size // 16) + _LEAST_WORDS, refcheck=False)
+
+
+def make_room_for_step(state: State) -> None:
+    """The same for one more step of a training."""
+    make_room(state.tail, int(state.cursor[1]), state.heads.size, state.carry.size)
 
 
 def make_row(table: AnyArray, rows: int) -> None:
@@ -76,6 +82,8 @@ def faults(state: State, w: Grid, moments: Grid | None, names: Sequence[str]) ->
     for name, moment, start in zip(names, state.moments, state.moments if moments is None else moments, strict=True):
         if not (checks.all_equal(moment, 0) if moments is None else np.array_equal(moment, start)):
             found.append(f"{np.count_nonzero(moment != (0 if moments is None else start))} {name} differ")
+    if state.carry.any():
+        found.append(f"{np.count_nonzero(state.carry)} carries differ")
     found += faults_of_buffer(state.heads, int(state.cursor[1]))
     if state.cursor[2] != 0:
         found.append("some gradient was not reproduced bit for bit")

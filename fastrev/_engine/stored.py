@@ -15,7 +15,7 @@ from fastrev._engine.mlp_steps import MLPSteps
 from fastrev._engine.problem import Problem
 from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.types import FloatArray
-from fastrev.kernels.information_buffer import BLOCK
+from fastrev.kernels.information_buffer import SCRATCH
 
 
 def functions_of(trained: MLPObjective | PythonObjective) -> MLPSteps | PythonObjective:
@@ -38,13 +38,13 @@ class StoredRun:
 
     def __init__(self, problem: Problem) -> None:
         self._problem, self._functions = problem, functions_of(problem.trained)
-        state, made, scratch = problem.start(), np.empty(1, np.int64), np.empty(2 * BLOCK)
+        state, made, scratch = problem.start(), np.empty(1, np.int64), np.empty(SCRATCH)
         size, rule = state.w.size, tuple(problem.rule.tables)
         self.w, self.g = np.empty((problem.steps + 1, size)), np.empty((problem.steps, size))
         self.moments = np.empty((problem.steps + 1, *state.moments.shape))
         self.w[0], self.moments[0] = states.to_floats(state.w), problem.moments_of(state)
         for t in range(problem.steps):
-            states.make_room(state.tail, int(state.cursor[1]), state.heads.size)
+            states.make_room_for_step(state)
             self._functions.gradient(self.w[t].copy(), t, self.g[t])
             problem.rule.walks.by_hand.make(rule, tuple(state), self.g[t], self.w[t + 1], made, scratch)
             self.moments[t + 1] = problem.moments_of(state)
@@ -57,7 +57,7 @@ class StoredRun:
         sums, hu = functions.new_sums(wrt), np.empty(w_bar.size)
         dw = w_bar.copy()
         for t in reversed(range(len(self.g))):
-            u = back.position(t, dw, self.moments[t], self.moments[t + 1], self.g[t])
+            u = back.position(t, self.w[t], dw, self.moments[t], self.moments[t + 1], self.g[t])
             functions.pull(self.w[t].copy(), u, t, hu, sums)
             back.rest(t, dw, hu)
         starts = dict(zip(problem.rule.starts, back.moments, strict=False))

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrev._engine.architecture import Architecture
 from fastrev.kernels import handover
-from fastrev.kernels.information_buffer import BLOCK
+from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.mlp_gradient import ROWS
 from fastrev.kernels.structures import Passes, Record, Steps, Tangents, Workspace
 
@@ -62,7 +62,7 @@ def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) 
         weights=np.empty(gathered, model.dtype),
         across=np.empty(max((a * b for a, b in layers), default=0), model.dtype),
         one=np.ones(1, model.dtype),
-        scratch=np.empty(2 * BLOCK),
+        scratch=np.empty(SCRATCH),
     )
 
 

@@ -1,0 +1,236 @@
+"""Adam and AdamW as a rule by which steps are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrev._engine import arguments
+from fastrev._engine.hyperparameters import SMALLEST_DECAY, Table, by_step_and_group, learning_rates, ratios
+from fastrev._engine.rule import Moment, add_products, spans, spread
+from fastrev._engine.state import checksum
+from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
+from fastrev.kernels import adam, outcomes, shrinking
+from fastrev.kernels.fixed_point import GRID
+from fastrev.kernels.rules import BY_ADAM, Walks
+from fastrev.kernels.structures import Adam, AdamAdjoint
+
+
+@dataclass(frozen=True)
+class AdamRule:
+    """Checked hyperparameters, for a number of steps once it is known."""
+
+    lr: Table
+    beta1: Table
+    beta2: Table
+    eps: Table
+    weight_decay: Table
+    eps_root: float
+    bounds: Ints
+    tables: Adam
+
+    walks: ClassVar[Walks] = BY_ADAM
+    names: ClassVar[tuple[str, ...]] = ("lr", "beta1", "beta2", "eps", "weight_decay")
+    starts: ClassVar[tuple[str, ...]] = ()
+    moments: ClassVar[tuple[Moment, ...]] = (Moment("first moments", GRID), Moment("second moments", adam.SQUARES))
+    direction_takes_gradient: ClassVar[bool] = adam.DIRECTION_TAKES_GRADIENT
+
+    @property
+    def shrinks(self) -> bool:
+        return bool(self.weight_decay.values.any())
+
+    @property
+    def axes(self) -> list[tuple[str, int | None]]:
+        return [(name, table.steps) for name, table in self._tables().items()]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: table.shape for name, table in self._tables().items()}
+
+    def over(self, steps: int) -> AdamRule:
+        tables, factors = self.tables, 1.0 - self.lr.values * self.weight_decay.values
+        if (least := float(factors.min())) < SMALLEST_DECAY:
+            raise arguments.fault(
+                "weight_decay", "be below 1 / lr: each step multiplies the weights by 1 - lr * weight_decay",
+                f"{self.weight_decay.values.max():g} with lr = {self.lr.values.max():g}, which makes {least:g}",
+            )  # fmt: skip
+        c1, c2 = (1.0 - _products(n / d, steps) for n, d in ((tables.n1, tables.d1), (tables.n2, tables.d2)))
+        return replace(self, tables=tables._replace(c1=c1, c2=c2, spills=_spills(factors, steps)))
+
+    def values(self) -> dict[str, FloatArray]:
+        tables = self.tables
+        as_taken = {"beta1": tables.n1 / tables.d1, "beta2": tables.n2 / tables.d2}
+        return {name: as_taken.get(name, table.values).reshape(table.shape) for name, table in self._tables().items()}
+
+    def with_value(self, name: str, value: FloatArray) -> AdamRule:
+        given = {each: table.values.reshape(table.shape) for each, table in self._tables().items()}
+        return prepare(**(given | {name: value}), eps_root=self.eps_root, bounds=self.bounds).over(len(self.tables.c1))
+
+    def rate_at(self, step: int, group: int) -> float:
+        lr = self.lr.values
+        return float(lr[min(step, lr.shape[0] - 1), min(group, lr.shape[1] - 1)])
+
+    def off_grid(self, reason: int) -> str:
+        if reason == outcomes.SQUARES_OFF_GRID:
+            return (
+                "the mean of the squared gradient would leave its grid, numbers below 2. Scale the loss down: Adam's "
+                "steps hardly depend on its scale"
+            )
+        return "the weights or their first moment would leave the grid, magnitudes below 2048"
+
+    def fingerprint(self) -> Fingerprint:
+        t = self.tables
+        parts: dict[str, tuple[AnyArray, ...]] = {
+            "lr": (t.lr,), "beta1": (t.n1, t.d1, t.c1), "beta2": (t.n2, t.d2, t.c2), "eps": (t.eps,),
+            "weight_decay": (t.weight_decay, t.spills), "optimizer": (t.groups, t.spans, t.leaders),
+        }  # fmt: skip
+        return {name: checksum(*arrays) for name, arrays in parts.items()}
+
+    def new_adjoint(self) -> AdamAdjoint:
+        t = self.tables
+        products = np.zeros((1, t.n1.shape[1])), np.zeros((1, t.n2.shape[1]))
+        lr, beta1, beta2, eps, decay = (np.zeros(each.shape) for each in (t.lr, t.n1, t.n2, t.eps, t.weight_decay))
+        return AdamAdjoint(lr, beta1, beta2, eps, decay, *products)
+
+    def gradients(self, adjoint: AdamAdjoint) -> dict[str, FloatArray]:
+        return {
+            name: sums.reshape(table.shape)[()]
+            for (name, table), sums in zip(self._tables().items(), adjoint, strict=False)
+        }
+
+    def smallest(self) -> AdamRule:
+        decay = 0.5 if self.shrinks else 0.0
+        return prepare(0.5, 0.5, 0.5, 0.5, decay, eps_root=0.5, bounds=np.array([0, 1])).over(1)
+
+    def stored_back(self, bounds: Ints) -> StoredAdam:
+        return StoredAdam(self, bounds)
+
+    def _tables(self) -> dict[str, Table]:
+        return {name: getattr(self, name) for name in self.names}
+
+
+class StoredAdam:
+    """The way back through stored steps."""
+
+    def __init__(self, rule: AdamRule, bounds: Ints) -> None:
+        self._rule, self._bounds, self._sums = rule, bounds, rule.new_adjoint()
+        self._beta1, self._beta2 = rule.tables.n1 / rule.tables.d1, rule.tables.n2 / rule.tables.d2
+        self.moments = np.zeros((2, bounds[-1]))
+
+    def position(
+        self, t: int, w: FloatArray, dw: FloatArray, before: FloatArray, after: FloatArray, g: FloatArray
+    ) -> FloatArray:
+        tables, sums, (dm, ds) = self._rule.tables, self._sums, self.moments
+        alpha, decay, eps = (self._at(each, t) for each in (tables.lr, tables.weight_decay, tables.eps))
+        beta1, beta2, c1, c2 = (self._at(each, t) for each in (self._beta1, self._beta2, tables.c1, tables.c2))
+        m, s = after
+        r = np.sqrt(s / c2 + tables.eps_root)
+        z = m / c1 / (r + eps)
+        d_den = dw * alpha * z / (r + eps)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            d_square = np.where(r > 0, d_den / (2 * r), 0.0)
+        self._add(sums.lr, t, -dw * (z + decay * w))
+        self._add(sums.weight_decay, t, -dw * alpha * w)
+        self._add(sums.eps, t, d_den)
+        dm -= dw * alpha / (r + eps) / c1
+        ds += d_square / c2
+        self._add(sums.product1, 0, -(1 - c1) * dw * alpha * z / c1)
+        self._add(sums.product2, 0, (1 - c2) * d_square * s / c2**2)
+        self._add(sums.beta1, t, dm * (before[0] - g))
+        self._add(sums.beta2, t, ds * (before[1] - g**2))
+        for total, product, beta in (sums.beta1, sums.product1, self._beta1), (sums.beta2, sums.product2, self._beta2):
+            total[min(t, len(total) - 1)] += product[0] / beta[min(t, len(beta) - 1)]
+        dw *= 1 - alpha * decay
+        u: FloatArray = -(1 - beta1) * dm - 2 * (1 - beta2) * g * ds
+        dm *= beta1
+        ds *= beta2
+        return u
+
+    def rest(self, t: int, dw: FloatArray, hu: FloatArray) -> None:
+        dw -= hu
+
+    def gradients(self) -> dict[str, Any]:
+        return self._rule.gradients(self._sums)
+
+    def _at(self, table: FloatArray, t: int) -> FloatArray:
+        return spread(table, t, self._bounds)
+
+    def _add(self, sums: FloatArray, t: int, products: FloatArray) -> None:
+        add_products(sums, t, products, self._bounds)
+
+
+def prepare(
+    lr: npt.ArrayLike,
+    beta1: npt.ArrayLike,
+    beta2: npt.ArrayLike,
+    eps: npt.ArrayLike,
+    weight_decay: npt.ArrayLike,
+    *,
+    eps_root: float,
+    bounds: Ints,
+) -> AdamRule:
+    """Check the hyperparameters of parameter groups that lie between the bounds (G + 1,)."""
+    groups = bounds.size - 1
+    rates = learning_rates(by_step_and_group("lr", lr, groups, "Pass finite rates, such as 0.001."))
+    first, second = (_betas(name, value, groups) for name, value in (("beta1", beta1), ("beta2", beta2)))
+    (n1, d1), (n2, d2) = ratios(first), ratios(second)
+    root = arguments.real_array("eps_root", eps_root)
+    if root.shape:
+        raise arguments.fault("eps_root", "be one number", f"an array of shape {root.shape}")
+    _not_negative(Table("eps_root", root, ()))
+    softening = _not_negative(by_step_and_group("eps", eps, groups, "Pass finite numbers, such as 1e-8."))
+    if not root and not softening.values.all():
+        raise arguments.fault(
+            "eps", "be above 0 where eps_root is 0", "0",
+            "Where a gradient is 0 a step would be 0 / 0: pass eps=1e-8, or leave eps_root at its default.",
+        )  # fmt: skip
+    decay = _not_negative(by_step_and_group("weight_decay", weight_decay, groups, "Pass finite decays; 0 is none."))
+    unknown = np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1), np.int64)
+    tables = Adam(
+        rates.values, n1, d1, n2, d2, softening.values, float(root), decay.values, *unknown, bounds,
+        *spans(bounds, rates.values, n1, d1, n2, d2, softening.values, decay.values),
+    )  # fmt: skip
+    return AdamRule(rates, first, second, softening, decay, float(root), bounds, tables)
+
+
+def _betas(name: str, value: npt.ArrayLike, groups: int) -> Table:
+    table = by_step_and_group(name, value, groups, "Pass numbers between 0 and 1, such as 0.9.")
+    low, high = table.values.min(), table.values.max()
+    if low <= 0:
+        raise arguments.fault(
+            name, "be between 0 and 1", f"{low:g}",
+            "At 0 a moment is the last gradient alone, as m is in plain RMSprop: a step then depends on the gradient "
+            "at weights that are to be found when it is undone, so it cannot be. 1e-3, say, is close.",
+        )  # fmt: skip
+    if high >= 1:
+        raise arguments.fault(name, "be between 0 and 1", f"{high:g}", "At 1 a moment would never learn of a gradient.")
+    if low < SMALLEST_DECAY:
+        raise arguments.fault(
+            name, "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
+        )
+    return table
+
+
+def _not_negative(table: Table) -> Table:
+    if (table.values < 0).any():
+        raise arguments.fault(table.name, "not be negative", f"{table.values.min():g}")
+    return table
+
+
+def _products(betas: FloatArray, steps: int) -> FloatArray:
+    """(T, G or 1): of all betas up to and including each step's."""
+    if len(betas) == 1:
+        found: FloatArray = betas ** np.arange(1, steps + 1)[:, np.newaxis]
+        return found
+    product: FloatArray = np.multiply.accumulate(betas, axis=0)
+    return product
+
+
+def _spills(factors: FloatArray, steps: int) -> Ints:
+    """(T, G or 1): 1 in each step by which the weights have shrunk by another word."""
+    bits = -np.log2(factors)
+    total = bits * np.arange(1, steps + 1)[:, np.newaxis] if len(bits) == 1 else np.cumsum(bits, axis=0)
+    return np.diff(np.floor(total / shrinking.WORD), axis=0, prepend=0).astype(np.int64)
