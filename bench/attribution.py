@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,8 +48,13 @@ class Way:
     redraw: bool = False
 
 
+def by_adam(**named: Any) -> Way:
+    return Way({"optimizer": fastrev.Adam(**named)})
+
+
+BOTH = {"SGD, lr 0.2, decay 0.9": Way(), "Adam, lr 0.003, eps_root 1e-6": by_adam(lr=0.003, eps_root=1e-6)}
 WAYS = {  # one thing changed at a time
-    "as above": Way(),
+    "SGD, as above": Way(),
     "lr 0.05": Way({"lr": 0.05, "decay": 0.9}),
     "lr 0.5": Way({"lr": 0.5, "decay": 0.9}),
     "lr 1": Way({"lr": 1.0, "decay": 0.9}),
@@ -58,6 +63,11 @@ WAYS = {  # one thing changed at a time
     "softplus": Way(activation="softplus"),
     "relu": Way(activation="relu"),
     "batches drawn again": Way(redraw=True),
+    "Adam, as above": BOTH["Adam, lr 0.003, eps_root 1e-6"],
+    "lr 0.001": by_adam(lr=0.001, eps_root=1e-6),
+    "lr 0.01": by_adam(lr=0.01, eps_root=1e-6),
+    "eps_root 1e-8": by_adam(lr=0.003, eps_root=1e-8),
+    "eps_root 1e-4": by_adam(lr=0.003, eps_root=1e-4),
 }
 
 
@@ -136,7 +146,7 @@ def measured(way: Way, seed: int) -> Found:
 def checked(way: Way, seed: int) -> tuple[float, list[Array]]:
     """Metasmoothness, and the scores of attribution alone, of each share."""
     model, w0, _, asked, named = scene(way, seed)
-    smoothness = fastrev.metasmoothness(model, w0, wrt=("example_weights",), **named)
+    smoothness = fastrev.metasmoothness(model, w0, wrt=("example_weights",), h=0.099, **named)
     queries = tuple(each[:QUERIES] for each in asked)
     found = fastrev.attribute(model, w0, queries=queries, **named)
     return smoothness, [found.check(share, SUBSETS, workers=2, seed=seed, redraw=way.redraw).score for share in SHARES]
@@ -179,15 +189,17 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="print only")
     options = parser.parse_args()
     seeds = range(options.seeds)
-    measured(Way(steps=20), 0)  # compiles
-    found = [measured(Way(), seed) for seed in seeds]
-    text = peers(found)
-    print(text, "\nbest dampings:", [each.damping for each in found], flush=True)
+    text = ""
+    for name, way in BOTH.items():
+        measured(replace(way, steps=20), 0)  # compiles
+        found = [measured(way, seed) for seed in seeds]
+        text += f"{name}:\n\n{peers(found)}\n\n"
+        print(text, "\nbest dampings:", [each.damping for each in found], flush=True)
     others = {}
     for name, way in WAYS.items():
         others[name] = [checked(way, seed) for seed in seeds]
         print(ways({name: others[name]}).splitlines()[-1], flush=True)
-    text += f"\n\nOne thing changed at a time:\n\n{ways(others)}\n\n"
+    text += f"One thing changed at a time:\n\n{ways(others)}\n\n"
     text += (
         f"Means over {QUERIES} queries, with standard deviations over {options.seeds} seeds, {SUBSETS} subsets each: "
         f"{machine('numpy', 'numba', 'scikit-learn')}, {today()}."

@@ -30,6 +30,7 @@ OF_MNIST = (
     "distill",
     "labels",
     "chaos",
+    "attribute",
 )  # whose pictures are of MNIST's files
 
 
