@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments, sgd
 from fastrev._engine import state as states
-from fastrev._engine.exclusive import Exclusive, exclusive
+from fastrev._engine.exclusive import exclusive
 from fastrev._engine.sgd import SGDRule
+from fastrev._engine.step_by_step import Gradient, HessianProduct, StepByStep, starting_weights
 from fastrev._engine.types import FloatArray
-from fastrev.errors import DivergenceError, ReversalError
+from fastrev.errors import DivergenceError
 from fastrev.kernels import fixed_point, outcomes
-from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.rules import BY_MOMENTUM
 from fastrev.results import StepPullback
 
-_steps = BY_MOMENTUM.by_hand
 
-Gradient = Callable[[FloatArray], npt.ArrayLike]
-HessianProduct = Callable[[FloatArray, FloatArray], npt.ArrayLike]
-
-
-class ReversibleSGD(Exclusive):
+class ReversibleSGD(StepByStep):
     """SGD with momentum whose every step can be taken back exactly, for gradients from anywhere.
 
     A step is::
@@ -63,43 +56,22 @@ class ReversibleSGD(Exclusive):
     >>> sgd.verify()                                    # every bit is as it was
     """
 
+    _kernels = BY_MOMENTUM.by_hand
+    _moments = ("velocity",)
+    _numbers = "the lr, the decay"
+
     def __init__(self, w0: npt.ArrayLike, v0: npt.ArrayLike | None = None) -> None:
-        super().__init__()
-        weights = arguments.real_array("w0", w0, remedy="Begin with finite weights.")
-        if weights.ndim != 1 or weights.size == 0:
-            raise arguments.fault("w0", "have shape (P,) with P at least 1", f"shape {weights.shape}")
+        weights = starting_weights(w0)
         finite = "Begin with a finite velocity, or leave it out for 0."
         velocity = np.zeros(weights.size) if v0 is None else arguments.parameters("v0", v0, weights.size, remedy=finite)
         moments = states.to_grid("v0", velocity)[np.newaxis]
-        self._state = states.new_state(states.to_grid("w0", weights), moments)
-        self._start = states.checksum(self._state.w, self._state.moments)
-        self._made = np.empty((0, 6), np.int64)  # of each step not undone: record of lr and decay, gradient's checksum
+        super().__init__(states.new_state(states.to_grid("w0", weights), moments), record=5)
         self._last: SGDRule | None = None  # what the last call was made with
-        self._scratch, self._unread = np.empty(buffer.SCRATCH), np.empty(1, np.int64)
-        self._spare = np.empty((1, weights.size), np.int64)
-
-    def __repr__(self) -> str:
-        return f"ReversibleSGD({self._state.w.size} parameters, {self.steps} steps to undo, {self.bits:.1f} bits)"
-
-    @property
-    def w(self) -> FloatArray:
-        """The parameters (P,), rounded to 53 significant bits."""
-        return states.to_floats(self._state.w)
 
     @property
     def v(self) -> FloatArray:
         """The velocity (P,), rounded to 53 significant bits."""
         return states.to_floats(self._state.moments[0])
-
-    @property
-    def steps(self) -> int:
-        """Steps made and not undone."""
-        return int(self._state.cursor[0])
-
-    @property
-    def bits(self) -> float:
-        """Information kept so far so that the steps can be taken back, in bits."""
-        return states.stored_bits(self._state.heads, int(self._state.cursor[1]))
 
     @exclusive
     def step(self, g: npt.ArrayLike | Gradient, lr: npt.ArrayLike, decay: npt.ArrayLike) -> None:
@@ -121,14 +93,7 @@ class ReversibleSGD(Exclusive):
             If the step would leave the grid.  Nothing has changed then.
         """
         rule = self._rule(lr, decay)
-        w = self.w
-        gradient = self._gradient(g, w)
-        state = self._state
-        states.make_room_for_step(state)
-        states.make_row(self._made, self.steps)
-        # which counts once the step is made
-        self._made[self.steps] = *rule.record(), *states.checksum(gradient)
-        reason, p = _steps.make(tuple(rule.tables), tuple(state), gradient, w, self._unread, self._scratch)
+        reason, p = self._make(rule, rule.record(), g)
         if reason != outcomes.FINE:
             rate = f"lr[{p}] = {rule.lr.values[p]:g}" if rule.lr.shape else f"lr = {rule.lr.values.item():g}"
             raise DivergenceError(
@@ -161,9 +126,7 @@ class ReversibleSGD(Exclusive):
             If that is not what it would do: no step is left to undo, or the last one was made with another lr, decay
             or gradient.  Nothing has changed then.
         """
-        rule, w, gradient, made = self._of_last_step(g, lr, decay)
-        self._undone(_steps.undo(tuple(rule.tables), tuple(self._state), gradient, made, self._scratch))
-        return w
+        return self._undo(self._rule_of_last_step(lr, decay), g)
 
     @exclusive
     def backward(
@@ -227,85 +190,22 @@ class ReversibleSGD(Exclusive):
         >>> w_bar
         array([0.59375, 0.59375])
         """
-        if not callable(hvp):
-            raise arguments.fault("hvp", "be a function of w and u", f"{hvp!r}")
-        state, size = tuple(self._state), self._state.w.size
-        dw = arguments.parameters("w_bar", w_bar, size).copy()
-        dm = np.zeros((1, size))
+        size = self._state.w.size
+        dw, dm = arguments.parameters("w_bar", w_bar, size).copy(), np.zeros((1, size))
         if v_bar is not None:
             dm[0] = arguments.parameters("v_bar", v_bar, size)
-        rule, w, gradient, made = self._of_last_step(g, lr, decay)
-        tables, derivatives = tuple(rule.tables), rule.new_adjoint()
-        unread = np.zeros(1), 0, self.steps  # room for the norm before step 0, the only one that is written
-        adjoint = dw, dm, tuple(derivatives), *unread
-        after, moments, u, v_plus_g = np.empty(size), np.empty((1, size)), np.empty(size), gradient.copy()
-        scratch = self._scratch
-        self._undone(_steps.undo_and_pull(tables, state, w, v_plus_g, made, moments, adjoint, u, scratch))
-        try:
-            hu = arguments.parameters("hvp", hvp(w.copy(), u.copy()), size)
-        except BaseException:
-            _steps.make(tables, state, gradient, after, self._unread, scratch)
-            raise
-        _steps.pull_moments(tables, state, moments, v_plus_g, adjoint, hu, self._spare, after, scratch)
-        return StepPullback(dw, dm[0], w=w, u=u, **rule.gradients(derivatives))
+        rule = self._rule_of_last_step(lr, decay)
+        sums = rule.new_adjoint()
+        w, u = self._undo_and_pull(rule, g, hvp, dw, dm, sums)
+        return StepPullback(dw, dm[0], w=w, u=u, **rule.gradients(sums))
 
-    @exclusive
-    def verify(self) -> None:
-        """Prove that everything was undone.
-
-        Raises
-        ------
-        ReversalError
-            If a step is left to undo, or parameters, velocity, heads or tail are not those of the start, in every bit.
-        """
-        self._verify()
-
-    def _verify(self) -> None:
-        state = self._state
-        faults = [f"{self.steps} steps are left to undo"] if self.steps else []
-        w, v = states.checksum(state.w, state.moments)
-        if w != self._start[0]:
-            faults.append("the parameters differ")
-        if v != self._start[1]:
-            faults.append("the velocity differs")
-        if faults := faults + states.faults_of_buffer(state.heads, int(state.cursor[1])):
-            raise ReversalError(f"The state is not that of the start: {'; '.join(faults)}.")
-
-    def _of_last_step(
-        self, g: npt.ArrayLike | Gradient, lr: npt.ArrayLike, decay: npt.ArrayLike
-    ) -> tuple[SGDRule, FloatArray, FloatArray, int]:
-        """What the last step was made with, if these are its arguments, and where: in floats."""
-        rule, last = self._rule(lr, decay), self.steps - 1
-        if last < 0:
-            raise ReversalError("There is no step left to undo. Nothing has changed.")
-        *made, made_gradient = self._made[last].tolist()
+    def _rule_of_last_step(self, lr: npt.ArrayLike, decay: npt.ArrayLike) -> SGDRule:
+        """What the last step was made with, if these are its arguments."""
+        rule, made = self._rule(lr, decay), self._of_last_step()
         if difference := sgd.difference(made, rule.record()):
-            raise _another_step(last, difference)
-        w = np.empty(self._state.w.size)
-        _steps.position_before(tuple(rule.tables), tuple(self._state), self._spare, w, self._scratch)
-        return rule, w, self._gradient(g, w.copy()), made_gradient
-
-    def _undone(self, reason: int) -> None:
-        """Check what an undo came to."""
-        if reason == outcomes.NOT_REPRODUCED:
-            raise _another_step(self.steps - 1, "another gradient, in one bit at least")
-        if reason != outcomes.FINE:
-            raise ReversalError("The stored information ran out, so heads or tail were damaged. The state is lost.")
-        if self.steps == 0:
-            self._verify()
+            self._refuse(difference)
+        return rule
 
     def _rule(self, lr: npt.ArrayLike, decay: npt.ArrayLike) -> SGDRule:
         self._last = sgd.prepare_step(lr, decay, self._state.w.size, self._last)
         return self._last
-
-    def _gradient(self, g: npt.ArrayLike | Gradient, w: FloatArray) -> FloatArray:
-        # a copy, which nobody changes between its checksum and the step
-        finite = "As the gradient of a loss it says that training diverged: lower lr."
-        return arguments.parameters("g", g(w) if callable(g) else g, self._state.w.size, remedy=finite).copy()
-
-
-def _another_step(step: int, difference: str) -> ReversalError:
-    return ReversalError(
-        f"Step {step}, the last one left to undo, was made with {difference}. Undo each step once, last first, with "
-        "the lr, the decay and the gradient that it was made with. Nothing has changed."
-    )

@@ -82,12 +82,16 @@ def faults(state: State, w: Grid, moments: Grid | None, names: Sequence[str]) ->
     for name, moment, start in zip(names, state.moments, state.moments if moments is None else moments, strict=True):
         if not (checks.all_equal(moment, 0) if moments is None else np.array_equal(moment, start)):
             found.append(f"{np.count_nonzero(moment != (0 if moments is None else start))} {name} differ")
-    if state.carry.any():
-        found.append(f"{np.count_nonzero(state.carry)} carries differ")
+    found += faults_of_carry(state)
     found += faults_of_buffer(state.heads, int(state.cursor[1]))
     if state.cursor[2] != 0:
         found.append("some gradient was not reproduced bit for bit")
     return found
+
+
+def faults_of_carry(state: State) -> list[str]:
+    """How what shrinking the weights left differs from nothing."""
+    return [f"{np.count_nonzero(state.carry)} carries differ"] if state.carry.any() else []
 
 
 def faults_of_buffer(heads: Ints, top: int) -> list[str]:
