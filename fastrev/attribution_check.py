@@ -35,7 +35,7 @@ class AttributionCheck:
     predicted, real : (Q, S) float64 ndarray
         Change of each query's loss without each subset.
     subsets : (S, k) int64 ndarray
-        The columns of `Attribution.effects` that were left out.
+        The columns of ``Attribution.effects`` that were left out.
     fraction : float
         k in units of all columns.
     redraw : bool
@@ -58,7 +58,7 @@ class AttributionCheck:
         Parameters
         ----------
         effects : (Q, N) array_like
-            As `Attribution.effects`, in any unit.
+            As ``Attribution.effects``, in any unit.
 
         Returns
         -------

@@ -31,7 +31,7 @@ class TopExamples(NamedTuple):
     Attributes
     ----------
     helpful, harmful : (k,) int64 ndarray
-        Columns of `Attribution.effects`, those of the largest effects first: rows of the training examples, or groups.
+        Columns of ``Attribution.effects``, which are training examples or groups, those of the largest effects first.
         Fewer than k if fewer help, or harm, at all.
     helpful_effects, harmful_effects : (k,) float64 ndarray
         Their effects: above zero, and below.
