@@ -197,7 +197,7 @@ def test_predictions_rank_real_changes():
     assert check.fraction == 0.05
     assert not check.redraw
     low, high = check.score_interval.T
-    assert (low <= high).all()
+    assert ((low <= check.score) & (check.score <= high) & (low < high)).all()
     assert check.mean_score_interval.shape == (2,)
     assert str(check).startswith(
         "linear datamodeling score of 20 queries, 20 subsets of 5 % left out, the same batches"

@@ -58,7 +58,7 @@ def mean_score(scores: FloatArray) -> float:
 
 
 def _interval(score: float, samples: FloatArray, subsets: int) -> FloatArray:
-    """The basic interval, after Fisher's transform: the samples reflected about the score.
+    """The basic interval, after Fisher's transform: the samples reflected about the score, and that itself within.
 
     Near 1 the score of few subsets lies below that of many by about what the scores of samples lie below it, so of 60
     means over 20 queries at 50 subsets and 0.945, quantiles of the samples held the true one 19 times, these 58 times.
@@ -70,4 +70,4 @@ def _interval(score: float, samples: FloatArray, subsets: int) -> FloatArray:
     z, low, high = (
         np.arctanh(np.clip(each, -finest, finest)) for each in (score, *np.quantile(defined, [0.025, 0.975]))
     )
-    return np.tanh([2 * z - high, 2 * z - low])
+    return np.array([min(np.tanh(2 * z - high), score), max(np.tanh(2 * z - low), score)])
