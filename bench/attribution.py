@@ -46,6 +46,7 @@ class Way:
     steps: int = 400
     batch_size: int | None = 50
     redraw: bool = False
+    taken: float = 1.0  # of the weight of what is left out
 
 
 def by_adam(**named: Any) -> Way:
@@ -58,11 +59,13 @@ WAYS = {  # one thing changed at a time
     "lr 0.05": Way({"lr": 0.05, "decay": 0.9}),
     "lr 0.5": Way({"lr": 0.5, "decay": 0.9}),
     "lr 1": Way({"lr": 1.0, "decay": 0.9}),
+    "lr 1, and weights of 0.9 instead of 0": Way({"lr": 1.0, "decay": 0.9}, taken=0.1),
     "2,000 steps": Way(steps=2000),
     "all examples at every step": Way(batch_size=None),
     "softplus": Way(activation="softplus"),
     "relu": Way(activation="relu"),
     "batches drawn again": Way(redraw=True),
+    "all examples at every step, mean over those left": Way(batch_size=None, redraw=True),
     "Adam, as above": BOTH["Adam, lr 0.003, eps_root 1e-6"],
     "lr 0.001": by_adam(lr=0.001, eps_root=1e-6),
     "lr 0.01": by_adam(lr=0.01, eps_root=1e-6),
@@ -149,7 +152,23 @@ def checked(way: Way, seed: int) -> tuple[float, list[Array]]:
     smoothness = fastrev.metasmoothness(model, w0, wrt=("example_weights",), h=0.099, **named)
     queries = tuple(each[:QUERIES] for each in asked)
     found = fastrev.attribute(model, w0, queries=queries, **named)
-    return smoothness, [found.check(share, SUBSETS, workers=2, seed=seed, redraw=way.redraw).score for share in SHARES]
+    checks = [found.check(share, SUBSETS, workers=2, seed=seed, redraw=way.redraw) for share in SHARES]
+    if way.taken < 1:
+        return smoothness, [_with_less_weight(way.taken, check, found, w0, queries, named) for check in checks]
+    return smoothness, [check.score for check in checks]
+
+
+def _with_less_weight(
+    taken: float, check: fastrev.AttributionCheck, found: fastrev.Attribution, w0: Array, queries: Any, named: Any
+) -> Array:
+    """The scores where a part of the weights is taken away only."""
+    model, real = found.source.problem.trained.model, []
+    for subset in check.subsets:
+        weights = np.ones(TRAINED)
+        weights[subset] -= taken
+        w = fastrev.train(model, w0, example_weights=weights, **named).w
+        real.append([model.loss_value(w, *one) for one in zip(*(each[:, None] for each in queries), strict=True)])
+    return replace(check, real=np.transpose(real) - found.losses[:, None]).score_of(found.effects)
 
 
 # ---- the tables --------------------------------------------------------------------------------------------------
