@@ -368,6 +368,30 @@ def compiled_loop() -> Turn:
     return lambda: {"": 1e6 * run() / steps}
 
 
+def against_floats() -> Turn:
+    """How far the final weights of 200 steps of Adam on W2 are from those in floats, relative to the largest."""
+    task, steps = workload("W2", steps=200), 200
+    model, (x, y) = fastrev.MLP(task.sizes), task.train
+    assert task.batches is not None
+
+    def floats(eps: float, eps_root: float) -> Any:
+        w, (m, s) = task.w0.copy(), np.zeros((2, task.w0.size))
+        for t, rows in enumerate(task.batches):
+            g = model.grad(w, x[rows], y[rows])
+            m, s = 0.9 * m + 0.1 * g, 0.999 * s + 0.001 * g**2
+            root = np.sqrt(s / (1 - 0.999 ** (t + 1)) + eps_root)
+            w = w - 0.01 * m / (1 - 0.9 ** (t + 1)) / (root + eps)
+        return w
+
+    figures = {}
+    for eps, eps_root in ((1e-8, 0.0), (1e-6, 0.0), (1e-4, 0.0), (1e-8, 1e-12), (1e-8, 1e-8)):
+        optimizer = fastrev.Adam(0.01, eps=eps, eps_root=eps_root)
+        run = fastrev.train(model, task.w0, train=task.train, batches=task.batches, optimizer=optimizer, steps=steps)
+        exact = floats(eps, eps_root)
+        figures[f"eps {eps:g}, eps_root {eps_root:g}"] = float(np.abs(run.w - exact).max() / np.abs(exact).max())
+    return lambda: figures
+
+
 # ---- kernels by themselves -----------------------------------------------------------------------------------
 
 
@@ -811,6 +835,12 @@ CHOICES = {
     "named": Choice(
         "call with rule and state as tuples", "us",
         {"plain": partial(steps_by_hand, named=False), "named": partial(steps_by_hand, named=True)},
+    ),
+    "squares": Choice(
+        "Adam's final weights against those in floats, relative, with a second moment of", "", turns=1,
+        **beside(
+            against_floats, of_62_bits=Variant(), of_52=Edit("kernels/adam.py", "fraction_bits=62", "fraction_bits=52")
+        ),
     ),
     "words": Choice("updates of a parameter by 9/10 to", "", {"": words}, turns=1),
     "check": Choice(

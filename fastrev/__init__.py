@@ -31,11 +31,13 @@ from fastrev.optimizers import SGD as SGD
 from fastrev.optimizers import Adam as Adam
 from fastrev.precompiling import compile as compile
 from fastrev.ratios import ratio as ratio
+from fastrev.results import AdamPullback as AdamPullback
 from fastrev.results import Curve as Curve
 from fastrev.results import Gradients as Gradients
 from fastrev.results import MetaGradient as MetaGradient
 from fastrev.results import Stats as Stats
 from fastrev.results import StepPullback as StepPullback
+from fastrev.reversible_adam import ReversibleAdam as ReversibleAdam
 from fastrev.reversible_array import ReversibleArray as ReversibleArray
 from fastrev.reversible_sgd import ReversibleSGD as ReversibleSGD
 from fastrev.settings import threads as threads
@@ -55,6 +57,7 @@ __all__ = [
     "MLP",
     "SGD",
     "Adam",
+    "AdamPullback",
     "ArgumentError",
     "Attribution",
     "AttributionCheck",
@@ -71,6 +74,7 @@ __all__ = [
     "MissingExtraError",
     "Objective",
     "ReversalError",
+    "ReversibleAdam",
     "ReversibleArray",
     "ReversibleSGD",
     "Run",

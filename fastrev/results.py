@@ -157,6 +157,39 @@ class StepPullback(NamedTuple):
     u: FloatArray
 
 
+@compared_by_value
+class AdamPullback(NamedTuple):
+    """What `ReversibleAdam.backward` returns: the derivatives of a loss of what a step arrived at.
+
+    Attributes
+    ----------
+    w_bar, m_bar, s_bar : (P,) float64 ndarray
+        By the parameters and both moments before the step.
+    products_bar : (2, G) float64 ndarray
+        By the logarithms of the products of all beta1 and of all beta2 before the step, by which the moments are
+        corrected from it on.
+    lr, beta1, beta2, eps, weight_decay : float or (G,) float64 ndarray
+        By these numbers of this step, each of the shape of its argument.
+    w : (P,) float64 ndarray
+        The parameters before the step, at which its gradient was taken.
+    u : (P,) float64 ndarray
+        The direction that the Hessian was applied to.  If the gradient g depends on anything else, the derivative by it
+        is that of ``-(g @ u)`` at w.
+    """
+
+    w_bar: FloatArray
+    m_bar: FloatArray
+    s_bar: FloatArray
+    products_bar: FloatArray
+    lr: Any
+    beta1: Any
+    beta2: Any
+    eps: Any
+    weight_decay: Any
+    w: FloatArray
+    u: FloatArray
+
+
 def _brief(value: Any) -> str:
     """A number, or what an array is."""
     if isinstance(value, dict):

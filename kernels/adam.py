@@ -346,9 +346,10 @@ def _forget(rates, dm, ds):
 @kernel
 def _through_products(d_beta, d_product, n, d, t):
     """The share of this step's betas in all products from it on."""
-    for group in range(n.shape[1]):
-        row = min(t, n.shape[0] - 1)
-        d_beta[row, group] += d_product[0, group] * (d[row, group] / n[row, group])
+    row = min(t, n.shape[0] - 1)
+    for group in range(d_product.shape[1]):
+        column = min(group, n.shape[1] - 1)
+        d_beta[row, column] += d_product[0, group] * (d[row, column] / n[row, column])
 
 
 @inlined

@@ -1,7 +1,7 @@
 """Comparisons of neighbouring elements at once, a bit for each: LLVM makes one after the other of such a loop.
 
 Looking for the rare spill so takes 0.1 ns an element, where a loop that ors the comparisons took 1.1, most of a
-multiplication (`python -m bench.choices lanes`).
+multiplication (`python -m bench.choices lanes`, which compares groups of other sizes).
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class AdamAdjoint(NamedTuple):
     beta2: Float64s  # as Adam.n2
     eps: Float64s  # as Adam.eps
     weight_decay: Float64s  # as Adam.weight_decay
-    product1: Float64s  # (1, G or 1): by the logarithm of the product of all beta1 up to the step, through corrections
+    product1: Float64s  # as a row of Adam.c1: by the logarithm of 1 - c1, through the corrections from the step on
     product2: Float64s  # the same of beta2
 
 

@@ -136,6 +136,8 @@ class StreamingBuffer:
         Grid integers of any size.
     max_denominator, base, start : int
         D, b >= D, and the first head of every parameter.
+    tail : list, optional
+        That of another buffer, to be shared.
 
     """
 
@@ -145,6 +147,7 @@ class StreamingBuffer:
         max_denominator: int = MAX_DENOMINATOR,
         base: int = BASE,
         start: int = START,
+        tail: list[int] | None = None,
     ) -> None:
         assert base >= max_denominator
         self.values = [int(c) for c in values]
@@ -152,7 +155,7 @@ class StreamingBuffer:
         self.low = max_denominator**2
         self.high = base * (max_denominator**2 + max_denominator)
         self.heads = [start] * len(self.values)
-        self.tail: list[int] = []
+        self.tail: list[int] = [] if tail is None else tail
         self._check_heads()
 
     def multiply(self, n: int, d: int, start: int = 0, stop: int | None = None) -> None:
@@ -285,6 +288,100 @@ class NaiveSGD:
         lrs, ns, ds = ([x] * count if np.ndim(x) == 0 else list(x) for x in (lr, n, d))
         rows = zip(self.groups, lrs, ns, ds, strict=True)
         return [(group, float(alpha), int(n_), int(d_)) for group, alpha, n_, d_ in rows]
+
+
+SQUARE_BITS = 62  # fraction bits of the second moment
+
+
+class NaiveAdam:
+    """Adam and AdamW on grids, undone exactly, of one group of parameters.
+
+        m <- beta1 m + (1 - beta1) g       s <- beta2 s + (1 - beta2) g**2
+        w <- (1 - lr decay) w              w <- w - lr (m / c1) / (sqrt(s / c2 + eps_root) + eps)
+
+    Both moments have a `StreamingBuffer`, which share a tail; the weights are shrunk by four shears with a carry, of
+    which a word goes to the same tail where `spills` says so.
+
+    Attributes
+    ----------
+    w, carry : lists of P ints
+    first, second : StreamingBuffer
+        Hold m and s.
+
+    """
+
+    def __init__(self, w0: Sequence[float], eps_root: float) -> None:
+        self.w = [to_grid(x) for x in w0]
+        self.carry = [0] * len(self.w)
+        self.first = StreamingBuffer([0] * len(self.w))
+        self.second = StreamingBuffer([0] * len(self.w), tail=self.first.tail)
+        self.eps_root = eps_root
+
+    @property
+    def tail(self) -> list[int]:
+        """What both buffers and the carries have spilled."""
+        return self.first.tail
+
+    def step(
+        self, g: Sequence[float], beta1: tuple[int, int], beta2: tuple[int, int], k: float, spills: bool, **rates: float
+    ) -> None:
+        """One step with the gradient g (P,); the weights are multiplied by k first."""
+        self.first.multiply(*beta1)
+        self.second.multiply(*beta2)
+        self._kick(g, beta1, beta2, 1)
+        for p in range(len(self.w)):
+            self.w[p], self.carry[p] = shrink(self.w[p], self.carry[p], k)
+        if spills:
+            for p in range(len(self.w)):
+                self.carry[p], word = divmod(self.carry[p], BASE)
+                self.tail.append(word)
+        self._move(-1, **rates)
+
+    def unstep(
+        self, g: Sequence[float], beta1: tuple[int, int], beta2: tuple[int, int], k: float, spills: bool, **rates: float
+    ) -> None:
+        """Undo `step`."""
+        self._move(1, **rates)
+        if spills:
+            for p in reversed(range(len(self.w))):
+                self.carry[p] = self.carry[p] * BASE + self.tail.pop()
+        for p in range(len(self.w)):
+            self.w[p], self.carry[p] = grow(self.w[p], self.carry[p], k)
+        self._kick(g, beta1, beta2, -1)
+        self.second.divide(*beta2)
+        self.first.divide(*beta1)
+
+    def _kick(self, g: Sequence[float], beta1: tuple[int, int], beta2: tuple[int, int], sign: int) -> None:
+        for p, x in enumerate(map(float, g)):
+            self.first.values[p] += sign * to_grid((1.0 - beta1[0] / beta1[1]) * x)
+            self.second.values[p] += sign * to_grid((1.0 - beta2[0] / beta2[1]) * (x * x), SQUARE_BITS)
+
+    def _move(self, sign: int, *, lr: float, c1: float, c2: float, eps: float) -> None:
+        for p in range(len(self.w)):
+            root = math.sqrt(from_grid(self.second.values[p], SQUARE_BITS) * (1.0 / c2) + self.eps_root)
+            self.w[p] += sign * to_grid(lr / c1 * from_grid(self.first.values[p]) / (root + eps))
+
+
+def shrink(c: int, e: int, k: float) -> tuple[int, int]:
+    """Multiply c by k and e by 1/k, in four shears, each undone by its own subtraction whatever the rounding."""
+    e += c
+    c += _times(e, k - 1.0)
+    e -= _times(c, 1.0 / k)
+    c += _times(e, k - k * k)
+    return c, e
+
+
+def grow(c: int, e: int, k: float) -> tuple[int, int]:
+    """Undo `shrink`."""
+    c -= _times(e, k - k * k)
+    e += _times(c, 1.0 / k)
+    c -= _times(e, k - 1.0)
+    e -= c
+    return c, e
+
+
+def _times(c: int, x: float) -> int:
+    return round(Fraction(float(c) * x))
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -60,6 +60,25 @@ class AdamRule:
         c1, c2 = (1.0 - _products(n / d, steps) for n, d in ((tables.n1, tables.d1), (tables.n2, tables.d2)))
         return replace(self, tables=tables._replace(c1=c1, c2=c2, spills=_spills(factors, steps)))
 
+    def after(self, progress: FloatArray) -> tuple[AdamRule, FloatArray]:
+        """The same for one step after others, and their progress (3, G) with this one.
+
+        That is the products of all beta1 and of all beta2, and the bits by which the weights have shrunk.
+        """
+        t, groups = self.tables, self.bounds.size - 1
+        bits = -np.log2(1.0 - t.lr * t.weight_decay)
+        beta1, beta2, shrunk = (np.broadcast_to(each[0], groups) for each in (t.n1 / t.d1, t.n2 / t.d2, bits))
+        now = np.stack([progress[0] * beta1, progress[1] * beta2, progress[2] + shrunk])
+        spills = (now[2] // shrinking.WORD - progress[2] // shrinking.WORD).astype(np.int64)
+        tables = t._replace(c1=1.0 - now[:1], c2=1.0 - now[1:2], spills=spills[np.newaxis])
+        return replace(self, tables=tables), now
+
+    def record(self) -> list[int]:
+        """A checksum of each number that one step is made with."""
+        t = self.tables
+        parts = t.lr, np.concatenate([t.n1, t.d1]), np.concatenate([t.n2, t.d2]), t.eps, t.weight_decay
+        return [checksum(np.ascontiguousarray(each))[0] for each in parts]
+
     def values(self) -> dict[str, FloatArray]:
         tables = self.tables
         as_taken = {"beta1": tables.n1 / tables.d1, "beta2": tables.n2 / tables.d2}
@@ -75,11 +94,16 @@ class AdamRule:
 
     def off_grid(self, reason: int) -> str:
         if reason == outcomes.SQUARES_OFF_GRID:
-            return (
-                "the mean of the squared gradient would leave its grid, numbers below 2. Scale the loss down: Adam's "
-                "steps hardly depend on its scale"
-            )
+            return "the mean of the squared gradient would leave its grid, numbers below 2"
         return "the weights or their first moment would leave the grid, magnitudes below 2048"
+
+    def advice(self, reason: int) -> str:
+        if reason == outcomes.SQUARES_OFF_GRID:
+            return (
+                "Scale the loss down, on which Adam's steps hardly depend: an MLP's by example_weights, and l2 with "
+                "them, an Objective's within its functions."
+            )
+        return ""
 
     def fingerprint(self) -> Fingerprint:
         t = self.tables
@@ -91,7 +115,7 @@ class AdamRule:
 
     def new_adjoint(self) -> AdamAdjoint:
         t = self.tables
-        products = np.zeros((1, t.n1.shape[1])), np.zeros((1, t.n2.shape[1]))
+        products = np.zeros((1, t.c1.shape[1])), np.zeros((1, t.c2.shape[1]))
         lr, beta1, beta2, eps, decay = (np.zeros(each.shape) for each in (t.lr, t.n1, t.n2, t.eps, t.weight_decay))
         return AdamAdjoint(lr, beta1, beta2, eps, decay, *products)
 
@@ -222,15 +246,11 @@ def _not_negative(table: Table) -> Table:
 
 def _products(betas: FloatArray, steps: int) -> FloatArray:
     """(T, G or 1): of all betas up to and including each step's."""
-    if len(betas) == 1:
-        found: FloatArray = betas ** np.arange(1, steps + 1)[:, np.newaxis]
-        return found
-    product: FloatArray = np.multiply.accumulate(betas, axis=0)
-    return product
+    found: FloatArray = np.multiply.accumulate(np.broadcast_to(betas, (steps, betas.shape[1])), axis=0)
+    return found
 
 
 def _spills(factors: FloatArray, steps: int) -> Ints:
     """(T, G or 1): 1 in each step by which the weights have shrunk by another word."""
-    bits = -np.log2(factors)
-    total = bits * np.arange(1, steps + 1)[:, np.newaxis] if len(bits) == 1 else np.cumsum(bits, axis=0)
-    return np.diff(np.floor(total / shrinking.WORD), axis=0, prepend=0).astype(np.int64)
+    bits = np.add.accumulate(np.broadcast_to(-np.log2(factors), (steps, factors.shape[1])), axis=0)
+    return np.diff(bits // shrinking.WORD, axis=0, prepend=0).astype(np.int64)

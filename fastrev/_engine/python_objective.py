@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastrev._engine import arguments
+from fastrev._engine.groups import bounds_of
 from fastrev._engine.received import UnreadableError, plain
 from fastrev._engine.state import checksum
-from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
+from fastrev._engine.types import AnyArray, Fingerprint, FloatArray
 from fastrev.errors import ArgumentError
 from fastrev.kernels import checks
 
@@ -42,7 +43,8 @@ class PythonObjective:
         for name in ("grad", "hvp", "cross", "hvp_and_cross"):
             if not callable(getattr(objective, name, _nothing)):
                 raise arguments.fault(f"model.{name}", "be a method", repr(getattr(objective, name)))
-        self.group_names, self.bounds = _groups(objective, self.num_params)
+        groups = _optional(objective, "groups")
+        self.group_names, self.bounds = bounds_of("model.groups", groups, self.num_params)
         self.theta_shapes = {name: each.shape for name, each in self.theta().items()}
         if self.theta_shapes and not _has(objective, "cross", "hvp_and_cross"):
             raise arguments.fault(
@@ -202,39 +204,6 @@ def theta_key(name: str) -> str:
 def theta_name(name: str) -> str:
     """That of one of an objective's own hyperparameters among all others."""
     return f"theta[{name!r}]"
-
-
-def _groups(objective: Any, size: int) -> tuple[tuple[str, ...], Ints]:
-    """The names of the parameter groups, and the bounds (G + 1,) between them."""
-    groups = _optional(objective, "groups")
-    if groups is None:
-        return ("all",), np.array([0, size])
-    if not isinstance(groups, Mapping) or not groups:
-        raise arguments.fault("model.groups", "map names to slices", repr(groups), "Leave it out for one group of all.")
-    end, bounds = 0, [0]
-    for name, where in groups.items():
-        start, stop = _ends(where, size)
-        if start != end or not start < stop <= size:
-            raise arguments.fault(
-                "model.groups", f"be slices that follow each other from 0 to {size}, none empty",
-                f"{name!r}: {where!r} after {end} parameters",
-            )  # fmt: skip
-        end = stop
-        bounds.append(stop)
-    if end != size:
-        raise arguments.fault("model.groups", f"hold all {size} parameters", f"the first {end} only")
-    return tuple(map(str, groups)), np.array(bounds)
-
-
-def _ends(where: Any, size: int) -> tuple[int, int]:
-    """Where a slice of `size` numbers begins and ends, which may be beyond them; -1, -1 for what is no such slice."""
-    if not isinstance(where, slice) or where.step not in (None, 1):
-        return -1, -1
-    ends = 0 if where.start is None else where.start, size if where.stop is None else where.stop
-    if not all(isinstance(each, int | np.integer) for each in ends):
-        return -1, -1
-    start, stop = (int(each) + size if each < 0 else int(each) for each in ends)
-    return start, stop
 
 
 def _real(what: str, t: int, value: Any) -> AnyArray:

@@ -20,9 +20,10 @@ def divergence(problem: Problem, step: int, reason: int, parameter: int, run: An
     what = (
         "the gradient holds NaN or infinite values" if reason == outcomes.NOT_FINITE else problem.rule.off_grid(reason)
     )
+    finite = reason != outcomes.NOT_FINITE
+    advice = problem.rule.advice(reason) or problem.trained.suspect(step, rate, finite=finite)
     return DivergenceError(
-        f"Step {step} of {problem.steps} was refused: {what}, in group '{group}'. "
-        f"{problem.trained.suspect(step, rate, finite=reason != outcomes.NOT_FINITE)}{OF_THE_RUN}",
+        f"Step {step} of {problem.steps} was refused: {what}, in group '{group}'. {advice}{OF_THE_RUN}",
         step=step,
         group=group,
         run=run,

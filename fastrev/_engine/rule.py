@@ -59,6 +59,9 @@ class Rule(Protocol):
     def off_grid(self, reason: int) -> str:
         """Of a step that was refused for this reason of `kernels.outcomes`: what would leave its grid."""
 
+    def advice(self, reason: int) -> str:
+        """What to do about it, where it is not a matter of what is trained; empty otherwise."""
+
     def fingerprint(self) -> Fingerprint:
         """A checksum of all that the kernels read, by the name of the argument."""
 

@@ -68,6 +68,9 @@ class SGDRule:
     def off_grid(self, reason: int) -> str:
         return "the weights or their velocity would leave the grid, magnitudes below 2048"
 
+    def advice(self, reason: int) -> str:
+        return ""
+
     def fingerprint(self) -> Fingerprint:
         tables = self.tables
         return {
