@@ -247,6 +247,23 @@ def way_back(name: str, blas: bool = False) -> Turn:
     return turn
 
 
+def many_losses(*names: str) -> Turn:
+    """Microseconds a step and loss of a way back for 64 losses."""
+    cases = {name: workload(name) for name in names}
+
+    def turn() -> Figures:
+        found = {}
+        for name, case in cases.items():
+            w_bar = np.random.default_rng(0).standard_normal((64, case.w0.size))
+            run = fastrev.train(
+                fastrev.MLP(case.sizes), case.w0, train=case.train, lr=case.lr, decay=case.decay, batches=case.batches
+            )
+            found[name] = 1e6 * elapsed(lambda run=run, w=w_bar, c=case: run.pullback(w, wrt=c.wrt)) / case.steps / 64
+        return found
+
+    return turn
+
+
 def many_runs(way: str) -> Turn:
     """Milliseconds of 16 runs, right after others and after a rest."""
 
@@ -738,6 +755,8 @@ COMPILED = (  # helpers return arrays, which takes counts of references
     Edit(JIT, '"_nrt": False', '"_nrt": True'),
 )
 RING = {"fastrev._engine.workspace._RING_STEPS": (2, 64), "fastrev._engine.workspace._RING_BYTES": 2**22}
+RECORD = "fastrev._engine.workspace._RECORD_STEPS"
+BLOCKS = "fastrev._engine.workspace._BLOCK_LOSSES"
 PATIENCE = {"fastrev._engine.companion.PATIENCE_ON_TWO": 64}
 JAX, TORCH, AUTOGRAD = (f"interop/{library}.py" for library in ("jax", "torch", "autograd"))
 JAX_HVP = "_, product = self._jax.jvp(lambda weights: self._gradient(weights, theta, t), (weights,), (tangents,))"
@@ -911,6 +930,14 @@ CHOICES = {
             partial(whole, "W2", "W3"), up_to_16=Variant(), _2=Variant(values=RING | {next(iter(RING)): (2, 2)}),
             up_to_64=Variant(values=RING),
         ), turns=25,
+    ),
+    "blocks": Choice(
+        "steps on record, losses in a block", "us a step and loss",
+        **beside(
+            partial(many_losses, "W1", "W2"), _16_and_13=Variant(),
+            _4_and_2=Variant(values={RECORD: (4, 4), BLOCKS: (2, 2)}),
+            _64_and_32=Variant(values={RECORD: (64, 64), BLOCKS: (32, 32)}),
+        ), turns=3,
     ),
     "wrapper": Choice(
         "compilation, wrappers for C", "s",

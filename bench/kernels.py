@@ -132,7 +132,7 @@ def calls(name: str) -> Iterator[Call]:
             arguments = 0, act, np.ones_like(act), *units
             yield from both("through slope", (2 * part, 24 * part), activations.through_slope, *arguments)
             arguments = act, r_act.copy(), bend, delta, np.ones_like(act), *units
-            yield pulling("tangent, slope and bend", (7 * part, 80 * part), bend_and_slope, *arguments)
+            yield pulling("tangent, slope and bend", (9 * part, 72 * part), bend_and_slope, *arguments)
         p += (a + 1) * b
         q += rows * b
 
@@ -211,9 +211,8 @@ def through_weights(delta, q, rows, b, w, p, a, across, below0):
 @numba.njit
 def bend_and_slope(act, r_act, bend, delta, r_delta, start, stop):
     """What the R-operator passes do at a layer's activation."""
-    activations.tangent(0, act, r_act, bend, start, stop)
-    activations.through_slope(0, act, r_delta, start, stop)
-    layers.multiply_add(delta, bend, r_delta, start, stop)
+    activations.tangent(0, act, act, r_act, bend, start, stop)
+    activations.cotangent_tangent(0, act, act, bend, delta, r_delta, start, stop)
 
 
 def table(name: str, operations_per_second: float, bytes_per_second: float) -> list[str]:

@@ -6,7 +6,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.rule import Optimizer
-from fastrev._engine.validation import Validation, require_finite, validation
+from fastrev._engine.validation import Validation, require_finite, validations
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.results import MetaGradient
@@ -53,10 +53,12 @@ def meta_grad(
         Training inputs (N, D) and targets: (N, K), or (N,) classes for cross_entropy, or (N,) for one output; see
         `MLP`.  Arrays of the model's dtype are not copied; one that changes in place during the call is a
         `ReversalError`.
-    valid : pair (X, Y), or function
+    valid : pair (X, Y), or function, or list of K such
         Validation examples, of any number.  They may be the training examples; the gradients by `x` and `y` are then
         still those of training alone.  Or a function from the final weights (P,) to a pair of loss and gradient (P,),
-        which an Objective needs; an objective of `fastrev.interop` stands for its loss at t = 0.
+        which an Objective needs; an objective of `fastrev.interop` stands for its loss at t = 0.  A list of pairs, each
+        a tuple, or of functions means K losses: `loss` (K,) and all gradients have a first axis of K, from one training
+        and one reversal; see `Run.pullback` for the memory.  A list ``[X, Y]`` of two arrays is one pair.
     lr : float or (T,), (T, 1), (1, G), (T, G) array_like
         Learning rates, not negative: of all, per step, per parameter group, or both.
     decay : float or array_like, as lr
@@ -128,13 +130,22 @@ def meta_grad(
     ...     lr=np.full(20, 0.5), decay=0.9, batch_size=30)
     >>> result.grad.lr.shape, result.grad.decay.shape, result.stats.exact
     ((20,), (), True)
+
+    The losses of ten examples apart, in one reversal:
+
+    >>> result = fastrev.meta_grad(
+    ...     model, model.init(seed=0), train=(X[:150], Y[:150]),
+    ...     valid=[(X[i : i + 1], Y[i : i + 1]) for i in range(150, 160)],
+    ...     lr=np.full(20, 0.5), decay=0.9, batch_size=30, wrt=("lr", "example_weights"))
+    >>> result.loss.shape, result.grad.lr.shape, result.grad.example_weights.shape
+    ((10,), (10, 20), (10, 150))
     """
     run = start(
         model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
         batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
     names = differentiable(run, wrt)
-    validate = validation(model, valid)
+    validate = validations(model, valid)
     if truncate is not None:
         arguments.count("truncate", truncate)
     make_all_steps(run, progress)

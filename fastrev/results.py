@@ -32,7 +32,7 @@ class Stats:
     exact : bool or None
         True once the run has been taken back and found equal to its start bit for bit; None before.  Never False: a
         reversal that does not arrive raises `ReversalError`.
-    adjoint_norms : (S,) float64 ndarray or None
+    adjoint_norms : (S,) or (K, S) float64 ndarray or None
         Euclidean norms of the derivative of the loss by the weights along the run, which a pullback wrote down: of at
         most some thousand steps, at even distances, and of the end.
     adjoint_steps : (S,) int64 ndarray or None
@@ -52,6 +52,9 @@ class Stats:
 @dataclass(frozen=True, repr=False, eq=False)
 class Gradients:
     """Derivatives of one loss, each of the shape of its argument; None where it was not asked for.
+
+    Of K losses, where `Run.pullback` or `meta_grad` was given so many, all have a first axis of that length, also for
+    one in a list.
 
     Attributes
     ----------
@@ -97,8 +100,8 @@ class MetaGradient:
 
     Attributes
     ----------
-    loss : float
-        The validation loss after training: of examples the mean, without penalty.
+    loss : float, or (K,) float64 ndarray
+        The validation loss after training, or those of a list: of examples the mean, without penalty.
     w, v : (P,) float64 ndarray
         Final weights and velocity.
     grad : Gradients
@@ -106,7 +109,7 @@ class MetaGradient:
     stats : Stats
     """
 
-    loss: float
+    loss: Any
     w: FloatArray
     v: FloatArray
     grad: Gradients

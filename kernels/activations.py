@@ -56,19 +56,52 @@ def through_slope(kind, act, cotangents, start, stop):
 
 
 @kernel
-def tangent(kind, act, tangents, bends, start, stop):
-    """On entry r = tangents[start:stop] holds R{z}; on return r = R{a} = phi' R{z}, and bend = phi'' / phi' R{z}."""
-    a, r, bend = act[start:stop], tangents[start:stop], bends[start:stop]
+def derive(kind, act, slopes, stop):
+    """What `tangent` and `cotangent_tangent` need of a in act[:stop] that takes more than a few instructions."""
+    a, slope = act[:stop], slopes[:stop]
+    if kind == SOFTPLUS:
+        for p in range(a.size):
+            slope[p] = -elementary.expm1_negative(-a[p])
+
+
+@kernel
+def tangent(kind, act, slopes, tangents, bends, start, stop):
+    """On entry r = tangents[start:stop] holds R{z}; on return r = R{a} = phi' R{z}, and bend = phi'' / phi' R{z}.
+
+    Where phi'' is 0 bend is left alone.
+    """
+    a, slope, r, bend = act[start:stop], slopes[start:stop], tangents[start:stop], bends[start:stop]
     if kind == TANH:
-        for p in range(a.size):
+        for p in range(r.size):
             bend[p] = -(a[p] + a[p]) * r[p]
+            r[p] *= fma(-a[p], a[p], like(a[p], 1.0))
     elif kind == SIGMOID:
-        for p in range(a.size):
+        for p in range(r.size):
             bend[p] = (like(a[p], 1.0) - (a[p] + a[p])) * r[p]
+            r[p] *= fma(-a[p], a[p], a[p])
+    elif kind == RELU:
+        for p in range(r.size):
+            r[p] *= like(a[p], 1.0) if a[p] > like(a[p], 0.0) else like(a[p], 0.0)
     elif kind == SOFTPLUS:
-        for p in range(a.size):
-            bend[p] = (like(a[p], 1.0) + elementary.expm1_negative(-a[p])) * r[p]
-    else:
-        for p in range(a.size):
-            bend[p] = like(a[p], 0.0)
-    through_slope(kind, act, tangents, start, stop)
+        for p in range(r.size):
+            bend[p] = (like(a[p], 1.0) - slope[p]) * r[p]
+            r[p] *= slope[p]
+
+
+@kernel
+def cotangent_tangent(kind, act, slopes, bends, cotangents, tangents, start, stop):
+    """r = phi' r + bend x, for r in tangents[start:stop] and x in cotangents[start:stop]."""
+    a, slope, bend = act[start:stop], slopes[start:stop], bends[start:stop]
+    x, r = cotangents[start:stop], tangents[start:stop]
+    if kind == TANH:
+        for p in range(r.size):
+            r[p] = fma(x[p], bend[p], r[p] * fma(-a[p], a[p], like(a[p], 1.0)))
+    elif kind == SIGMOID:
+        for p in range(r.size):
+            r[p] = fma(x[p], bend[p], r[p] * fma(-a[p], a[p], a[p]))
+    elif kind == RELU:
+        for p in range(r.size):
+            r[p] *= like(a[p], 1.0) if a[p] > like(a[p], 0.0) else like(a[p], 0.0)
+    elif kind == SOFTPLUS:
+        for p in range(r.size):
+            r[p] = fma(x[p], bend[p], r[p] * slope[p])

@@ -25,9 +25,11 @@ from types import ModuleType
 import numpy as np
 
 from . import handover
+from .broadcast import row
 from .jit import Function, inlined, kernel_by
 from .mlp_objective import pull_gradient
 from .reductions import dot
+from .structures import Adjoint
 
 
 def pull_by(rule: ModuleType) -> Function:
@@ -35,7 +37,7 @@ def pull_by(rule: ModuleType) -> Function:
 
     @kernel_by(rule)
     def pull(objective, tables, record, work, tangents, adjoint, done, stop):
-        """Pull the adjoint back through the steps done > t >= stop, while `training.undo` undoes them.
+        """Pull the adjoints of C losses back through the steps done > t >= stop, while `training.undo` undoes them.
 
         It ends early where the other side gave up, which then knows why.
         """
@@ -48,17 +50,32 @@ def pull_by(rule: ModuleType) -> Function:
                 return
             if rule.DIRECTION_TAKES_GRADIENT and not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
                 return
-            rule.pull_position(tables, w, moments, g, adjoint, t, tangents.u, work.scratch)
-            blocks = pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint.objective)
-            if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
-                return
-            rule.pull_moments(tables, moments, g, adjoint, t, tangents.hu)
-            trace(adjoint, t)
+            # One loss after the other: u, Hu and the tangents of the passes stay in the L1 and L2 caches.  Products as
+            # wide as all losses together fill the vectors better where a layer is narrow, but their operands have to
+            # be interleaved, which costs what they gain.
+            before = blocks
+            for each in range(adjoint.w.shape[0]):
+                of_loss = one_of(adjoint, each)
+                rule.pull_position(tables, w, moments, g, of_loss, t, tangents.u, work.scratch)
+                blocks = pull_gradient(
+                    objective, record, work, t, before, w, tangents, row(adjoint.objective, each), each > 0
+                )
+                if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
+                    return
+                rule.pull_moments(tables, moments, g, of_loss, t, tangents.hu)
+                trace(of_loss, t)
             steps += 1
             handover.announce(progress, handover.STEPS_READ, steps)
 
     made: Function = pull
     return made
+
+
+@inlined
+def one_of(adjoint, each):
+    """The adjoint of one of the losses."""
+    w, moments, norms = adjoint.w[each], adjoint.moments[each], adjoint.norms[each]
+    return Adjoint(w, moments, row(adjoint.rule, each), None, norms, adjoint.first, adjoint.every)
 
 
 @inlined

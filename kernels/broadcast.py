@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba.core import types
+from numba.core import cgutils, types
 from numba.np.arrayobj import populate_array
 
 from .jit import primitive
@@ -63,6 +63,28 @@ def entry(typingctx: Any, table: Any, i: Any, j: Any) -> Any:
         return context.compile_internal(builder, _element, signature, args)
 
     return table.dtype(table, types.intp, types.intp), codegen
+
+
+@primitive
+def row(typingctx: Any, arrays: Any, i: Any) -> Any:
+    """A tuple of arrays with the i-th along their first axes."""
+    rows = types.NamedTuple([each.copy(ndim=each.ndim - 1) for each in arrays.types], arrays.instance_class)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        views = []
+        for j, (array, of) in enumerate(zip(arrays.types, rows.types, strict=True)):
+            whole = context.make_array(array)(context, builder, builder.extract_value(args[0], j))
+            view = context.make_array(of)(context, builder)
+            shape, strides = (cgutils.unpack_tuple(builder, each) for each in (whole.shape, whole.strides))
+            start = cgutils.pointer_add(builder, whole.data, builder.mul(args[1], strides[0]))
+            populate_array(
+                view, data=start, shape=shape[1:], strides=strides[1:], itemsize=whole.itemsize, meminfo=whole.meminfo,
+                parent=whole.parent,
+            )  # fmt: skip
+            views.append(view._getvalue())
+        return context.make_tuple(builder, rows, views)
+
+    return rows(arrays, types.intp), codegen
 
 
 def _itself(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -80,7 +80,7 @@ def steps_by(rule: ModuleType) -> Steps:
 
     @kernel_by(rule)
     def undo_step_and_pull(tables, state, w, g, made, moments, adjoint, u, scratch):
-        """`undo_step`, and the adjoint pulled back through the step's move: the Hessian at w is to be applied to u.
+        """`undo_step`, and C adjoints pulled back through the step's move: the Hessian at w is to be applied to each u.
 
         Leaves the moments that the step ended with in `moments`, and what `pull_moments` needs with them then in g.
         """
@@ -89,7 +89,10 @@ def steps_by(rule: ModuleType) -> Steps:
         reason = _undo_step(tables, state, g, made, scratch)
         if reason == outcomes.FINE:
             rule.record_after(state, g)
-            rule.pull_position(tables, w, moments, g, _adjoint(adjoint), state.cursor[0], u, scratch)
+            t, adjoint = state.cursor[0], _adjoint(adjoint)
+            for each in range(u.shape[0]):
+                of_loss = adjoint_kernels.one_of(adjoint, each)
+                rule.pull_position(tables, w, moments, g, of_loss, t, u[each], scratch)
         return reason
 
     @inlined
@@ -104,16 +107,18 @@ def steps_by(rule: ModuleType) -> Steps:
 
     @kernel_by(rule)
     def pull_moments(tables, state, moments, g, adjoint, hu, spare, w, scratch):
-        """The adjoint pulled back through the rest of the step that was undone last; and, if there is a step before
+        """The adjoints pulled back through the rest of the step that was undone last; and, if there is a step before
         that, what `position_before_step` finds: one call less a step.
 
-        Returns whether hu is finite.
+        Returns whether all of hu (C, P) is finite.
         """
         tables, state, adjoint = rule.Tables(*tables), State(*state), _adjoint(adjoint)
         t = state.cursor[0]
-        fine = all_finite(hu)
-        rule.pull_moments(tables, moments, g, adjoint, t, hu)
-        adjoint_kernels.trace(adjoint, t)
+        fine = True
+        for each in range(hu.shape[0]):
+            fine = fine and all_finite(hu[each])
+            rule.pull_moments(tables, moments, g, adjoint_kernels.one_of(adjoint, each), t, hu[each])
+            adjoint_kernels.trace(adjoint_kernels.one_of(adjoint, each), t)
         if t > 0:
             _position_before_step(tables, state, spare, w, scratch)
         return fine
@@ -135,7 +140,7 @@ def step_gradient(objective, record, work, t, w, g):
 @kernel
 def pull_gradient(objective, record, work, t, w, tangents, adjoint):
     """The Hessian of that step times tangents.u, and the derivatives of g . u by all that it depends on."""
-    mlp_objective.pull_gradient(objective, record, work, t, ZERO, w, tangents, adjoint)
+    mlp_objective.pull_gradient(objective, record, work, t, ZERO, w, tangents, adjoint, False)
 
 
 @kernel

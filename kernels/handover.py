@@ -20,7 +20,9 @@ from .jit import kernel, primitive
 from .primitives import address
 
 # Positions in `Record.progress`, each in a cache line (two, as they are fetched in pairs) of its own
-BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, ABANDONED, PATIENCE, CORE, _ALLOWED, _OWN = range(0, 144, 16)
+BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, TASKS_DONE, ABANDONED, PATIENCE, CORE, _ALLOWED, _OWN = range(
+    0, 160, 16
+)
 _MASK = 16  # words of a set of cores: Linux' own size, for 1024 of them
 PROGRESS = _OWN + _MASK
 

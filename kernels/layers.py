@@ -6,7 +6,7 @@ All matrices have `rows` rows and lie in flat arrays from an offset on.
 from __future__ import annotations
 
 from .jit import inlined, kernel
-from .primitives import ONE, ZERO, copy_elements, fma, like
+from .primitives import ONE, ZERO, copy_elements, like
 from .products import product, transpose
 
 
@@ -28,16 +28,14 @@ def add_parameter_gradient(below, below0, rows, a, delta, delta0, b, one, g, p):
 @inlined
 def add_through_weights(delta, delta0, rows, b, w, p, a, across, out, out0):
     """out (rows, a) += delta W^T; `across` is scratch for W^T."""
-    transpose(w, p, a, b, across)
-    product(delta, delta0, b, ONE, across, ZERO, rows, a, b, out, out0)
+    transpose(w, p, a, b, across, ZERO)
+    add_through_turned(delta, delta0, rows, b, across, ZERO, a, out, out0)
 
 
-@kernel
-def multiply_add(a, b, c, start, stop):
-    """c += a * b, element by element."""
-    a_s, b_s, c_s = a[start:stop], b[start:stop], c[start:stop]
-    for p in range(c_s.size):
-        c_s[p] = fma(a_s[p], b_s[p], c_s[p])
+@inlined
+def add_through_turned(delta, delta0, rows, b, turned, p, a, out, out0):
+    """The same for W^T that lies in `turned` from p on."""
+    product(delta, delta0, b, ONE, turned, p, rows, a, b, out, out0)
 
 
 @kernel

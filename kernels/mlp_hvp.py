@@ -14,22 +14,39 @@ from __future__ import annotations
 
 from . import activations, losses
 from .jit import inlined, kernel
-from .layers import add_parameter_gradient, add_through_weights, affine, clear, multiply_add
+from .layers import add_parameter_gradient, add_through_turned, add_through_weights, affine, clear
 from .mlp_gradient import ROWS, add_gradient, consecutive, layer_input, outputs_offset
 from .primitives import ONE, ZERO
-from .products import product
+from .products import product, transpose
+
+
+@inlined
+def turn(net, w, tangents):
+    """What `add_hvp` needs of the weights, whatever the block and the direction."""
+    p = w.size
+    for layer in range(net.sizes.size - 2, -1, -1):
+        a, b = net.sizes[layer], net.sizes[layer + 1]
+        p -= (a + 1) * b
+        if layer or tangents.x.size:
+            transpose(w, p, a, b, tangents.turned, p)
+
+
+@inlined
+def derive(net, batch, passes, tangents):
+    """What it needs of the passes over a block, whatever the direction."""
+    activations.derive(net.activation, passes.act, tangents.slope, outputs_offset(net.sizes, batch.size))
 
 
 @inlined
 def add_hvp(net, w, batch, scale, passes, work, tangents):
     """hu += H u for the objective of `add_gradient`, which left its `passes` over this batch.
 
-    Fills ``tangents.x`` with R{dL/dX} unless it is empty.
+    `turn` and `derive` have left theirs.  Fills ``tangents.x`` with R{dL/dX} unless it is empty.
     """
     _forward(net, w, batch, passes, tangents)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
     losses.tangent(net.loss, passes.mean, batch, k, scale, tangents.act, tangents.delta, z0)
-    _backward(net, w, batch, passes, work, tangents)
+    _backward(net, batch, passes, work, tangents)
 
 
 @inlined
@@ -42,16 +59,18 @@ def _forward(net, w, batch, passes, tangents):
         if layer:
             product(tangents.act, below0, a, ONE, w, p, rows, b, a, tangents.act, q)
         if layer < layers - 1:
-            activations.tangent(net.activation, passes.act, tangents.act, tangents.bend, q, q + rows * b)
+            activations.tangent(
+                net.activation, passes.act, tangents.slope, tangents.act, tangents.bend, q, q + rows * b
+            )
         below, below0 = passes.act, q
         p += (a + 1) * b
         q += rows * b
 
 
 @inlined
-def _backward(net, w, batch, passes, work, tangents):
+def _backward(net, batch, passes, work, tangents):
     rows, u, hu = batch.size, tangents.u, tangents.hu
-    p, q = w.size, outputs_offset(net.sizes, rows)
+    p, q = u.size, outputs_offset(net.sizes, rows)
     for layer in range(net.sizes.size - 2, -1, -1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         p -= (a + 1) * b
@@ -62,11 +81,12 @@ def _backward(net, w, batch, passes, work, tangents):
             product(tangents.act, below0, ONE, a, passes.delta, q, a, b, rows, hu, p)
         if layer or tangents.x.size:
             clear(out, out0, out0 + rows * a)
-            add_through_weights(tangents.delta, q, rows, b, w, p, a, work.across, out, out0)
+            add_through_turned(tangents.delta, q, rows, b, tangents.turned, p, a, out, out0)
             add_through_weights(passes.delta, q, rows, b, u, p, a, work.across, out, out0)
         if layer:
-            activations.through_slope(net.activation, passes.act, tangents.delta, below0, q)
-            multiply_add(passes.delta, tangents.bend, tangents.delta, below0, q)
+            activations.cotangent_tangent(
+                net.activation, passes.act, tangents.slope, tangents.bend, passes.delta, tangents.delta, below0, q
+            )
         q = below0
 
 
@@ -75,7 +95,9 @@ def mean_hvp(net, w, data, examples, passes, work, g, tangents):
     """hu = H u for the mean of weight * loss over the first `examples` of the data, and its gradient in g."""
     clear(g, ZERO, g.size)
     clear(tangents.hu, ZERO, tangents.hu.size)
+    turn(net, w, tangents)
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
         add_gradient(net, w, batch, 1.0 / examples, passes, work, g)
+        derive(net, batch, passes, tangents)
         add_hvp(net, w, batch, 1.0 / examples, passes, work, tangents)

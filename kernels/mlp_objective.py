@@ -12,7 +12,7 @@ from . import handover, losses
 from .jit import inlined, kernel
 from .layers import clear
 from .mlp_gradient import ROWS, add_gradient, add_penalty, outputs_offset
-from .mlp_hvp import add_hvp
+from .mlp_hvp import add_hvp, derive, turn
 from .primitives import ONE, ZERO, copy_elements
 from .reductions import dot
 from .structures import Batch, Passes
@@ -27,7 +27,8 @@ def step_gradient(objective, record, work, t, blocks, w, g):
     for first in range(0, size, ROWS):
         slots = record.passes.act.shape[0]
         handover.wait(record.progress, handover.BLOCKS_READ, blocks - slots + 1)
-        batch = _take(objective, work, t, first, min(ROWS, size - first))
+        batch = _batch_at(objective, work, first, min(ROWS, size - first))
+        _gather(objective, work, t, batch, first)
         add_gradient(net, w, batch, 1.0 / size, _passes_at(record.passes, blocks % slots), work, g)
         blocks += 1
         handover.announce(record.progress, handover.BLOCKS_WRITTEN, blocks)
@@ -35,20 +36,26 @@ def step_gradient(objective, record, work, t, blocks, w, g):
 
 
 @inlined
-def pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint):
+def pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint, again):
     """H u for the gradient of step t, and its derivatives along u by all that it depends on.
 
-    Returns the number of blocks so far, or -1 if the other side gave up.
+    `again` says that the last call was for the same step, with another u: `work` and `tangents` hold then what depends
+    on the step only.  Returns the number of blocks so far, or -1 if the other side gave up.
     """
     net, size = objective.net, _batch_size(objective)
     clear(tangents.hu, ZERO, tangents.hu.size)
     add_penalty(net.bounds, tangents.u, objective.l2, tangents.hu)
     _through_penalty(net.bounds, w, tangents.u, adjoint.l2)
+    if not again:
+        turn(net, w, tangents)
     for first in range(0, size, ROWS):
         if not handover.wait(record.progress, handover.BLOCKS_WRITTEN, blocks + 1):
             return -ONE
         passes = _passes_at(record.passes, blocks % record.passes.act.shape[0])
-        batch = _take(objective, work, t, first, min(ROWS, size - first))
+        batch = _batch_at(objective, work, first, min(ROWS, size - first))
+        if not again or size > ROWS:
+            _gather(objective, work, t, batch, first)
+            derive(net, batch, passes, tangents)
         add_hvp(net, w, batch, 1.0 / size, passes, work, tangents)
         _through_examples(objective, batch, first, 1.0 / size, passes, tangents, adjoint, t)
         blocks += 1
@@ -74,14 +81,14 @@ def _through_examples(objective, batch, first, scale, passes, tangents, adjoint,
     d, k = net.sizes[0], net.sizes[-1]
     z0 = outputs_offset(net.sizes, batch.size)
     for i in range(batch.size):
-        row = rows[t - objective.first, first + i] if rows.size else np.int64(first + i)
+        example = rows[t - objective.first, first + i] if rows.size else np.int64(first + i)
         if adjoint.x.size:
-            _subtract(tangents.x, i * d, d, adjoint.x, row * d)
+            _subtract(tangents.x, i * d, d, adjoint.x, example * d)
         if adjoint.y.size:
             c = scale * (batch.weights[batch.first + i] if batch.weights.size else 1.0)
-            losses.subtract_target_tangent(net.loss, passes.mean, i, k, c, tangents.act, z0, adjoint.y, row * k)
+            losses.subtract_target_tangent(net.loss, passes.mean, i, k, c, tangents.act, z0, adjoint.y, example * k)
         if adjoint.weights.size:
-            adjoint.weights[row] -= losses.weight_tangent(
+            adjoint.weights[example] -= losses.weight_tangent(
                 net.loss, passes.mean, batch.y, batch.first + i, i, k, scale, tangents.act, z0
             )
 
@@ -105,18 +112,24 @@ def _batch_size(objective):
 
 
 @inlined
-def _take(objective, work, t, first, size):
-    """`size` examples of step t's batch from position `first` on; gathered, unless the batch is all of the data."""
-    net, data = objective.net, objective.data
+def _batch_at(objective, work, first, size):
+    """Where `size` examples of a batch from position `first` on lie: in `work`, unless the batch is all of the data."""
+    data = objective.data
     if not objective.rows.size:
         return Batch(data.x, data.y, data.weights, data.unit, np.int64(first), size)
-    rows = objective.rows[t - objective.first, first : first + size]
-    gather(data.x, rows, net.sizes[0], work.x)
-    gather(data.y, rows, net.sizes[-1], work.y)
-    if not data.weights.size:
-        return Batch(work.x, work.y, data.weights, data.unit, ZERO, size)
-    gather(data.weights, rows, ONE, work.weights)
-    return Batch(work.x, work.y, work.weights, data.unit, ZERO, size)
+    return Batch(work.x, work.y, work.weights if data.weights.size else data.weights, data.unit, ZERO, size)
+
+
+@inlined
+def _gather(objective, work, t, batch, first):
+    """Bring the examples of step t's batch from position `first` on together there, if they are not."""
+    net, data = objective.net, objective.data
+    if objective.rows.size:
+        rows = objective.rows[t - objective.first, first : first + batch.size]
+        gather(data.x, rows, net.sizes[0], work.x)
+        gather(data.y, rows, net.sizes[-1], work.y)
+        if data.weights.size:
+            gather(data.weights, rows, ONE, work.weights)
 
 
 @kernel

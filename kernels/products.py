@@ -81,19 +81,19 @@ def _lanes(typingctx: Any, pointer: Any) -> Any:
 
 
 @kernel
-def transpose(a, a0, m, n, b):
+def transpose(a, a0, m, n, b, b0):
     """B (n, m) = A^T of A (m, n), row-major."""
     if m * b.itemsize % PAGE:
         for i in range(m):
             for j in range(n):
-                b[j * m + i] = a[a0 + i * n + j]
+                b[b0 + j * m + i] = a[a0 + i * n + j]
     else:
         # a column falls on one set of the L1 cache: few columns at a time (512, 512: 0.2 ms, without 1.6;
         # `python -m bench.choices transpose`)
         for j0 in range(0, n, STRIPE):
             for i in range(m):
                 for j in range(j0, min(j0 + STRIPE, n)):
-                    b[j * m + i] = a[a0 + i * n + j]
+                    b[b0 + j * m + i] = a[a0 + i * n + j]
 
 
 def _tile(rows: int, columns: int) -> Any:

@@ -137,7 +137,10 @@ class ObjectiveAdjoint(NamedTuple):
 
 
 class Adjoint(NamedTuple):
-    """Derivatives of the final loss: by the current w and moments, and sums over the steps undone so far."""
+    """Derivatives of the final loss: by the current w and moments, and sums over the steps undone so far.
+
+    Also of C losses: every array then has a first axis of that length.
+    """
 
     w: Float64s  # (P,)
     moments: Float64s  # (M, P)
@@ -193,8 +196,10 @@ class Workspace(NamedTuple):
 
 
 class Tangents(NamedTuple):
-    """Scratch of the R-operator passes: R{.} of the arrays of `Passes`."""
+    """Scratch of the R-operator passes: what they need of a step whatever the direction, and R{.} of `Passes`."""
 
+    turned: Floats  # (P,): the transposed weight matrices, each where the matrix lies
+    slope: Floats  # (ROWS H,): phi' where that is no matter of a few instructions
     u: Floats  # (P,): the direction
     hu: Floats  # (P,): the Hessian times u
     act: Floats  # (ROWS H,)

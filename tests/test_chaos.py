@@ -198,7 +198,7 @@ def test_the_warning_points_at_whoever_pulled():
 def test_the_guard_by_number(norms, reference, step):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        chaos.guard(np.array(norms), np.array([0, 10, 20]), reference)
+        chaos.guard(np.array([norms]), np.array([0, 10, 20]), [reference])
     assert [f"before step {step} " in str(each.message) for each in caught] == ([] if step is None else [True])
 
 

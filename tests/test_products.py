@@ -174,7 +174,7 @@ def test_transpose(m: int, n: int, offset: int, dtype: Any) -> None:
     a = np.arange(m * n, dtype=dtype).reshape(m, n)
     guarded = Guarded(a, offset)
     b = np.full(m * n + 5, np.nan, dtype)
-    transpose(guarded.flat, guarded.offset, m, n, b)
+    transpose(guarded.flat, guarded.offset, m, n, b, 0)
     np.testing.assert_array_equal(b[: m * n].reshape(n, m), a.T)
     assert np.isnan(b[m * n :]).all()
 
@@ -184,5 +184,5 @@ def test_transpose(m: int, n: int, offset: int, dtype: Any) -> None:
 def test_transpose_of_columns_that_fall_on_one_set_of_the_cache(m: int, n: int, dtype: Any) -> None:
     a = np.random.default_rng(0).random((m, n)).astype(dtype)
     b = np.empty(m * n, dtype)
-    transpose(a.ravel(), 0, m, n, b)
+    transpose(a.ravel(), 0, m, n, b, 0)
     np.testing.assert_array_equal(b.reshape(n, m), a.T)

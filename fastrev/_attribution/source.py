@@ -75,15 +75,10 @@ class Source:
 
     def _by_weights(self, run: Run, gradients: FloatArray, progress: bool) -> FloatArray:
         """Derivatives (K, N) of the losses with these gradients (K, P) by the example weights."""
-        found = []
-        for gradient in gradients:
-            if run.stats.exact:
-                run = Run(self.problem)
-                make_all_steps(run, False)
-            wrt = ("example_weights",) if self.name is None else ("theta",)
-            grad: Any = run.pullback(gradient, wrt=wrt, progress=progress)
-            found.append(grad.example_weights if self.name is None else grad.theta[self.name])
-        return np.stack(found)
+        wrt = ("example_weights",) if self.name is None else ("theta",)
+        grad: Any = run.pullback(gradients, wrt=wrt, progress=progress)
+        by_weights: FloatArray = grad.example_weights if self.name is None else grad.theta[self.name]
+        return by_weights
 
 
 def weights_of(problem: Problem, name: str | None) -> FloatArray:

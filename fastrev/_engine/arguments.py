@@ -93,6 +93,17 @@ def parameters(name: str, value: object, size: int, *, remedy: str = "Pass finit
     return array
 
 
+def parameters_or_rows(name: str, value: object, size: int) -> npt.NDArray[np.float64]:
+    """A float64 array of shape (P,), or (K, P) with a row for each of K losses."""
+    array = real_array(name, value, remedy="Pass finite numbers.")
+    if array.ndim != 2 or array.shape[1] != size or not len(array):
+        remedy = f"Pass numpy.ravel({name})." if array.size == size else ""
+        if array.shape != (size,):
+            wanted = f"have shape ({size},), one number per parameter, or (K, {size}) for K losses, at least one"
+            raise fault(name, wanted, f"shape {array.shape}", remedy)
+    return array
+
+
 def on_grid(name: str, array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The array, if all of it is within the grid's range."""
     largest = np.abs(array).max(initial=0.0)

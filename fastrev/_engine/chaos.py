@@ -6,7 +6,7 @@ import inspect
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from fastrev.errors import ChaosWarning
 # it is off by 74 % at least, and worth nothing (`python -m bench.choices chaos`)
 CHAOTIC_GROWTH = 1e3
 _STEADY_GROWTH = 10.0  # up to which truncation is proposed: there predictions hold for moves of a tenth, in most cases
+
+_NAMED = 8  # losses, at most
 
 _here = threading.local()
 
@@ -42,24 +44,38 @@ def growth(norms: FloatArray | None) -> float:
     return largest if np.isfinite(largest) else np.inf
 
 
-def guard(norms: FloatArray, at: Ints, reference: float) -> None:
-    """Warn if the adjoint, of these norms before these steps, outgrew the norm that it began with.
+def guard(norms: FloatArray, at: Ints, references: Sequence[float]) -> None:
+    """Warn if the adjoint of any loss, of these norms (K, S) before these steps, outgrew the norm that it began with.
 
     A product of T Jacobians grows exponentially where training is chaotic (Figure 10 of the paper), and
     norms of a few steps up or down say as much as all.
     """
     if getattr(_here, "unheard", False):
         return
-    if reference == 0.0 or (step := _first_below(norms, at, CHAOTIC_GROWTH * reference)) == at[0]:
+    rows = [
+        row for row, reference in enumerate(references)
+        if reference != 0.0 and _first_below(norms[row], at, CHAOTIC_GROWTH * reference) != at[0]
+    ]  # fmt: skip
+    if not rows:
         return
-    largest, steady, end = float(np.max(norms)), _first_below(norms, at, _STEADY_GROWTH * reference), int(at[-1])
-    growth = f"grew {largest / reference:.3g}-fold" if np.isfinite(largest) else "overflowed"
+    step = max(_first_below(norms[row], at, CHAOTIC_GROWTH * references[row]) for row in rows)
+    steady = max(_first_below(norms[row], at, _STEADY_GROWTH * references[row]) for row in rows)
+    largest, end = float(np.max([np.max(norms[row]) / references[row] for row in rows])), int(at[-1])
+    growth = f"grew {largest:.3g}-fold" if np.isfinite(largest) else "overflowed"
     advice = f", or differentiate through the last steps only: truncate={end - steady}" if steady < end else ""
     _warn(
-        f"The meta-gradient {growth} on its way back through training. Training is chaotic at these learning rates: "
-        f"the smallest changes decide how it ends, and the gradient by anything before step {step} is noise. "
-        f"Lower lr, train for fewer steps{advice}."
+        f"The meta-gradient {_of(rows, len(references))}{growth} on its way back through training. Training is chaotic "
+        "at these learning rates: the smallest changes decide how it ends, and the gradient by anything before step "
+        f"{step} is noise. Lower lr, train for fewer steps{advice}."
     )
+
+
+def _of(rows: list[int], count: int) -> str:
+    """Of which of some losses, where there is more than one."""
+    if count == 1:
+        return ""
+    first = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
+    return f"of {len(rows)} of {count} losses (w_bar[{first}]) "
 
 
 def _first_below(norms: FloatArray, at: Ints, bound: float) -> int:

@@ -11,7 +11,16 @@ from queue import SimpleQueue
 
 from fastrev._engine.settings import cores, may_pin
 from fastrev._engine.types import Ints
-from fastrev.kernels.handover import ABANDONED, CORE, PATIENCE, PATIENCE_ON_ONE_CORE, PATIENCE_ON_TWO
+from fastrev.kernels.handover import (
+    ABANDONED,
+    CORE,
+    PATIENCE,
+    PATIENCE_ON_ONE_CORE,
+    PATIENCE_ON_TWO,
+    TASKS_DONE,
+    announce,
+    wait,
+)
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -32,12 +41,13 @@ class Companion:
     def __init__(self, progress: Ints) -> None:
         self._progress = progress
         self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._begun = False
+        self._begun, self._handed, self._done = False, 0, 0
         self._at_work = _thread.allocate_lock()
         self._error: BaseException | None = None
 
     def hand(self, task: Callable[[], object], *, last: bool) -> None:
         """Have it do something, after what it was handed before."""
+        self._handed += 1
         self._tasks.put(task)
         if last:
             self._tasks.put(None)
@@ -51,6 +61,22 @@ class Companion:
         with self._at_work:
             if self._error is not None:
                 raise self._error
+
+    def meet(self) -> None:
+        """Wait until it has done all that it was handed, which was not the last, and raise what it raised instead."""
+        if not wait(self._progress, TASKS_DONE, self._handed):
+            self.finish()
+
+    def see_through(self, action: Callable[[], None]) -> None:
+        """Do what hands it its tasks, wait for the last, and give it up whatever happens."""
+        try:  # given up twice, for an interrupt may come in the first
+            try:
+                action()
+                self.finish()
+            finally:
+                self.give_up()
+        finally:
+            self.give_up()
 
     def give_up(self) -> None:
         """Tell it to end, if it has not."""
@@ -66,6 +92,8 @@ class Companion:
         try:
             while (task := self._tasks.get()) is not None:
                 task()
+                self._done += 1
+                announce(self._progress, TASKS_DONE, self._done)
         except BaseException as error:
             self._error = error
         finally:

@@ -84,9 +84,9 @@ def way_back(dtype: str) -> None:
     """Compile what a meta-gradient needs after its training: the gradient by the weights, and no step back."""
     _compile_steps(np.dtype(dtype))
     walk = _smallest_walk(np.dtype(dtype))
-    trained, w = walk.trained, np.zeros(walk.trained.num_params)
-    CompiledWalkBack(walk, w, w[np.newaxis], (), one_thread=False).compile_pull()
-    evaluation.loss_and_gradient(trained.model, w.astype(dtype), trained.data, trained.examples)
+    trained, w = walk.trained, np.zeros((1, walk.trained.num_params))
+    CompiledWalkBack(walk, w, w[:, np.newaxis], (), one_thread=False).compile_pull()
+    evaluation.loss_and_gradient(trained.model, w[0].astype(dtype), trained.data, trained.examples)
 
 
 def _compile_steps(dtype: np.dtype[np.floating]) -> None:

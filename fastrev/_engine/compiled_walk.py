@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from fastrev._engine import interruptible, workspace
-from fastrev._engine.batches import FullBatch
 from fastrev._engine.companion import Companion
+from fastrev._engine.compiled_adjoint import CompiledAdjoint
+from fastrev._engine.compiled_many import CompiledManyBack
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
 from fastrev._engine.settings import one_thread
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, nbytes
+from fastrev._engine.walk import Make, Undo, WalkBack, nbytes
 from fastrev.kernels import outcomes
-from fastrev.kernels.structures import Adjoint, Objective, State
+from fastrev.kernels.structures import Objective, Record, State
 
 # Some hundredths of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
 # multiply-adds, not in seconds, so that a run makes the same calls every time.
@@ -30,7 +31,7 @@ class CompiledWalk:
     def __init__(self, trained: MLPObjective, rule: Rule, steps: int) -> None:
         self.trained, self.rule, self.steps = trained, rule, steps
         self._record = workspace.lone_record(trained.model, len(rule.moments), trained.batches.size)
-        self._work = workspace.workspace_for(trained.model, _gathered(trained))
+        self._work = workspace.workspace_for(trained.model, trained.gathered)
 
     @property
     def nbytes(self) -> int:
@@ -68,12 +69,17 @@ class CompiledWalk:
         return self._undo(stop, int(state.cursor[0]), state, stop)
 
     def _undo(self, begin: int, end: int, state: State, stop: int) -> int:
-        chunk = self.trained.chunk(begin, end)
-        reason: int = self.rule.walks.undo(chunk, self.rule.tables, state, self._record, self._work, stop)
+        return self.undo_on_record(self.trained.chunk(begin, end), state, self._record, stop)
+
+    def undo_on_record(self, chunk: Objective, state: State, record: Record, stop: int) -> int:
+        """Undo steps until `stop` are done, each going on record.  Returns why it ended."""
+        reason: int = self.rule.walks.undo(chunk, self.rule.tables, state, record, self._work, stop)
         return reason
 
-    def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> CompiledWalkBack:
+    def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
+        if len(w_bar) > 1:
+            return CompiledManyBack(self, w_bar, m_bar, wrt, through, threads=1 if one_thread() else 2)
         return CompiledWalkBack(self, w_bar, m_bar, wrt, through, one_thread=one_thread())
 
 
@@ -93,11 +99,9 @@ class CompiledWalkBack:
         trained, rule = walk.trained, walk.rule
         model, examples, inputs = trained.model, trained.batches.size, "x" in wrt
         self._walk, self._until = walk, through.start
-        self._trace = Trace(through, w_bar)
-        self._derivatives = trained.new_adjoint(wrt)
-        self.adjoint = Adjoint(w_bar, m_bar, rule.new_adjoint(), self._derivatives, *self._trace.tables)
+        self._adjoint = CompiledAdjoint(trained, rule, w_bar, m_bar, wrt, through)
         self._tangents = workspace.tangents_for(model, examples, inputs)
-        self._work = workspace.workspace_for(model, _gathered(trained), inputs)
+        self._work = workspace.workspace_for(model, trained.gathered, inputs)
         if one_thread:
             self._record, self.steps_ahead = workspace.whole_steps(model, len(rule.moments), examples)
         else:
@@ -108,9 +112,13 @@ class CompiledWalkBack:
     @property
     def nbytes(self) -> int:
         """Memory of the adjoint, the record and the workspace."""
-        record, adjoint = self._record, self.adjoint
+        record = self._record
         parts = (*record.steps, *record.passes, record.progress, *self._work, *self._tangents)
-        return nbytes(*parts, adjoint.w, adjoint.moments, adjoint.norms, *adjoint.rule, *self._derivatives)
+        return self._adjoint.nbytes + nbytes(*parts)
+
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time."""
+        return self._walk.chunk_steps(progress)
 
     def compile(self, state: State) -> None:
         """Have all that it needs compiled."""
@@ -132,15 +140,7 @@ class CompiledWalkBack:
         def beside(chunk: Objective, state: State, stop: int) -> int:
             return self._side_by_side(companion, chunk, state, stop)
 
-        # given up twice, for an interrupt may come in the first
-        try:
-            try:
-                take_back(lambda stop: self._and_then_alone(beside, state, stop))
-                companion.finish()
-            finally:
-                companion.give_up()
-        finally:
-            companion.give_up()
+        companion.see_through(lambda: take_back(lambda stop: self._and_then_alone(beside, state, stop)))
 
     def _and_then_alone(self, differentiate: Callable[[Objective, State, int], int], state: State, stop: int) -> int:
         """Undo some steps, of which those from `until` on are differentiated."""
@@ -173,29 +173,17 @@ class CompiledWalkBack:
 
     def undo(self, chunk: Objective, state: State, stop: int) -> int:
         """Undo steps until `stop` are done, each going on record.  Returns why it ended."""
-        rule = self._walk.rule
-        reason: int = rule.walks.undo(chunk, rule.tables, state, self._record, self._walk._work, stop)
-        return reason
+        return self._walk.undo_on_record(chunk, state, self._record, stop)
 
     def pull(self, chunk: Objective, done: int, stop: int) -> None:
         """Pull the adjoint back through the steps done > t >= stop, which are undone by now or meanwhile."""
         rule = self._walk.rule
-        rule.walks.pull(chunk, rule.tables, self._record, self._work, self._tangents, self.adjoint, done, stop)
+        rule.walks.pull(chunk, rule.tables, self._record, self._work, self._tangents, self._adjoint.arrays, done, stop)
 
     def gradients(self) -> dict[str, Any]:
-        """The derivatives by the names of the arguments, in their shapes."""
-        adjoint, walk = self.adjoint, self._walk
-        return {
-            **gradients_by_the_start(adjoint.w, adjoint.moments, walk.rule, self._until),
-            **walk.rule.gradients(adjoint.rule),
-            **walk.trained.gradients(self._derivatives),
-        }
+        """The derivatives by the names of the arguments, in their shapes behind an axis of losses."""
+        return self._adjoint.gradients()
 
     def norms(self) -> tuple[FloatArray, AnyArray]:
-        """Those of the derivative by the weights, and before which steps; the last is that of the end."""
-        return self._trace.read()
-
-
-def _gathered(trained: MLPObjective) -> int:
-    """How many rows of the data have to be brought together for a batch."""
-    return 0 if isinstance(trained.batches, FullBatch) else trained.batches.size
+        """Those of the derivatives by the weights, and before which steps; the last is that of the end."""
+        return self._adjoint.norms()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine.architecture import Architecture
-from fastrev._engine.batches import Batches, plan
+from fastrev._engine.batches import Batches, FullBatch, plan
 from fastrev._engine.examples import as_pair, as_weights, shape_of_targets, unit_of
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.state import checksum
@@ -67,6 +67,11 @@ class MLPObjective:
         """Multiply-adds of a step, about."""
         return 6.0 * self.model.num_params * self.batches.size + 100.0 * self.model.num_params
 
+    @property
+    def gathered(self) -> int:
+        """How many rows of the data have to be brought together for a batch."""
+        return 0 if isinstance(self.batches, FullBatch) else self.batches.size
+
     def chunk(self, begin: int, end: int) -> Objective:
         """What the kernels take of it for the steps begin <= t < end."""
         rows = self.batches.rows(begin, end)
@@ -97,12 +102,12 @@ class MLPObjective:
         sizes = {"l2": self.l2.size, "x": self.data.x.size, "y": self.data.y.size, "example_weights": self.examples}
         return ObjectiveAdjoint(*(np.zeros(size if name in wrt else 0) for name, size in sizes.items()))
 
-    def gradients(self, adjoint: ObjectiveAdjoint) -> dict[str, FloatArray]:
-        """The derivatives in the shapes of the arguments; empty where not wanted."""
+    def gradients(self, adjoint: ObjectiveAdjoint, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
+        """The derivatives in the shapes of the arguments, behind the `leading` axes; none where not wanted."""
         shapes = [self.l2_shape, (self.examples, self.model.sizes[0]), self.y_shape, (self.examples,)]
         return {
-            name: array.reshape(shape)[()] for name, array, shape in zip(self.names, adjoint, shapes, strict=True)
-            if array.size
+            name: array.reshape(leading + shape)[()]
+            for name, array, shape in zip(self.names, adjoint, shapes, strict=True) if array.size
         }  # fmt: skip
 
     def values(self) -> dict[str, FloatArray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from fastrev._engine import state as states
 from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray, Ints
-from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, nbytes
+from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, in_rows, nbytes, of_losses, rows
 from fastrev.kernels import outcomes
 from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.structures import State
@@ -100,15 +101,21 @@ class PythonWalkBack:
     ) -> None:
         self._walk, self._until = walk, through.start
         self._trace = Trace(through, w_bar)
-        self._adjoint = w_bar, m_bar, tuple(walk.rule.new_adjoint()), *self._trace.tables
-        self._sums = walk.trained.new_sums(wrt)
-        self._moments, self._hu = np.empty(m_bar.shape), np.empty(w_bar.size)
+        self._rule = of_losses(walk.rule.new_adjoint(), len(w_bar))
+        self._adjoint = w_bar, m_bar, tuple(self._rule), *self._trace.tables
+        self._sums = [walk.trained.new_sums(wrt) for _ in w_bar]
+        self._moments, self._hu = np.empty(m_bar.shape[1:]), np.empty(w_bar.shape)
 
     @property
     def nbytes(self) -> int:
         """Memory of the adjoint and the record of a step."""
         w, moments, rule, norms, *_ = self._adjoint
-        return nbytes(w, moments, *rule, norms, self._moments, self._hu, *self._sums.values())
+        sums = sum(nbytes(*each.values()) for each in self._sums)
+        return sums + nbytes(w, moments, *rule, norms, self._moments, self._hu)
+
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time."""
+        return self._walk.chunk_steps(progress)
 
     def compile(self, state: State) -> None:
         """Have all that it needs compiled, by a run of one parameter."""
@@ -130,28 +137,30 @@ class PythonWalkBack:
             kernels.position_before(rule, plain, walk._spare, w, walk._scratch)
         for t in range(done - 1, until - 1, -1):
             trained.gradient(w.copy(), t, g)
-            u = np.empty(g.size)  # to be given away, as w is
+            u = np.empty(hu.shape)  # to be given away, as w is
             reason: int = kernels.undo_and_pull(rule, plain, w, g, walk._made[t], moments, adjoint, u, walk._scratch)
             if reason != outcomes.FINE:
                 return reason
-            fine = trained.pull(w, u, t, hu, self._sums)
+            fine = True
+            for each in zip(u, repeat(t), hu, self._sums):
+                fine = trained.pull(w.copy(), *each) and fine
             w = np.empty(g.size)
             whole = kernels.pull_moments(rule, plain, moments, g, adjoint, hu, walk._spare, w, walk._scratch)
             if not (whole and fine):
-                trained.require_finite(states.to_floats(state.w), t, self._sums)
+                trained.require_finite(states.to_floats(state.w), t, self._sums[0])
         return walk.undo(state, stop)
 
     def gradients(self) -> dict[str, Any]:
-        """The derivatives by the names of the arguments, in their shapes."""
-        rule = self._walk.rule
+        """The derivatives by the names of the arguments, in their shapes behind an axis of losses."""
+        rule, trained = self._walk.rule, self._walk.trained
         return {
             **gradients_by_the_start(*self._adjoint[:2], rule, self._until),
-            **rule.gradients(type(rule.new_adjoint())(*self._adjoint[2])),
-            **self._walk.trained.gradients(self._sums),
+            **in_rows([rule.gradients(each) for each in rows(self._rule)]),
+            **in_rows([trained.gradients(each) for each in self._sums]),
         }
 
     def norms(self) -> tuple[FloatArray, AnyArray]:
-        """Those of the derivative by the weights, and before which steps; the last is that of the end."""
+        """Those of the derivatives by the weights, and before which steps; the last is that of the end."""
         return self._trace.read()
 
 
@@ -182,4 +191,4 @@ def _undo_all(walk: PythonWalk, state: State) -> None:
 
 
 def _pull_all(walk: PythonWalk, state: State) -> None:
-    walk.back(np.zeros(1), np.zeros((len(walk.rule.moments), 1)), (), range(1)).undo(state, 0)
+    walk.back(np.zeros((1, 1)), np.zeros((1, len(walk.rule.moments), 1)), (), range(1)).undo(state, 0)

@@ -119,15 +119,16 @@ class StepByStep(Exclusive):
         w, kernels, state, tables = self._before(rule), self._kernels, tuple(self._state), tuple(rule.tables)
         gradient = self._gradient(g, w.copy())
         made, scratch, size = self._made[self.steps - 1, -1], self._scratch, w.size
-        adjoint = dw, dm, tuple(sums), np.zeros(1), 0, self.steps  # room for the norm before step 0, the only one
+        one = np.newaxis  # loss; with room for the norm before step 0, the only one
+        adjoint = dw[one], dm[one], tuple(each[one] for each in sums), np.zeros((1, 1)), 0, self.steps
         after, moments, u, kept = np.empty(size), np.empty(dm.shape), np.empty(size), gradient.copy()
-        self._undone(kernels.undo_and_pull(tables, state, w, kept, made, moments, adjoint, u, scratch))
+        self._undone(kernels.undo_and_pull(tables, state, w, kept, made, moments, adjoint, u[one], scratch))
         try:
             hu = arguments.parameters("hvp", hvp(w.copy(), u.copy()), size)
         except BaseException:
             kernels.make(tables, state, gradient, after, self._unread, scratch)
             raise
-        kernels.pull_moments(tables, state, moments, kept, adjoint, hu, self._spare, after, scratch)
+        kernels.pull_moments(tables, state, moments, kept, adjoint, hu[one], self._spare, after, scratch)
         return w, u
 
     def _of_last_step(self) -> list[int]:

@@ -20,6 +20,29 @@ from fastrev.kernels.structures import Data
 Validation = Callable[[FloatArray], tuple[float, npt.ArrayLike]]  # weights (P,) to a loss and its gradient (P,)
 
 
+def validations(model: Any, valid: Any) -> Callable[[FloatArray], tuple[Any, FloatArray]]:
+    """The same of a list of such: a function from weights to K losses (K,) and their gradients (K, P)."""
+    if not is_list(valid):
+        return validation(model, valid)
+    functions = [validation(model, each, f"valid[{i}]") for i, each in enumerate(valid)]
+
+    def evaluate(w: FloatArray) -> tuple[Any, FloatArray]:
+        losses, gradients = zip(*(function(w) for function in functions), strict=True)
+        return np.array(losses), np.stack(gradients)
+
+    return evaluate
+
+
+def is_list(valid: Any) -> bool:
+    """Whether there are several losses: a list of pairs, which are tuples, or functions.  Else it is one pair X, Y."""
+    return isinstance(valid, list) and bool(valid) and all(_is_one(each) for each in valid)
+
+
+def _is_one(valid: Any) -> bool:
+    pair = isinstance(valid, tuple) and len(valid) == 2
+    return pair or callable(valid) or callable(getattr(valid, "loss_and_grad", None))
+
+
 def validation(model: Any, valid: Any, name: str = "valid") -> Callable[[FloatArray], tuple[float, FloatArray]]:
     """The checked argument `valid`, or what else takes the same, as a function of the final weights."""
     if callable(getattr(valid, "loss_and_grad", None)):
@@ -71,14 +94,17 @@ def loss_function(model: Architecture | None, name: str, what: Sequence[Any]) ->
     return None
 
 
-def require_finite(run: Any, loss: float, w_bar: FloatArray) -> None:
-    """Refuse a validation loss from which no meta-gradient can begin."""
-    if not (np.isfinite(loss) and np.isfinite(w_bar).all()):
-        raise DivergenceError(
-            f"The validation loss after training is {loss:g} and its gradient is not finite. The likely cause is a "
-            "learning rate that is too high, or validation inputs on another scale than the training inputs.",
-            step=run.stats.steps, group="", run=run,
-        )  # fmt: skip
+def require_finite(run: Any, loss: Any, w_bar: FloatArray) -> None:
+    """Refuse a validation loss, or one of several, from which no meta-gradient can begin."""
+    for i, (each, gradient) in enumerate(zip(np.atleast_1d(loss), np.atleast_2d(w_bar), strict=True)):
+        if not (np.isfinite(each) and np.isfinite(gradient).all()):
+            which = f" of valid[{i}]" if np.ndim(loss) else ""
+            raise DivergenceError(
+                f"The validation loss{which} after training is {each:g} and its gradient is not finite. The likely "
+                "cause is a learning rate that is too high, or validation inputs on another scale than the training "
+                "inputs.",
+                step=run.stats.steps, group="", run=run,
+            )  # fmt: skip
 
 
 def _checked(name: str, result: Any, size: int) -> tuple[float, FloatArray]:

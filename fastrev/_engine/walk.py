@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -53,6 +53,9 @@ class WalkBack(Protocol):
     def nbytes(self) -> int:
         """Memory of the adjoint and of all that it works in, beside the walk's."""
 
+    def chunk_steps(self, progress: bool) -> int:
+        """How many steps at a time: between two chunks Ctrl-C and `progress` are seen to."""
+
     def compile(self, state: State) -> None:
         """Have all that it needs compiled."""
 
@@ -67,26 +70,47 @@ class WalkBack(Protocol):
 
 
 class Trace:
-    """The adjoint's norms: before the first of the steps that it comes through, every so many, and at the end."""
+    """The adjoints' norms: before the first of the steps that they come through, every so many, and at the end."""
 
     def __init__(self, through: range, w_bar: FloatArray) -> None:
-        self._through, self._every, self._last = through, max(-(-len(through) // _NORMS), 1), norm(w_bar)
-        self.norms = np.full(-(-len(through) // self._every), np.nan)
+        self._through, self._every = through, max(-(-len(through) // _NORMS), 1)
+        self._last = [[norm(each)] for each in w_bar]
+        self.norms = np.full((len(w_bar), -(-len(through) // self._every)), np.nan)
 
     @property
     def tables(self) -> tuple[FloatArray, int, int]:
-        """The last fields of an `Adjoint`."""
+        """The last fields of an `Adjoint` of as many losses."""
         return self.norms, self._through.start, self._every
 
     def read(self) -> tuple[FloatArray, AnyArray]:
-        """The norms and their steps."""
-        return np.append(self.norms, self._last), np.append(self._through[:: self._every], self._through.stop)
+        """The norms, a row for each loss, and their steps."""
+        return np.hstack([self.norms, self._last]), np.append(self._through[:: self._every], self._through.stop)
 
 
 def gradients_by_the_start(w: FloatArray, moments: FloatArray, rule: Rule, until: int) -> dict[str, FloatArray]:
-    """The derivatives by w0 and v0: zero where they came down to the step `until` only, all before being fixed."""
-    found = {"w0": w, **dict(zip(rule.starts, moments, strict=False))}
+    """The derivatives (C, P) by w0 and v0: zero where they came down to step `until` only, all before being fixed."""
+    found = {"w0": w, **{name: moments[:, i] for i, name in enumerate(rule.starts)}}
     return {name: np.zeros_like(each) if until else each for name, each in found.items()}
+
+
+def of_losses(adjoint: Any, count: int) -> Any:
+    """The tuple of zeros that a rule sums derivatives in, for so many losses: with a first axis of that length."""
+    return type(adjoint)(*(np.zeros((count, *each.shape)) for each in adjoint))
+
+
+def rows(adjoint: Any) -> list[Any]:
+    """What `of_losses` made, as one tuple for each of them."""
+    return [type(adjoint)(*each) for each in zip(*adjoint, strict=True)]
+
+
+def in_rows(gradients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Derivatives of some losses as arrays with a row for each."""
+    first, *_ = gradients
+    return {
+        name: in_rows([each[name] for each in gradients]) if isinstance(value, Mapping)
+        else np.stack([each[name] for each in gradients])
+        for name, value in first.items()
+    }  # fmt: skip
 
 
 def norm(x: FloatArray) -> float:

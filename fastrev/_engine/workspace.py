@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastrev._engine.architecture import Architecture
+from fastrev._engine.types import Ints
 from fastrev.kernels import handover
 from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.mlp_gradient import ROWS
@@ -15,6 +16,11 @@ from fastrev.kernels.structures import Passes, Record, Steps, Tangents, Workspac
 # Small steps may run several ahead, within the L2 cache: longer rings gain nothing (`python -m bench.choices ring`)
 _RING_BYTES = 2**19
 _RING_STEPS = 2, 16
+# Many losses: steps on record while all their adjoints come through them, and adjoints that stay in the L2 cache
+# meanwhile.  W2 takes 6.3 us a step and loss with 4 steps and 2 losses, 5.0 with 16 and 8, 5.3 with 64 and 32; W1 cares
+# less (`python -m bench.choices blocks`)
+_RECORD_BYTES, _RECORD_STEPS = 3 * 2**19, (2, 256)
+_BLOCK_BYTES, _BLOCK_LOSSES = 2**19, (4, 16)
 
 
 def passes_for(model: Architecture, examples: int) -> Passes:
@@ -24,9 +30,7 @@ def passes_for(model: Architecture, examples: int) -> Passes:
 
 def lone_record(model: Architecture, moments: int, examples: int) -> Record:
     """For so many moments, and batches of up to `examples` rows, with nobody to read it."""
-    progress = np.zeros(handover.PROGRESS, np.int64)
-    progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = np.iinfo(np.int64).max
-    return Record(_steps(model, moments, 1), _passes(model, examples, 1), progress)
+    return Record(_steps(model, moments, 1), _passes(model, examples, 1), _unread())
 
 
 def ring(model: Architecture, moments: int, examples: int, *, whole: bool) -> Record:
@@ -43,13 +47,29 @@ def ring(model: Architecture, moments: int, examples: int, *, whole: bool) -> Re
 
 def whole_steps(model: Architecture, moments: int, examples: int) -> tuple[Record, int]:
     """The same for a reader on the same thread, which reads whole steps only; and how many at a time."""
-    blocks = -(-examples // ROWS)
-    step = sum(array.nbytes for array in (*_steps(model, moments, 1), *_passes(model, examples, blocks)))
-    slots = int(np.clip(_RING_BYTES // step, 1, 256))
-    record = Record(
-        _steps(model, moments, slots), _passes(model, examples, slots * blocks), np.zeros(handover.PROGRESS, np.int64)
-    )
+    progress = np.zeros(handover.PROGRESS, np.int64)
+    (record,), slots = _whole_steps(model, moments, examples, progress, 1, _RING_BYTES, (1, 256))
     return record, slots
+
+
+def two_of_whole_steps(model: Architecture, moments: int, examples: int) -> tuple[tuple[Record, ...], int]:
+    """Two such, of which one is written while all readers are at the other; the writer waits for nobody."""
+    progress = _unread()
+    return _whole_steps(model, moments, examples, progress, 2, _RECORD_BYTES, _RECORD_STEPS)
+
+
+def all_is_there() -> Ints:
+    """The progress of a record that was written before anybody reads it."""
+    progress = np.zeros(handover.PROGRESS, np.int64)
+    progress[[handover.BLOCKS_WRITTEN, handover.STEPS_WRITTEN]] = np.iinfo(np.int64).max
+    return progress
+
+
+def blocks(model: Architecture, moments: int, count: int, threads: int) -> list[range]:
+    """Blocks of losses of about the same size, as many for each thread."""
+    most = int(np.clip(_BLOCK_BYTES // (8 * (1 + moments) * model.num_params), *_BLOCK_LOSSES))
+    number = min(threads * -(-count // (threads * most)), count)
+    return [range(count * i // number, count * (i + 1) // number) for i in range(number)]
 
 
 def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) -> Workspace:
@@ -74,11 +94,32 @@ def tangents_for(model: Architecture, examples: int, inputs: bool) -> Tangents:
     return Tangents(
         u=np.empty(model.num_params, dtype),
         hu=np.empty(model.num_params, dtype),
+        turned=np.empty(model.num_params, dtype),
+        slope=np.empty(rows * (width - k), dtype),
         act=np.empty(rows * width, dtype),
         delta=np.empty(rows * width, dtype),
         bend=np.empty(rows * (width - k), dtype),
         x=np.empty(rows * sizes[0] if inputs else 0, dtype),
     )
+
+
+def _whole_steps(
+    model: Architecture, moments: int, examples: int, progress: Ints, count: int, size: int, limits: tuple[int, int]
+) -> tuple[tuple[Record, ...], int]:
+    """So many records of about `size` bytes each; and how many steps they have room for."""
+    blocks = -(-examples // ROWS)
+    step = sum(array.nbytes for array in (*_steps(model, moments, 1), *_passes(model, examples, blocks)))
+    slots = int(np.clip(size // step, *limits))
+    return tuple(
+        Record(_steps(model, moments, slots), _passes(model, examples, slots * blocks), progress) for _ in range(count)
+    ), slots
+
+
+def _unread() -> Ints:
+    """The progress of a record that nobody reads while it is written."""
+    progress = np.zeros(handover.PROGRESS, np.int64)
+    progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = np.iinfo(np.int64).max
+    return progress
 
 
 def _steps(model: Architecture, moments: int, slots: int) -> Steps:
