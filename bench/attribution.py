@@ -5,7 +5,7 @@ the subsets that are left out.  The score is the linear datamodeling score, Spea
 changes of a query's loss over 50 subsets.  The peers predict from the trained network alone:
 
 - influence functions (Koh and Liang 2017) with the exact Hessian of the training loss, P by P, and its best damping:
-  of sixteen, the one with the highest score on 100 other queries, chosen for each seed and share anew;
+  of 32, the one with the highest score on 100 other queries, chosen for each seed and share anew;
 - gradient similarity: products of the gradients of queries and training examples, or cosines of their angles.
 
 It makes the tables of docs/guides/attribution.md.

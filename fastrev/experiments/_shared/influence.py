@@ -10,7 +10,7 @@ from fastrev.experiments._shared.datasets import Examples
 
 Array = npt.NDArray[np.float64]
 
-DAMPINGS = 10.0 ** np.arange(-5, 3, 0.5)  # of which one is the best
+DAMPINGS = 10.0 ** np.arange(-3, 1, 0.125)  # of which one is the best
 
 
 def gradients(model: fastrev.MLP, w: Array, examples: Examples) -> Array:
