@@ -19,7 +19,7 @@ from fastrev._pictures import attributions
 from fastrev.errors import ArgumentError
 from fastrev.experiments._shared import datasets, pictures
 from fastrev.experiments._shared.choosing import joined
-from fastrev.experiments._shared.influence import DAMPINGS, Influence, cosines, gradients
+from fastrev.experiments._shared.influence import DAMPINGS, Influence, cosines, gradients, hessian
 from fastrev.experiments._shared.output import Kept
 from fastrev.experiments._shared.settings import Count, Positive, at_most, setting
 from fastrev.experiments._shared.settings import Settings as Common
@@ -67,7 +67,7 @@ def run(settings: Settings, keep: Kept) -> bool:
     found = fastrev.attribute(model, model.init(settings.seed), queries=asked, **training)
 
     of_train, of_asked = gradients(model, found.w, (x, y)), gradients(model, found.w, asked)
-    influence = Influence(model, found.w, (x, y), of_train)
+    influence = Influence(hessian(model, found.w, (x, y)), of_train)
     similar = {PRODUCTS: of_asked @ of_train.T, COSINES: cosines(of_asked, of_train)}
     checks, effects, scores = [], [], []
     print(f"left out{''.join(f'{name:>22}' for name in ROWS)}    (score, mean of {count} queries +- deviation)")

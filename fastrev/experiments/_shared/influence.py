@@ -24,6 +24,12 @@ def cosines(of_queries: Array, of_examples: Array) -> Array:
     return of_queries @ of_examples.T / np.maximum(lengths, np.finfo(np.float64).tiny)
 
 
+def hessian(model: fastrev.MLP, w: Array, train: Examples) -> Array:
+    """Of the training loss, (P, P)."""
+    rows = np.stack([model.hvp(w, u, *train) for u in np.eye(model.num_params)])
+    return (rows + rows.T) / 2
+
+
 class Influence:
     """Influence functions (Koh and Liang 2017, arXiv 1703.04730) with the exact Hessian of the training loss.
 
@@ -31,9 +37,8 @@ class Influence:
     eigenvalues of H.
     """
 
-    def __init__(self, model: fastrev.MLP, w: Array, train: Examples, of_examples: Array) -> None:
-        hessian = np.stack([model.hvp(w, u, *train) for u in np.eye(model.num_params)])
-        self._values, self._vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    def __init__(self, curvature: Array, of_examples: Array) -> None:
+        self._values, self._vectors = np.linalg.eigh(curvature)
         self._examples = of_examples @ self._vectors / len(of_examples)
 
     def effects(self, of_queries: Array, damping: float) -> Array:
