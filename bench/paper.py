@@ -30,6 +30,7 @@ OF_MNIST = (
     "distill",
     "labels",
     "chaos",
+    "attribute",
 )  # whose pictures are of MNIST's files
 
 
@@ -67,6 +68,15 @@ def gain(saved: Saved) -> str:
     for share in np.unique(saved["cases"][:, 0]):
         means = saved["accuracies"][saved["cases"][:, 0] == share].mean(axis=0)
         found.append(f"{share:.0%} wrong: " + ", ".join(f"{n} {m:.1%}" for n, m in zip(names, means, strict=True)))
+    return "; ".join(found)
+
+
+def ranked(saved: Saved) -> str:
+    """Mean scores of each way to predict, by what was left out."""
+    names, found = saved["rows"].tolist(), []
+    for share, scores in zip(saved["shares"], saved["scores"], strict=True):
+        means = zip(names, np.nanmean(scores, axis=1), strict=True)
+        found.append(f"{share:.0%} left out: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means))
     return "; ".join(found)
 
 
@@ -113,6 +123,8 @@ ROWS: list[tuple[str, str, str, Callable[[Saved], str], bool]] = [
     ("clean", "test accuracy, MNIST", "-", gain, True),
     ("select", "test accuracy of 100 examples, digits", "-", gain, False),
     ("select", "test accuracy of 100 examples, MNIST", "-", gain, True),
+    ("attribute", "rank correlation of predicted and real changes of losses, digits", "-", ranked, False),
+    ("attribute", "rank correlation of predicted and real changes of losses, MNIST", "-", ranked, True),
 ]  # fmt: skip
 
 

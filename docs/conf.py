@@ -60,6 +60,7 @@ numpydoc_xref_ignore = "all"
 numpydoc_xref_aliases = {name: f"fastrev.{name}" for name in (
     "MLP", "Objective", "Run", "MetaGradient", "Gradients", "Stats", "Curve", "StepPullback", "TuneResult",
     "MinimizeResult", "History", "MetaGradientCheck", "HyperparameterCheck", "TermCheck", "ArgumentError",
+    "Attribution", "AttributionCheck", "TopExamples",
     "DivergenceError", "ReversalError", "MissingExtraError", "TrainingInterrupt", "ChaosWarning",
 )}  # fmt: skip
 LINKED = {

@@ -3,13 +3,18 @@
 `meta_grad` trains an `MLP`, or any `Objective`, takes the training back bit for bit and differentiates a validation
 loss on the way; `check_meta_grad` and `metasmoothness` tell whether that is right, and means anything.  `train` and
 `Run.pullback` do the same for any loss of the final weights, `ReversibleSGD` for gradients from anywhere, step by step,
-and `ReversibleArray` is the exact arithmetic by itself, in which a `ratio` stands for a decay.  `threads` sets how many
-threads a run may use, `compile` compiles beforehand.  `fastrev.interop` makes objectives of losses in JAX, PyTorch and
-autograd; `fastrev.testing` is for property tests.
+and `ReversibleArray` is the exact arithmetic by itself, in which a `ratio` stands for a decay.  `tune` learns
+hyperparameters, `attribute` says which training data decided a prediction.  `threads` sets how many threads a run may
+use, `compile` compiles beforehand.  `fastrev.interop` makes objectives of losses in JAX, PyTorch and autograd;
+`fastrev.testing` is for property tests.
 """
 
 from fastrev._engine.rooms import __getattr__ as __getattr__
 from fastrev._engine.version import __version__ as __version__
+from fastrev.attribution import attribute as attribute
+from fastrev.attribution_check import AttributionCheck as AttributionCheck
+from fastrev.attribution_results import Attribution as Attribution
+from fastrev.attribution_results import TopExamples as TopExamples
 from fastrev.batches import minibatches as minibatches
 from fastrev.checking import check_meta_grad as check_meta_grad
 from fastrev.errors import ArgumentError as ArgumentError
@@ -55,6 +60,8 @@ __all__ = [
     "Adam",
     "AdamPullback",
     "ArgumentError",
+    "Attribution",
+    "AttributionCheck",
     "ChaosWarning",
     "Curve",
     "DivergenceError",
@@ -75,8 +82,10 @@ __all__ = [
     "Stats",
     "StepPullback",
     "TermCheck",
+    "TopExamples",
     "TrainingInterrupt",
     "TuneResult",
+    "attribute",
     "check_meta_grad",
     "compile",
     "load",

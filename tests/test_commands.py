@@ -38,20 +38,24 @@ FEW = {  # for a run of a second
     name: ["--meta-steps", "3", "--runs", "1", *(["--trials", "1"] if name == "clean" else ["--steps", "4"])]
     for name in TUNED
 }
+FEW_EXAMPLES = [
+    *("--examples", "40", "--queries", "3", "--hidden", "2", "--steps", "9"),
+    *("--batch-size", "20", "--subsets", "3", "--most", "2"),
+]
 
 
-@pytest.mark.parametrize("command", ["schedule", "multitask", "select"])
+@pytest.mark.parametrize("command", ["schedule", "multitask", "select", "attribute"])
 def test_runs_are_reproducible(command, tmp_path):
     """Every array that is kept, in every bit, whatever makes the trainings."""
     kept = []
-    few = FEW.get(command, ["--trials", "1", "--meta-steps", "3"])
+    few = FEW_EXAMPLES if command == "attribute" else FEW.get(command, ["--trials", "1", "--meta-steps", "3"])
     for name, seed, workers in (("a", "3", "1"), ("b", "3", "2"), ("c", "4", "-1")):
         folder = tmp_path / name
         assert main([command, *few, "--seed", seed, "--workers", workers, "--out", str(folder)]) == 0
         with np.load(folder / f"{command}.npz") as saved:
             kept.append({each: saved[each].tobytes() for each in saved.files})
     assert kept[0] == kept[1]
-    assert kept[0]["accuracies"] != kept[2]["accuracies"]
+    assert kept[0][measure := "scores" if command == "attribute" else "accuracies"] != kept[2][measure]
 
 
 @pytest.mark.parametrize("command", ["schedule", "scales", "l2", "distill", "labels"])
@@ -145,6 +149,7 @@ def test_an_interrupt_before_there_is_anything_leaves_nothing(tmp_path, capsys, 
         ("chaos", "meta_grad", 5, ["--points", "9", "--examples", "80"]),
         ("select", "meta_grad", 9, ["--trials", "1", "--meta-steps", "6"]),
         ("select", "train", 300, ["--trials", "1", "--meta-steps", "6"]),
+        ("attribute", "train", 5, FEW_EXAMPLES),
     ],
 )
 def test_an_interrupt_where_nothing_is_tuned_keeps_what_was_measured(
@@ -244,6 +249,8 @@ def test_every_option_is_said_and_read(experiment, capsys):
             "'--examples' must be at most 1004, as many as there are to train on but one",
         ),
         (["labels", "--images", "100000"], "'--images' must be at most 9"),
+        (["attribute", "--most", "1000"], "'--most' must be at most 999, as many as there are to train on but one"),
+        (["attribute", "--subsets", "2"], "'--subsets' must be at least 3, not 2."),
         (["scales", "--lr", "4"], "'--lr' must be at most 3.96, as learning rates are learned below 4, not 4."),
         (["chaos", "--examples", "3"], "'--examples' must be at least 4, not 3."),
         (["l2", "--data", "no.npz"], "'--data' must be a folder of IDX files, or an .npz file, not 'no.npz'"),

@@ -6,10 +6,12 @@ import re
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 import fastrev
 from fastrev.experiments import chaos, distill, main, reverse, select, valley
 from fastrev.experiments._shared.datasets import Dataset, load
+from fastrev.experiments._shared.influence import Influence, cosines, gradients, hessian
 from fastrev.experiments._shared.judging import detection
 from fastrev.experiments._shared.networks import Networks
 from fastrev.experiments._shared.pool import Pool
@@ -305,3 +307,50 @@ def test_what_is_selected_beats_what_cost_as_much(tmp_path):
     accuracies = dict(zip(saved["rows"].tolist(), saved["accuracies"].T, strict=True))
     for other in ("random", "best of random", "random exchanges"):
         assert (accuracies["selected"] > accuracies[other]).all(), other
+
+
+FEW = ["--examples", "300", "--queries", "20", "--hidden", "8", "--steps", "120", "--subsets", "20", "--most", "5"]
+
+
+def test_attribution_ranks_what_its_peers_do_not(tmp_path, capsys):
+    saved = ran("attribute", tmp_path, *FEW)
+    printed = capsys.readouterr().out
+    assert saved["scores"].shape == (3, 4, 20)
+    own, *others = saved["scores"].mean(axis=2).T
+    assert (own[:2] > 0.95).all()
+    assert all((own > other).all() for other in others)
+    assert [f"{share:.0%}" for share in saved["shares"]] == ["1%", "5%", "20%"]
+    for share, row in zip(saved["shares"], saved["scores"], strict=True):
+        shown = " +- ".join(f"{each:.3f}" for each in (row[0].mean(), row[0].std()))
+        assert re.search(rf"^{share:.0%} +{re.escape(shown)} ", printed, re.M)
+    assert saved["losses"].shape == (3, 6)
+    assert (saved["losses"][:, 0] == saved["losses"][0, 0]).all()
+    assert saved["losses"][0, -1] > saved["losses"][2, -1]  # of the most helpful, and of random ones
+    assert saved["expected"][0] == pytest.approx(saved["losses"][0, 0])
+    assert spearmanr(saved["predicted"][0], saved["real"]).statistic == pytest.approx(
+        saved["scores"][1, 0, saved["number"]]
+    )
+    assert (saved["helpful_effects"] > 0).all()
+    assert (saved["harmful_effects"] < 0).all()
+    assert saved["helpful_images"].shape == (9, 8, 8)
+    assert f"Test digit {saved['number']} is read as a {saved['label']} with probability" in printed
+
+
+def test_influence_functions_are_exact_at_the_optimum():
+    """Of a strictly convex problem: beside the optimum after a small move of a weight."""
+    rng = np.random.default_rng(0)
+    x, model = rng.standard_normal((12, 3)), fastrev.MLP((3, 1), loss="squared_error")
+    train, asked = (x[:8], rng.standard_normal(8)), (x[8:], rng.standard_normal(4))
+
+    def optimum(weights: np.ndarray) -> np.ndarray:
+        design = np.column_stack([train[0], np.ones(8)])
+        return np.linalg.solve(design.T * weights @ design, design.T * weights @ train[1])
+
+    w, losses = optimum(np.ones(8)), []
+    for sign in (1, -1):
+        w_moved = optimum(np.ones(8) + sign * 1e-5 * (np.arange(8) == 3))
+        losses.append([model.loss_value(w_moved, asked[0][q : q + 1], asked[1][q : q + 1]) for q in range(4)])
+    of_train, of_asked = gradients(model, w, train), gradients(model, w, asked)
+    effects = Influence(hessian(model, w, train), of_train).effects(of_asked, 0.0)
+    assert effects[:, 3] == pytest.approx(-np.subtract(*losses) / 2e-5, rel=1e-5)
+    assert np.diag(cosines(of_train, of_train)) == pytest.approx(1)

@@ -9,7 +9,7 @@ import pytest
 
 from fastrev.experiments import EXPERIMENTS, main
 from fastrev.experiments._shared.commands import name_of
-from tests.test_commands import FEW
+from tests.test_commands import FEW, FEW_EXAMPLES
 
 pytest.importorskip("bench.paper", reason="not a checkout")
 from bench import pages, paper
@@ -17,6 +17,7 @@ from bench import pages, paper
 FEWER = {
     **FEW, "valley": [], "reverse": ["--steps", "20"], "hypergradient": ["--trainings", "2", "--steps", "5"],
     "chaos": ["--points", "9", "--examples", "80"], "select": ["--trials", "1", "--meta-steps", "2"],
+    "attribute": FEW_EXAMPLES,
 }  # fmt: skip
 
 

@@ -158,6 +158,14 @@ def count(name: str, value: object) -> int:
     return number
 
 
+def index(name: str, value: object, size: int) -> int:
+    """The number of one of so many."""
+    number = whole(name, value, 0)
+    if number >= size:
+        raise fault(name, f"be at most {size - 1}, of {size} in all", shown(number))
+    return number
+
+
 def is_number(value: object) -> bool:
     """Whether it is a real number in float64, infinity and NaN too, and no bool."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and fits(value)

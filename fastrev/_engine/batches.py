@@ -34,6 +34,10 @@ class Batches(Protocol):
         """Row indices (end - begin, size) of the steps begin <= t < end; (0, 0) for all rows in order."""
         ...
 
+    def drawn_from(self, examples: int) -> Batches:
+        """The plan that the same arguments ask for with other data."""
+        ...
+
 
 class FullBatch:
     """All examples at every step."""
@@ -47,6 +51,10 @@ class FullBatch:
     def rows(self, begin: int, end: int) -> Rows:
         """No indices: all rows."""
         return np.empty((0, 0), np.int64)
+
+    def drawn_from(self, examples: int) -> FullBatch:
+        """All of them."""
+        return FullBatch(examples)
 
 
 class GivenBatches:
@@ -80,6 +88,13 @@ class GivenBatches:
         """A slice of the table."""
         return self.table[begin:end].astype(np.int64)
 
+    def drawn_from(self, examples: int) -> GivenBatches:
+        """Nobody but the user knows."""
+        raise arguments.fault(
+            "batches", "be left out where they are to be drawn again from other examples", "row indices",
+            "Pass batch_size and seed.",
+        )  # fmt: skip
+
 
 class ShuffledBatches:
     """Epochs of shuffled mini-batches, without replacement; what does not fill a batch is left out of its epoch."""
@@ -104,6 +119,10 @@ class ShuffledBatches:
         epochs = np.concatenate([self._epoch(epoch) for epoch in range(first, last)])
         skipped = begin - first * self._per_epoch
         return epochs[skipped : skipped + end - begin]
+
+    def drawn_from(self, examples: int) -> ShuffledBatches:
+        """Shuffled by the same seed."""
+        return ShuffledBatches(examples, self.size, self._seed)
 
     def _epoch(self, epoch: int) -> Rows:
         # A generator of its own for each epoch: the reverse pass asks for the last one first.

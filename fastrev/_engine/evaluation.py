@@ -33,6 +33,17 @@ def loss_value(model: Architecture, w: Floating, data: Data, n: int) -> float:
     return float(losses.total(model.network.loss, z, 0, mean, data.y, data.weights, 0, n, k) / n)
 
 
+def loss_of_each(model: Architecture, w: Floating, data: Data, n: int) -> FloatArray:
+    """The losses (N,)."""
+    z = outputs(model, w, data, n)
+    mean, k = np.empty_like(z), model.sizes[-1]
+    losses.predict(model.network.loss, z, 0, n, k, mean)
+    found = np.empty(n)
+    for i in range(n):
+        found[i] = losses.total(model.network.loss, z, i * k, mean[i * k :], data.y, data.weights, i, 1, k)
+    return found
+
+
 def loss_and_gradient(
     model: Architecture, w: Floating, data: Data, n: int, l2: FloatArray | None = None
 ) -> tuple[float, Floating]:

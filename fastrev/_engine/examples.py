@@ -39,17 +39,21 @@ def as_data(
 ) -> tuple[Data, int]:
     """Check inputs (N, D), targets and example weights (N,).  Returns the data and N."""
     inputs, n = as_inputs(model, X, x_name)
-    weights = np.empty(0, model.dtype)
-    if example_weights is not None:
-        finite = "Pass finite weights; 0 leaves an example out."
-        weights = arguments.real_array("example_weights", example_weights, model.dtype, own=True, remedy=finite)
-        if weights.shape != (n,):
-            raise arguments.fault(
-                "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}",
-                "Pass numpy.ravel(example_weights)." if weights.size == n else "",
-            )  # fmt: skip
+    weights = np.empty(0, model.dtype) if example_weights is None else as_weights(model, example_weights, n)
     y = _targets(model, Y, n, y_name)
     return Data(inputs.x, y.reshape(-1), weights, unit_of(model, y)), n
+
+
+def as_weights(model: Architecture, example_weights: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
+    """Check example weights (N,)."""
+    finite = "Pass finite weights; 0 leaves an example out."
+    weights = arguments.real_array("example_weights", example_weights, model.dtype, own=True, remedy=finite)
+    if weights.shape != (n,):
+        raise arguments.fault(
+            "example_weights", f"have shape ({n},), one per training example", f"shape {weights.shape}",
+            "Pass numpy.ravel(example_weights)." if weights.size == n else "",
+        )  # fmt: skip
+    return weights
 
 
 def unit_of(model: Architecture, y: Floating) -> int:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.batches import Batches, FullBatch, plan
-from fastrev._engine.examples import as_pair, shape_of_targets, unit_of
+from fastrev._engine.examples import as_pair, as_weights, shape_of_targets, unit_of
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.state import checksum
 from fastrev._engine.types import Fingerprint, FloatArray, Floating, Ints
@@ -112,22 +112,49 @@ class MLPObjective:
 
     def values(self) -> dict[str, FloatArray]:
         """What there is to differentiate by, each number of it; classes as one-hot targets."""
-        x, y, weights, d = self.data.x, self.data.y, self.data.weights, self.model.sizes[0]
+        x, y, d = self.data.x, self.data.y, self.model.sizes[0]
         return {
             "l2": self.l2.reshape(self.l2_shape),
             "x": x.reshape(-1, d).astype(np.float64),
             "y": y.reshape(self.y_shape).astype(np.float64),
-            "example_weights": weights.astype(np.float64) if weights.size else np.ones(self.examples),
+            "example_weights": self.weights,
         }
+
+    @property
+    def weights(self) -> FloatArray:
+        """Of the examples, (N,)."""
+        weights = self.data.weights
+        return weights.astype(np.float64) if weights.size else np.ones(self.examples)
 
     def with_value(self, name: str, value: FloatArray) -> MLPObjective:
         """The same with another value of one of these."""
         if name == "l2":
             return self.with_penalty(value)
+        if name == "example_weights":
+            return self.with_weights(value)
         values = self.values() | {name: value}
-        weights = values["example_weights"] if self.data.weights.size or name == "example_weights" else None
+        weights = values["example_weights"] if self.data.weights.size else None
         data, _ = as_pair(self.model, "train", (values["x"], values["y"]), weights)
         return replace(self, data=data, checksums={**self.checksums, **_of_data(data, data.unit)})
+
+    def with_weights(self, example_weights: npt.ArrayLike) -> MLPObjective:
+        """The same with other example weights; nothing else is checked again, or copied."""
+        weights = as_weights(self.model, example_weights, self.examples)
+        checksums = {**self.checksums, "example_weights": checksum(weights)}
+        return replace(self, data=self.data._replace(weights=weights), checksums=checksums)
+
+    def among(self, rows: Ints) -> MLPObjective:
+        """The same on these of the examples alone, from which batches are drawn anew."""
+        data, n = self.data, self.examples
+        x, y = (each.reshape(n, -1)[rows] for each in (data.x, data.y))
+        weights = data.weights[rows] if data.weights.size else data.weights
+        fewer = Data(x.reshape(-1), y.reshape(-1), weights, unit_of(self.model, y))
+        batches = self.batches.drawn_from(len(rows))
+        checksums = {**self.checksums, **_of_data(fewer, fewer.unit), **_of_batches(batches)}
+        return replace(
+            self, data=fewer, examples=len(rows), batches=batches, y_shape=(len(rows), *self.y_shape[1:]),
+            checksums=checksums,
+        )  # fmt: skip
 
     def with_penalty(self, l2: npt.ArrayLike) -> MLPObjective:
         """The same with other penalty coefficients; nothing else is checked again."""

@@ -44,7 +44,7 @@ def _is_one(valid: Any) -> bool:
 
 
 def validation(model: Any, valid: Any, name: str = "valid") -> Callable[[FloatArray], tuple[float, FloatArray]]:
-    """The checked argument `valid` as a function of the final weights."""
+    """The checked argument `valid`, or what else takes the same, as a function of the final weights."""
     if callable(getattr(valid, "loss_and_grad", None)):
         return lambda w: _checked(name, valid.loss_and_grad(w.copy(), 0), w.size)
     if callable(valid):

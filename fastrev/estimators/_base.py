@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -15,11 +16,18 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fastrev._attribution.columns import Columns, as_columns
+from fastrev._attribution.queries import as_queries
+from fastrev._attribution.source import Source
 from fastrev._engine import arguments
+from fastrev._engine.examples import inputs_and_targets
 from fastrev._engine.hyperparameters import axis_of_steps, refuse_ambiguity
 from fastrev._engine.optimizer import arguments_of
+from fastrev._engine.problem import prepare
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev.estimators._examples import Examples, as_weights
+from fastrev.attribution import attributed
+from fastrev.attribution_results import Attribution
+from fastrev.estimators._examples import Examples, as_weights, distinct, merged
 from fastrev.mlp import MLP
 from fastrev.optimizers import BY_NAME, optimizer_of
 from fastrev.training import train
@@ -33,6 +41,8 @@ _BATCH, _PASSES, _FEWEST_STEPS, _MOST_STEPS = 64, 20, 200, 1000  # of "auto"
 
 class MetaMLP(BaseEstimator):
     """Base of `MetaMLPClassifier` and `MetaMLPRegressor`; see there for the parameters."""
+
+    _real = False  # targets
 
     def __init__(
         self,
@@ -88,43 +98,128 @@ class MetaMLP(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "w_")
 
-    def _checked(self, X: Any, y: Any, sample_weight: Any, **how: bool) -> tuple[FloatArray, AnyArray, FloatArray]:
+    def _checked(self, X: Any, y: Any, sample_weight: Any) -> tuple[FloatArray, AnyArray, FloatArray]:
         """Inputs, targets and weights above 0, as scikit-learn checks them; what was fitted before is forgotten."""
         for name in [each for each in vars(self) if each.endswith("_")]:
             delattr(self, name)
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2, **how)
+        X, y = self._validated(X, y, ensure_min_samples=2)
         weights = as_weights(sample_weight, len(X))
         there = weights > 0
-        return X[there], (y.toarray() if issparse(y) else y)[there], weights[there]
+        return X[there], y[there], weights[there]
+
+    def _validated(self, X: Any, y: Any, **how: Any) -> tuple[FloatArray, AnyArray]:
+        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=self._real, **how)
+        return X, y.toarray() if issparse(y) else y
 
     def _learn(self, examples: Examples, loss: str, outputs: int) -> None:
         """Learn how to train on a part of the examples, then train on all."""
-        X, y, weights = examples.normalised()
+        examples = examples.normalised()
+        X = examples.X
         if len(X) < 2:
             raise arguments.fault(
                 "X", "hold at least 2 different examples with a weight, one of which is held out", f"{len(X)}"
             )
         model = MLP((X.shape[1], *self._hidden(), outputs), self.activation, loss, self.dtype)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        scaler = standardiser("X", X, weights)
+        scaler = standardiser("X", X, examples.weights)
         how = self._start(model, len(X))
         learn = self._learned(how)
-        how |= {"train": (scaler.transform(X), y), "example_weights": None if (weights == 1).all() else weights}
+        how |= _data(examples, scaler)
         tuned: TuneResult | None = None
         validated: float | None = None
         if learn:
             found = self._tuned(model, how, learn, seed)
-            w = found.train(seed=seed).w
             tuned, validated = _without_data(found), found.loss
             how |= {name: getattr(found, name) for name in ("optimizer", *_OF_THE_MODEL)}
-        else:
-            w0 = model.init(seed, scale=how["init_scale"])
-            w = train(model, w0, seed=seed, **{name: how[name] for name in how if name != "init_scale"}).w
+        w0 = model.init(seed, scale=how["init_scale"])
+        w = train(model, w0, seed=seed, **{name: how[name] for name in how if name != "init_scale"}).w
         self.model_, self.scaler_, self.tuned_, self.loss_ = model, scaler, tuned, validated
         self.optimizer_, self.l2_, self.init_scale_ = (how[name] for name in ("optimizer", *_OF_THE_MODEL))
         for name, value in arguments_of(self.optimizer_).items():
             setattr(self, f"{name}_", value)
+        self._trained = {"seed": seed, "steps": how["steps"], "batch_size": how["batch_size"]}
         self.w_ = w  # from here on it is fitted
+
+    def attribute(
+        self,
+        X_queries: Any,
+        y_queries: Any,
+        *,
+        train: Any,
+        sample_weight: Any = None,
+        groups: Any = None,
+        progress: bool = False,
+    ) -> Attribution:
+        """What each training example did to the losses of some queries: how much they would change without it.
+
+        That is `fastrev.attribute` for the last training of `fit`.  What was learned of how to train stays as it is,
+        and so do the scalers and the weights of the other examples.
+
+        Parameters
+        ----------
+        X_queries : (n_queries, n_features) array_like or DataFrame
+            Inputs.
+        y_queries : (n_queries,) or (n_queries, n_outputs) array_like
+            Targets: the loss is that of them, the true ones or others.
+        train : pair (X, y)
+            What `fit` was given, which an estimator does not keep.
+        sample_weight : (n_samples,) array_like, optional
+            Likewise.
+        groups : (n_samples,) array_like, or sequence of array_like of int, optional
+            Leave out groups of examples at a time, as in `fastrev.attribute`.
+        progress : bool
+            Show progress bars.
+
+        Returns
+        -------
+        fastrev.Attribution
+            Its ``effects`` (n_queries, n_samples) are in the order of the rows that `fit` was given: positive where an
+            example helps.  Its losses are those that were trained on, of a regressor half the squared errors of
+            standardised targets.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            If `fit` was not called, or an argument is at fault: also if a training on `train` does not lead to the
+            weights that `fit` found, bit for bit.
+
+        Notes
+        -----
+        Copies of an example are one to a network.  They share its effect by their weights, and one of weight 0 has
+        none.
+        """
+        check_is_fitted(self)
+        X, y = self._validated(*inputs_and_targets("train", train), reset=False)
+        examples, columns = self._attributable(X, self._encoded("train[1]", y), as_weights(sample_weight, len(X)))
+        X_queries, y_queries = self._validated(X_queries, y_queries, reset=False)
+        targets = self._as_trained(self._encoded("y_queries", y_queries))
+        problem = prepare(
+            self.model_, self.model_.init(self._trained["seed"], scale=self.init_scale_), **self._trained,
+            **_data(examples, self.scaler_), optimizer=self.optimizer_, l2=self.l2_, batches=None, v0=None,
+        )  # fmt: skip
+        queries = as_queries(self.model_, (self.scaler_.transform(X_queries), targets))
+        found = attributed(Source(problem, None, queries, columns(as_columns(groups, len(X)))), progress)
+        if not np.array_equal(found.w, self.w_):
+            raise arguments.fault(
+                "train", "hold the examples that fit was given, and sample_weight their weights", "others",
+                "A training on these ends at other weights than fit found.",
+            )  # fmt: skip
+        return found
+
+    def _attributable(
+        self, X: FloatArray, y: AnyArray, weights: FloatArray
+    ) -> tuple[Examples, Callable[[Columns], Columns]]:
+        """What was trained on of these rows, and what turns columns of rows into those of examples."""
+        some = np.flatnonzero(weights > 0)
+        together = merged(X[some], y[some], weights[some])
+        examples = self._weighed(together)
+        there, of = examples.there(), distinct(X[some], y[some])[1]
+        kept = there[of]
+        place, shares = np.zeros(len(X), np.int64), np.zeros(len(X))
+        place[some[kept]] = (np.cumsum(there) - 1)[of[kept]]
+        shares[some[kept]] = weights[some[kept]] / together.weights[of[kept]]
+        trained = examples._replace(y=self._as_trained(examples.y)).normalised()
+        return trained, lambda columns: columns.of_rows(len(trained.X), place, shares)
 
     def _learned(self, how: dict[str, Any]) -> tuple[str, ...]:
         """The names of what is learned."""
@@ -153,6 +248,18 @@ class MetaMLP(BaseEstimator):
                 raise KeyboardInterrupt(found.message)
             warnings.warn(f"{found.message} Training with what was learned so far.", RuntimeWarning, stacklevel=4)
         return found
+
+    def _encoded(self, name: str, y: AnyArray) -> AnyArray:
+        """Targets as they are merged by."""
+        raise NotImplementedError
+
+    def _weighed(self, examples: Examples) -> Examples:
+        """With the weights that are trained with."""
+        return examples
+
+    def _as_trained(self, y: AnyArray) -> AnyArray:
+        """Targets as they are trained on."""
+        return y
 
     def _inputs(self, X: Any) -> FloatArray:
         """What the network takes, if it is fitted."""
@@ -211,6 +318,12 @@ class MetaMLP(BaseEstimator):
                     f"{kind.__name__} has {', '.join(kind.kind.names)}.",
                 )  # fmt: skip
         return kind, own
+
+
+def _data(examples: Examples, scaler: Any) -> dict[str, Any]:
+    """What a training takes of normalised examples."""
+    weights = None if (examples.weights == 1).all() else examples.weights
+    return {"train": (scaler.transform(examples.X), examples.y), "example_weights": weights}
 
 
 def standardiser(name: str, values: FloatArray, weights: FloatArray) -> Any:

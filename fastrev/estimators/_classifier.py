@@ -188,7 +188,7 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         RuntimeWarning
             After Ctrl-C, if a meta-step was made: it is fitted with what was learned so far.
         """
-        X, y, weights = self._checked(X, y, sample_weight, multi_output=True)
+        X, y, weights = self._checked(X, y, sample_weight)
         check_classification_targets(y)
         if type_of_target(y) == "multilabel-indicator":
             if self.class_weight is not None:
@@ -200,12 +200,25 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         self.classes_, index = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise fault("y", "hold at least two classes, of examples with a weight", f"one, {self.classes_[0]}")
-        examples = merged(X, index, weights)
-        examples = examples.weighed(self._factors(examples))
+        examples = self._weighed(merged(X, index, weights))
         if len(np.unique(examples.y[examples.weights > 0])) < 2:
             raise fault("class_weight", "leave weight to at least two classes of y", f"{self.class_weight}")
         self._learn(examples, "cross_entropy", len(self.classes_))
         return self
+
+    def _encoded(self, name: str, y: AnyArray) -> AnyArray:
+        if self._multilabel:
+            if y.shape[1:] != self.classes_.shape:
+                raise fault(name, f"hold {len(self.classes_)} labels of 0 and 1 for each example", f"shape {y.shape}")
+            return y.astype(np.float64)
+        y = column_or_1d(y, warn=True)
+        known = np.isin(y, self.classes_)
+        if not known.all():
+            raise fault(name, "hold labels that fit was given", f"{y[np.argmin(known)]}")
+        return np.searchsorted(self.classes_, y)
+
+    def _weighed(self, examples: Examples) -> Examples:
+        return examples if self.class_weight is None else examples.weighed(self._factors(examples))
 
     def _factors(self, examples: Examples) -> FloatArray:
         """Of the weight of each example, by its class."""

@@ -24,10 +24,13 @@ class Examples(NamedTuple):
 
     def normalised(self) -> Examples:
         """With weights that are 1 in the mean; equal ones are 1, to the last bit.  What weighs nothing is not there."""
-        weights = self.weights / self.weights.max()
-        there = weights > np.finfo(np.float32).tiny
+        there, weights = self.there(), self.weights / self.weights.max()
         weights = weights[there]
         return Examples(self.X[there], self.y[there], weights / weights.mean())
+
+    def there(self) -> npt.NDArray[np.bool_]:
+        """Which of them weigh something beside the others."""
+        return np.asarray(self.weights / self.weights.max() > np.finfo(np.float32).tiny)
 
 
 def as_weights(sample_weight: Any, examples: int) -> FloatArray:
@@ -57,11 +60,16 @@ def merged(X: FloatArray, y: npt.NDArray[np.int64] | FloatArray, weights: FloatA
     So a weight of two is an example given twice, to the last bit, and the held-out part never holds a copy of what is
     trained on.  They are in the order of their values, which does not change with the units of the features.
     """
-    X, y = X + 0.0, y + 0  # no -0.0, which has other bits than 0.0
-    rows = np.hstack([_in_order(part.reshape(len(part), -1)) for part in (X, y)]).astype(">u8")  # first byte first
+    first, of = distinct(X, y)
+    return Examples(X[first] + 0.0, y[first] + 0, sums(of, weights))  # no -0.0, which has other bits than 0.0
+
+
+def distinct(X: FloatArray, y: npt.NDArray[np.int64] | FloatArray) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Where each distinct example is first, in the order of `merged`, and which of them each row is."""
+    rows = np.hstack([_in_order(part.reshape(len(part), -1)) for part in (X + 0.0, y + 0)]).astype(">u8")  # as bytes
     keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize))).ravel()
     _, first, of = np.unique(keys, return_index=True, return_inverse=True)
-    return Examples(X[first], y[first], sums(of.ravel(), weights))
+    return first, of.ravel()
 
 
 def sums(of: npt.NDArray[np.intp] | Ints, weights: FloatArray) -> FloatArray:

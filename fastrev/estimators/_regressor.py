@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import RegressorMixin
 
-from fastrev._engine.types import FloatArray
+from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.estimators._base import MetaMLP, standardiser
 from fastrev.estimators._examples import merged
 
@@ -56,6 +56,8 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
     (True, 2)
     """
 
+    _real = True
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn how to train, and train.
 
@@ -85,13 +87,19 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
         RuntimeWarning
             After Ctrl-C, as in `MetaMLPClassifier.fit`.
         """
-        X, y, weights = self._checked(X, y, sample_weight, multi_output=True, y_numeric=True)
-        Y = y.reshape(len(y), -1).astype(np.float64)
-        examples = merged(X, Y, weights)
-        scaler = standardiser("y", examples.y, examples.normalised().weights)
-        self.target_scaler_, self._flat = scaler, y.ndim == 1
-        self._learn(examples._replace(y=scaler.transform(examples.y)), "squared_error", Y.shape[1])
+        X, y, weights = self._checked(X, y, sample_weight)
+        examples = merged(X, self._encoded("y", y), weights)
+        self.target_scaler_ = standardiser("y", examples.y, examples.normalised().weights)
+        self._flat = y.ndim == 1
+        self._learn(examples._replace(y=self._as_trained(examples.y)), "squared_error", examples.y.shape[1])
         return self
+
+    def _encoded(self, name: str, y: AnyArray) -> FloatArray:
+        return y.reshape(len(y), -1).astype(np.float64)
+
+    def _as_trained(self, y: AnyArray) -> FloatArray:
+        scaled: FloatArray = self.target_scaler_.transform(y)
+        return scaled
 
     def predict(self, X: Any) -> FloatArray:
         """Predicted targets.

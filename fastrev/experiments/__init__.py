@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastrev.experiments import (
+    attribute,
     chaos,
     clean,
     distill,
@@ -26,7 +27,7 @@ from fastrev.experiments._shared import commands
 
 EXPERIMENTS = (
     *(valley, reverse, schedule, hypergradient, scales, l2, distill, labels, multitask, chaos),  # the paper's
-    *(clean, select),
+    *(clean, select, attribute),
 )
 
 

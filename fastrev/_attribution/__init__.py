@@ -1,0 +1,1 @@
+"""What attribution is made of: queries, the columns of effects, their source, and scores of predictions."""

@@ -1,0 +1,91 @@
+"""Losses that are asked about, each a function of the final weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastrev._engine import arguments, compilation, interruptible
+from fastrev._engine.architecture import Architecture
+from fastrev._engine.evaluation import loss_and_gradient, loss_of_each
+from fastrev._engine.examples import as_pair
+from fastrev._engine.types import FloatArray, Floating, Ints
+from fastrev._engine.validation import validation
+from fastrev.kernels.structures import Data
+
+
+class Queries(Protocol):
+    """Q losses."""
+
+    count: int  # Q
+
+    def example(self, query: int) -> tuple[Floating, Floating] | None:
+        """Inputs (D,) and targets (K,) of one, if it is an example."""
+
+    def losses(self, w: FloatArray) -> FloatArray:
+        """All of them, (Q,)."""
+
+    def cotangents(self, w: FloatArray, which: Ints) -> tuple[FloatArray, FloatArray]:
+        """Some of them, (K,), and their gradients, (K, P)."""
+
+
+class ExampleQueries:
+    """The loss of each of some checked examples of a network."""
+
+    def __init__(self, model: Architecture, data: Data, count: int) -> None:
+        self.count, self._model, self._data = count, model, data._replace(weights=np.empty(0, model.dtype))
+
+    def example(self, query: int) -> tuple[Floating, Floating]:
+        """Inputs (D,) and targets (K,) of one."""
+        d, k = self._model.sizes[0], self._model.sizes[-1]
+        return self._data.x[query * d : (query + 1) * d], self._data.y[query * k : (query + 1) * k]
+
+    def losses(self, w: FloatArray) -> FloatArray:
+        """All of them, (Q,)."""
+        model, weights = self._model, w.astype(self._model.dtype)
+        interruptible.compile_here("losses", None, model.dtype, lambda: loss_of_each(model, weights, self._data, 1))
+        return loss_of_each(model, weights, self._data, self.count)
+
+    def cotangents(self, w: FloatArray, which: Ints) -> tuple[FloatArray, FloatArray]:
+        """Some of them, (K,), and their gradients, (K, P)."""
+        compilation.finish(self._model.dtype)
+        weights = w.astype(self._model.dtype)
+        losses, gradients = np.empty(len(which)), np.empty((len(which), w.size))
+        for at, i in enumerate(which.tolist()):
+            x, y = self.example(i)
+            losses[at], gradients[at] = loss_and_gradient(self._model, weights, self._data._replace(x=x, y=y), 1)
+        return losses, gradients
+
+
+class FunctionQueries:
+    """Losses with their gradients, each by a function."""
+
+    def example(self, query: int) -> None:
+        """It is none."""
+
+    def __init__(self, functions: Sequence[Callable[[FloatArray], tuple[float, FloatArray]]]) -> None:
+        self.count, self._functions = len(functions), functions
+
+    def losses(self, w: FloatArray) -> FloatArray:
+        """All of them, (Q,)."""
+        return np.array([function(w)[0] for function in self._functions])
+
+    def cotangents(self, w: FloatArray, which: Ints) -> tuple[FloatArray, FloatArray]:
+        """Some of them, (K,), and their gradients, (K, P)."""
+        found = [self._functions[i](w) for i in which.tolist()]
+        return np.array([loss for loss, _ in found]), np.stack([gradient for _, gradient in found])
+
+
+def as_queries(model: Any, queries: Any) -> Queries:
+    """The checked argument `queries`: a pair of examples, or a list of whatever `valid` may be."""
+    if isinstance(model, Architecture) and isinstance(queries, tuple):
+        return ExampleQueries(model, *as_pair(model, "queries", queries))
+    if not isinstance(queries, list) or not queries:
+        pair = "a pair (X, Y) of examples or " if isinstance(model, Architecture) else ""
+        raise arguments.fault(
+            "queries", f"be {pair}a list of functions from weights (P,) to a pair of loss and gradient (P,)",
+            "an empty list" if isinstance(queries, list) else arguments.named(queries),
+        )  # fmt: skip
+    return FunctionQueries([validation(model, each, f"queries[{i}]") for i, each in enumerate(queries)])
