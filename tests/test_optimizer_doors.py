@@ -54,7 +54,7 @@ def tune(kind: str, **changes: Any) -> fastrev.TuneResult:
 # ---- signatures ----------------------------------------------------------------------------------------------
 
 DOORS = [
-    fastrev.train, fastrev.meta_grad, fastrev.check_meta_grad, fastrev.metasmoothness, fastrev.tune,
+    fastrev.train, fastrev.meta_grad, fastrev.check_meta_grad, fastrev.metasmoothness, fastrev.tune, fastrev.attribute,
     fastrev_jax.validation_loss, fastrev_torch.validation_loss,
 ]  # fmt: skip
 
@@ -79,6 +79,9 @@ CALLS = {
         MODEL, MODEL.init(0), train=DATA["train"], steps=T, **given
     ),
     "tune": lambda **given: fastrev.tune(MODEL, **DATA, steps=T, learn=("lr",), **FAST, **given),
+    "attribute": lambda **given: fastrev.attribute(
+        MODEL, MODEL.init(0), train=DATA["train"], queries=DATA["valid"], steps=T, **given
+    ),
     "jax": lambda **given: fastrev_jax.validation_loss(MODEL, MODEL.init(0), **DATA, steps=T, **given),
     "torch": lambda **given: fastrev_torch.validation_loss(MODEL, MODEL.init(0), **DATA, steps=T, **given),
 }
