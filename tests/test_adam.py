@@ -39,7 +39,7 @@ def adam_of(rng: np.random.Generator, steps: int, groups: int, *, decays: bool =
 # ---- exact arithmetic ----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
+@settings(deadline=None, max_examples=60)
 @given(size=st.integers(1, 40), steps=st.integers(1, 20), shrinks=st.booleans(), seed=st.integers(0, 2**32))
 def test_steps_are_those_of_the_naive_twin_and_are_undone(size, steps, shrinks, seed):
     rng = np.random.default_rng(seed)
