@@ -146,8 +146,25 @@ def optimizer_of(lr: npt.ArrayLike | None, decay: npt.ArrayLike | None, optimize
             received = arguments.shown(value)
             raise arguments.fault(name, "be left out where there is an optimizer, which has its own", received)
     if isinstance(optimizer, type) or not callable(getattr(optimizer, "rule", None)):
-        raise arguments.fault("optimizer", "be a fastrev.SGD or fastrev.Adam", arguments.shown(optimizer), instead)
+        raise arguments.fault(
+            "optimizer", "be a fastrev.SGD or fastrev.Adam", arguments.shown(optimizer), _why_not(optimizer) or instead
+        )
     return optimizer
+
+
+def _why_not(optimizer: object) -> str:
+    """Why what goes by this name cannot be taken back; empty if it is not known to be so."""
+    kind = optimizer if isinstance(optimizer, type) else type(optimizer)
+    name = optimizer if isinstance(optimizer, str) else kind.__name__
+    if not any(each in name.lower() for each in _IRREVERSIBLE):
+        return ""
+    return (
+        f"{name} cannot be taken back exactly: what its step adds depends on the gradient at the very weights that are "
+        "to be found when it is undone. SGD with momentum and Adam move by what their moments have become."
+    )
+
+
+_IRREVERSIBLE = "nesterov", "nadam", "rmsprop", "lion", "adagrad", "adadelta", "adamax"
 
 
 BY_NAME: dict[str, Any] = {each.__name__: each for each in (SGD, Adam)}
