@@ -237,7 +237,7 @@ def way_back(name: str, blas: bool = False) -> Turn:
 
     def turn() -> Figures:
         run = fastrev.train(
-            fastrev.MLP(case.sizes), case.w0, train=case.train, lr=case.lr, decay=case.decay, batches=case.batches
+            fastrev.MLP(case.sizes), case.w0, train=case.train, optimizer=case.optimizer, batches=case.batches
         )
         time.sleep(0.1)
         if blas:
@@ -256,7 +256,7 @@ def many_losses(*names: str) -> Turn:
         for name, case in cases.items():
             w_bar = np.random.default_rng(0).standard_normal((64, case.w0.size))
             run = fastrev.train(
-                fastrev.MLP(case.sizes), case.w0, train=case.train, lr=case.lr, decay=case.decay, batches=case.batches
+                fastrev.MLP(case.sizes), case.w0, train=case.train, optimizer=case.optimizer, batches=case.batches
             )
             found[name] = 1e6 * elapsed(lambda run=run, w=w_bar, c=case: run.pullback(w, wrt=c.wrt)) / case.steps / 64
         return found

@@ -81,7 +81,7 @@ def wide(shape: tuple[int, ...], dtype: str, steps: int = 50, rows: int = 640, b
     x, y = x.astype(dtype), np.eye(shape[-1], dtype=dtype)[rng.integers(shape[-1], size=2 * rows)]
     w0, rates = fastrev.MLP(shape).init(seed=0), np.ones((steps, 2 * (len(shape) - 1)))
     return Workload(
-        "wide", shape, w0, (x[:rows], y[:rows]), (x[rows:], y[rows:]), 0.02 * rates, 0.9 * rates, None,
+        "wide", shape, w0, (x[:rows], y[:rows]), (x[rows:], y[rows:]), fastrev.SGD(0.02 * rates, 0.9 * rates), None,
         rng.integers(rows, size=(steps, batch)), ("w0", "v0", "lr", "decay"), np.dtype(dtype),
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ CASES = {
 def trained(case: Workload) -> fastrev.Run:
     """A run to be taken back."""
     return fastrev.train(
-        fastrev.MLP(case.sizes, dtype=case.dtype), case.w0, train=case.train, lr=case.lr, decay=case.decay,
+        fastrev.MLP(case.sizes, dtype=case.dtype), case.w0, train=case.train, optimizer=case.optimizer,
         batches=case.batches,
     )  # fmt: skip
 

@@ -25,7 +25,7 @@ def meta_gradient(case: Workload, number: int) -> tuple[float, bytes]:
 def meta_gradient_and_training(case: Workload, number: int) -> tuple[float, bytes]:
     """One run of the shorter one, and a training that is not taken back, as a tuner makes them."""
     model = fastrev.MLP(case.sizes)
-    arguments = {"train": case.train, "lr": case.lr, "decay": case.decay, "batches": case.batches}
+    arguments = {"train": case.train, "optimizer": case.optimizer, "batches": case.batches}
     result = fastrev.meta_grad(model, case.w0, valid=case.valid, wrt=("lr", "decay"), **arguments)
     loss = model.loss_value(fastrev.train(model, case.w0, **arguments).w, *case.valid)
     return loss, result.grad.lr.tobytes()

@@ -11,7 +11,7 @@ import resource
 import time
 
 from bench.peers import PEERS, contestant
-from bench.workloads import PRECISIONS, SHAPES, workload
+from bench.workloads import OPTIMIZERS, PRECISIONS, SHAPES, workload
 
 
 def peak_megabytes() -> float:
@@ -27,9 +27,11 @@ def main() -> None:
     parser.add_argument("contestant", choices=["fastrev", *PEERS])
     parser.add_argument("steps", type=int)
     parser.add_argument("--repeat", type=int, default=3, help="runs after the first, of which the fastest counts")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="SGD")
     args = parser.parse_args()
 
-    solve = contestant(args.contestant, workload(args.workload, PRECISIONS[args.dtype], args.steps))
+    case = workload(args.workload, PRECISIONS[args.dtype], args.steps, args.optimizer)
+    solve = contestant(args.contestant, case)
     times = []
     for _ in range(1 + args.repeat):
         start = time.perf_counter()

@@ -23,6 +23,7 @@ from bench.peers import PEERS, UnfitError, contestant
 from bench.products_alone import products_alone
 from bench.workloads import PRECISIONS, SHAPES, workload
 
+RULES = ("SGD", "Adam")
 ROUNDS = 9
 REST = 0.15  # seconds before a turn, for the threads of the last one's BLAS or OpenMP spin on for a while
 SECONDS = 40.0  # after which a slow contestant has no further turn
@@ -49,15 +50,15 @@ def medians(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
     return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
-def row(name: str, dtype: str) -> str:
+def row(name: str, dtype: str, optimizer: str) -> str:
     """A line of the table: fastrev's time a step, and how many times as long the others take."""
-    case = workload(name, PRECISIONS[dtype])
+    case = workload(name, PRECISIONS[dtype], optimizer=optimizer)
     contestants: dict[str, Callable[[], object]] = {"fastrev": contestant("fastrev", case)}
     for peer in PEERS:
         try:
             contestants[peer] = contestant(peer, case)
         except UnfitError as reason:
-            print(f"{name} {dtype} {peer}: {reason}", file=sys.stderr)
+            print(f"{case.name} {dtype} {peer}: {reason}", file=sys.stderr)
     contestants["products"] = products_alone(case)
     found = medians(contestants)
     own = found["fastrev"]
@@ -65,13 +66,13 @@ def row(name: str, dtype: str) -> str:
         f"{found[each] / own:.{1 if found[each] < 20 * own else 0}f}x" if each in found else "-" for each in COLUMNS
     ]
     microseconds = 1e6 * own / case.steps
-    return f"| {name} {dtype} | {microseconds:.{1 if microseconds < 100 else 0}f} us | {' | '.join(ratios)} |"
+    return f"| {case.name} {dtype} | {microseconds:.{1 if microseconds < 100 else 0}f} us | {' | '.join(ratios)} |"
 
 
 def table() -> str:
     """The table in Markdown, with what it was measured on."""
     lines = [f"| | fastrev, a step | {' | '.join(COLUMNS.values())} |", "|---" * (2 + len(COLUMNS)) + "|"]
-    lines += [row(name, dtype) for name in SHAPES for dtype in PRECISIONS]
+    lines += [row(name, dtype, optimizer) for optimizer in RULES for name in SHAPES for dtype in PRECISIONS]
     packages = [each for each in ("numba", "numpy", "jax", "torch", "autograd") if find_spec(each)]
     return "\n".join([*lines, "", f"Medians of {ROUNDS} interleaved runs on {machine(*packages)}, {today()}."])
 

@@ -5,14 +5,15 @@
 | W3 | 10-16-2, batches of 32, T = 1000         | tiny                         |
 | W4 | 784-10, all 10 images, T = 100           | distillation                 |
 
-W1-W3 are differentiated by the initial weights and velocity and by the learning rates and decays of every step and
-group; W4 by its training images and penalties, too.
+Each is differentiated by the initial weights (of SGD by the velocity, too) and by the hyperparameters of the optimizer,
+of every step and group but for Adam's eps and weight decay; W4 by its training images and penalties, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +32,16 @@ class Shape:
     steps: int
     rows: int
     valid_rows: int
-    wrt: tuple[str, ...] = ("w0", "v0", "lr", "decay")
+    by: tuple[str, ...] = ()  # differentiated by these, too
 
 
 SHAPES = {
     "W1": Shape((784, 50, 50, 50, 10), 200, 100, 5000, 5000),
     "W2": Shape((64, 32, 10), 50, 400, 1000, 1000),
     "W3": Shape((10, 16, 2), 32, 1000, 500, 500),
-    "W4": Shape((784, 10), None, 100, 10, 5000, ("w0", "v0", "lr", "decay", "l2", "x")),
+    "W4": Shape((784, 10), None, 100, 10, 5000, ("l2", "x")),
 }
+OPTIMIZERS = ("SGD", "Adam", "AdamW")
 PRECISIONS = {"float64": np.float64, "float32": np.float32}
 
 
@@ -52,8 +54,7 @@ class Workload:
     w0: npt.NDArray[np.float64]  # (P,)
     train: tuple[Array, Array]
     valid: tuple[Array, Array]
-    lr: npt.NDArray[np.float64]  # (T, G)
-    decay: npt.NDArray[np.float64]  # (T, G)
+    optimizer: Any  # its tables are (T, G)
     l2: npt.NDArray[np.float64] | None  # (P,)
     batches: npt.NDArray[np.int64] | None  # (T, B); None: all rows in every step
     wrt: tuple[str, ...]
@@ -61,18 +62,26 @@ class Workload:
 
     @property
     def steps(self) -> int:
-        return len(self.lr)
+        return len(self.optimizer.lr)
+
+    @property
+    def hyperparameters(self) -> dict[str, npt.NDArray[np.float64]]:
+        """All arguments of the optimizer that are not 0, by name."""
+        values = {each.name: np.asarray(getattr(self.optimizer, each.name)) for each in fields(self.optimizer)}
+        return {name: value for name, value in values.items() if value.any()}
 
     def run(self) -> fastrev.MetaGradient:
         """Solve it with fastrev."""
         return fastrev.meta_grad(
-            fastrev.MLP(self.sizes, dtype=self.dtype), self.w0, train=self.train, valid=self.valid, lr=self.lr,
-            decay=self.decay, batches=self.batches, l2=0.0 if self.l2 is None else self.l2, wrt=self.wrt,
+            fastrev.MLP(self.sizes, dtype=self.dtype), self.w0, train=self.train, valid=self.valid,
+            optimizer=self.optimizer, batches=self.batches, l2=0.0 if self.l2 is None else self.l2, wrt=self.wrt,
         )  # fmt: skip
 
 
-def workload(name: str, dtype: npt.DTypeLike = np.float64, steps: int | None = None) -> Workload:
-    """One of `SHAPES`, with other than its own number of steps if asked to."""
+def workload(
+    name: str, dtype: npt.DTypeLike = np.float64, steps: int | None = None, optimizer: str = "SGD"
+) -> Workload:
+    """One of `SHAPES` by one of `OPTIMIZERS`, with other than its own number of steps if asked to."""
     shape = SHAPES[name]
     steps = shape.steps if steps is None else steps
     rng = np.random.default_rng(0)
@@ -87,16 +96,26 @@ def workload(name: str, dtype: npt.DTypeLike = np.float64, steps: int | None = N
             for part in ((rng.standard_normal((a, b)) / np.sqrt(a)).ravel(), 0.01 * rng.standard_normal(b))
         ]
     )
+    wrt, chosen = _optimizer(optimizer, (steps, groups))
     return Workload(
-        name=name,
+        name=name if optimizer == "SGD" else f"{name} {optimizer}",
         sizes=shape.sizes,
         w0=w0,
         train=(x[: shape.rows], y[: shape.rows]),
         valid=(x[shape.rows :], y[shape.rows :]),
-        lr=np.full((steps, groups), 0.1),
-        decay=np.full((steps, groups), 0.9),
-        l2=np.full(w0.size, 1e-3) if "l2" in shape.wrt else None,
+        optimizer=chosen,
+        l2=np.full(w0.size, 1e-3) if "l2" in shape.by else None,
         batches=None if shape.batch is None else rng.integers(shape.rows, size=(steps, shape.batch)),
-        wrt=shape.wrt,
+        wrt=("w0", *wrt, *shape.by),
         dtype=np.dtype(dtype),
     )
+
+
+def _optimizer(name: str, shape: tuple[int, int]) -> tuple[tuple[str, ...], Any]:
+    """What it is differentiated by, and the optimizer, of (T, G)."""
+    if name == "SGD":
+        return ("v0", "lr", "decay"), fastrev.SGD(np.full(shape, 0.1), np.full(shape, 0.9))
+    rates, betas = np.full(shape, 3e-3), (np.full(shape, 0.9), np.full(shape, 0.999))
+    if name == "Adam":
+        return ("lr", "beta1", "beta2", "eps"), fastrev.Adam(rates, *betas)
+    return ("lr", "beta1", "beta2", "eps", "weight_decay"), fastrev.Adam(rates, *betas, weight_decay=0.01)

@@ -12,13 +12,14 @@ from fastrev._attribution.columns import as_columns
 from fastrev._attribution.queries import as_queries
 from fastrev._attribution.source import Source, weights_of
 from fastrev._engine import arguments
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.python_objective import PythonObjective
-from fastrev._engine.rule import Optimizer
 from fastrev._engine.validation import Validation
 from fastrev.attribution_results import Attribution
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
+from fastrev.optimizers import optimizer_of
 from fastrev.training import Examples
 
 
@@ -123,8 +124,8 @@ def attribute(
     """
     network = isinstance(model, MLP)
     problem = prepare(
-        model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
-        batches=batches, l2=l2, v0=v0, example_weights=example_weights if network else None,
+        model, w0, train=train, optimizer=optimizer_of(lr, decay, optimizer), steps=steps, batch_size=batch_size,
+        seed=seed, batches=batches, l2=l2, v0=v0, example_weights=example_weights if network else None,
     )  # fmt: skip
     problem.trained.require_hvp()
     name = None if network else _name_of_weights(problem, example_weights)

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments, differences, moves
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.python_objective import theta_name
-from fastrev._engine.rule import Optimizer
 from fastrev._engine.stored import StoredRun
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import Validation, require_finite, validation
@@ -19,6 +19,7 @@ from fastrev.errors import ArgumentError, ChaosWarning, DivergenceError
 from fastrev.kernels.fixed_point import GRID
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
+from fastrev.optimizers import optimizer_of
 from fastrev.results import Gradients
 from fastrev.training import Examples, Run, differentiable, make_all_steps
 from fastrev.verdicts import HyperparameterCheck, MetaGradientCheck, TermCheck
@@ -91,8 +92,8 @@ def check_meta_grad(
     True
     """
     problem = prepare(
-        model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
-        batches=batches, l2=l2, v0=v0, example_weights=example_weights,
+        model, w0, train=train, optimizer=optimizer_of(lr, decay, optimizer), steps=steps, batch_size=batch_size,
+        seed=seed, batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
     run = Run(problem)
     names, validate = differentiable(run, wrt), validation(model, valid)
@@ -182,7 +183,7 @@ def _taylor(
     not decide.
     """
     value = problem.values()[name]
-    along = moves.direction(name, value, rng)
+    along = moves.direction(problem.rule, name, value, rng)
     lengths, remainders, error, reach = [], [], np.inf, 0.0
     for length in _LENGTHS:
         try:

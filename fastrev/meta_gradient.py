@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from fastrev._engine import arguments
-from fastrev._engine.rule import Optimizer
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.validation import Validation, require_finite, validations
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
@@ -35,7 +35,7 @@ def meta_grad(
 ) -> MetaGradient:
     """Gradient of a validation loss after a whole training run, by everything that the run depended on.
 
-    Trains `model` from `w0` for T steps of SGD with momentum::
+    Trains `model` from `w0` for T steps of SGD with momentum, or of another `optimizer`::
 
         v <- decay * v - (1 - decay) * g          w <- w + lr * v
 
@@ -64,6 +64,8 @@ def meta_grad(
     decay : float or array_like, as lr
         Momentum decays in (0, 1].  Each is replaced by the nearest ratio n/d with d <= 65536, which mostly
         differs by less than 1e-9, beside 0, 1/2, 1 and other simple fractions by up to 8e-6 (`fastrev.ratio`).
+    optimizer : SGD or Adam, optional
+        In place of `lr` and `decay`: what makes the steps, with hyperparameters of its own in these shapes.
     steps : int, optional
         T; needed only where no argument has an axis of steps, and where `lr` or `decay` of shape (T,) would have as
         many values as there are parameter groups, for which it might be meant.
@@ -74,13 +76,13 @@ def meta_grad(
     l2 : float, (G,) or (P,) array_like
         Penalty coefficients: of all parameters, of each group, or of each parameter.
     v0 : (P,) array_like, optional
-        Initial velocity; default zero.
+        Initial velocity of SGD; default zero.
     example_weights : (N,) array_like, optional
         Weights of the training examples; default one.  They are not normalised, and may be negative (see `MLP`).
     wrt : tuple of str, optional
-        What to differentiate by: names among "lr", "decay", "w0", "v0", and of an MLP "l2", "x", "y",
-        "example_weights", of an Objective "theta", all of its own hyperparameters.  Default: all but the last three of
-        an MLP.
+        What to differentiate by: names among "lr", "decay", "w0", "v0" (by Adam "lr", "beta1", "beta2", "eps",
+        "weight_decay", "w0"), and of an MLP "l2", "x", "y", "example_weights", of an Objective "theta", all of its own
+        hyperparameters.  Default: all but the last three of an MLP.
     truncate : int, optional
         Differentiate through the last K steps only, as if all before had been fixed: derivatives by what came before,
         `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from fastrev._engine import adam, sgd
+from fastrev._engine import adam, arguments, sgd
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import Ints
 
@@ -40,6 +43,9 @@ class SGD:
 
     lr: npt.ArrayLike
     decay: npt.ArrayLike
+
+    kind: ClassVar[type[Rule]] = sgd.SGDRule
+    usual: ClassVar[Mapping[str, float]] = {"lr": 0.1, "decay": 0.9}
 
     def rule(self, bounds: Ints) -> Rule:
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
@@ -117,8 +123,48 @@ class Adam:
     eps_root: float = 1e-8
     weight_decay: npt.ArrayLike = 0.0
 
+    kind: ClassVar[type[Rule]] = adam.AdamRule
+    usual: ClassVar[Mapping[str, float]] = {"lr": 0.001}
+
     def rule(self, bounds: Ints) -> Rule:
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
         return adam.prepare(
             self.lr, self.beta1, self.beta2, self.eps, self.weight_decay, eps_root=self.eps_root, bounds=bounds
         )
+
+
+def optimizer_of(lr: npt.ArrayLike | None, decay: npt.ArrayLike | None, optimizer: Optimizer | None) -> Optimizer:
+    """The optimizer, or the one that learning rates and decays are the short form of."""
+    instead = "Pass lr=0.1, decay=0.9, say, or optimizer=fastrev.Adam(lr=0.001)."
+    if optimizer is None:
+        if lr is None or decay is None:
+            missing = "lr" if lr is None else "decay"
+            raise arguments.fault(missing, "be given where there is no optimizer", "None", instead)
+        return SGD(lr, decay)
+    for name, value in ("lr", lr), ("decay", decay):
+        if value is not None:
+            received = arguments.shown(value)
+            raise arguments.fault(name, "be left out where there is an optimizer, which has its own", received)
+    if isinstance(optimizer, type) or not callable(getattr(optimizer, "rule", None)):
+        raise arguments.fault(
+            "optimizer", "be a fastrev.SGD or fastrev.Adam", arguments.shown(optimizer), _why_not(optimizer) or instead
+        )
+    return optimizer
+
+
+def _why_not(optimizer: object) -> str:
+    """Why what goes by this name cannot be taken back; empty if it is not known to be so."""
+    kind = optimizer if isinstance(optimizer, type) else type(optimizer)
+    name = optimizer if isinstance(optimizer, str) else kind.__name__
+    if not any(each in name.lower() for each in _IRREVERSIBLE):
+        return ""
+    return (
+        f"{name} cannot be taken back exactly: what its step adds depends on the gradient at the very weights that are "
+        "to be found when it is undone. SGD with momentum and Adam move by what their moments have become."
+    )
+
+
+_IRREVERSIBLE = "nesterov", "nadam", "rmsprop", "lion", "adagrad", "adadelta", "adamax"
+
+
+BY_NAME: dict[str, Any] = {each.__name__: each for each in (SGD, Adam)}

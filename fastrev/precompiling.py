@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.types import FloatArray
 from fastrev.meta_gradient import meta_grad
 from fastrev.mlp import MLP
+from fastrev.optimizers import SGD, optimizer_of
 
 
-def compile(dtype: npt.DTypeLike | None = None) -> None:
+def compile(dtype: npt.DTypeLike | None = None, *, optimizer: Optimizer | None = None) -> None:
     """Compile all that training, meta-gradients and losses need, and keep it on disk for every process to come.
 
     Call it before runs fan out to other processes, each of which would compile for itself otherwise, and while the
-    image of a container is built.  It takes some 20 seconds a precision, and less than one where all is there already.
+    image of a container is built.  It takes some 20 seconds a precision, and less than two where all is there already.
     What is kept, in ``NUMBA_CACHE_DIR`` if that is set, serves processors of the same kind only.
 
     Parameters
     ----------
     dtype : {numpy.float64, numpy.float32}, optional
         The precision of networks; models of one's own are always seen to.  Default: both.
+    optimizer : SGD or Adam, optional
+        What is to make the steps, whatever the numbers in it.  Default: SGD, all that `lr` and `decay` need.
 
     Raises
     ------
     ArgumentError
-        If it is another dtype.
+        If it is another dtype, or no optimizer.
 
     Warns
     -----
@@ -37,18 +43,21 @@ def compile(dtype: npt.DTypeLike | None = None) -> None:
     --------
     >>> import numpy as np, fastrev
     >>> fastrev.compile(np.float64)
+    >>> fastrev.compile(np.float64, optimizer=fastrev.Adam(lr=0.001))
     """
+    kind: Any = SGD if optimizer is None else type(optimizer_of(None, None, optimizer))
+    plain = kind(**kind.usual)
     precisions = [arguments.precision(each) for each in ((np.float64, np.float32) if dtype is None else (dtype,))]
     for each in precisions:
-        _use_a_network(each)
-    meta_grad(_Still(), [0.0], valid=lambda w: (0.0, w), lr=0.1, decay=0.5, steps=1)
+        _use_a_network(each, plain)
+    meta_grad(_Still(), [0.0], valid=lambda w: (0.0, w), optimizer=plain, steps=1)
 
 
-def _use_a_network(dtype: np.dtype[np.floating]) -> None:
+def _use_a_network(dtype: np.dtype[np.floating], optimizer: Optimizer) -> None:
     """Make the smallest calls that come to all kernels; other numbers and shapes compile nothing new."""
     model = MLP((1, 1, 2), dtype=dtype)
     w, data = np.zeros(model.num_params), (np.zeros((2, 1)), np.array([0, 1]))
-    meta_grad(model, w, train=data, valid=data, lr=0.1, decay=0.5, steps=2, batch_size=1)
+    meta_grad(model, w, train=data, valid=data, optimizer=optimizer, steps=2, batch_size=1)
     model.loss_value(w, *data)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments, moves
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.problem import Problem, prepare
-from fastrev._engine.rule import Optimizer
 from fastrev._engine.types import FloatArray
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
+from fastrev.optimizers import optimizer_of
 from fastrev.training import Examples, Run, make_all_steps
 
 
@@ -79,8 +80,8 @@ def metasmoothness(
     1.0
     """
     problem = prepare(
-        model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
-        batches=batches, l2=l2, v0=v0, example_weights=example_weights,
+        model, w0, train=train, optimizer=optimizer_of(lr, decay, optimizer), steps=steps, batch_size=batch_size,
+        seed=seed, batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
     choices = (*problem.rule.names, "w0", *problem.rule.starts, *problem.trained.names)
     names = moves.names_of(problem, arguments.distinct_choices("wrt", wrt, choices))
@@ -93,7 +94,7 @@ def metasmoothness(
         raise arguments.fault("h", "be above 0 and below 0.1", f"{h}")
     rng = np.random.default_rng(arguments.whole("direction_seed", direction_seed, 0))
     values = problem.values()
-    along = {name: length * moves.direction(name, values[name], rng) for name in names}
+    along = {name: length * moves.direction(problem.rule, name, values[name], rng) for name in names}
 
     ends = [_final_weights(moves.moved(problem, {name: k * each for name, each in along.items()})) for k in range(3)]
     first, second = ends[1] - ends[0], ends[2] - ends[1]

@@ -44,6 +44,7 @@ from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.information_buffer import MAX_DENOMINATOR
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
+from fastrev.optimizers import BY_NAME, SGD, Adam
 from fastrev.settings import threads
 from fastrev.training import Run, train
 
@@ -62,6 +63,7 @@ __all__ = [
     "grid_values",
     "in_turn",
     "models",
+    "optimizers",
     "ratios",
     "schedules",
     "trainings",
@@ -192,10 +194,31 @@ def models(
     )
 
 
+def optimizers(steps: int, groups: int = 1) -> SearchStrategy[SGD | Adam]:
+    """Optimizers of every kind, their numbers in every shape that is accepted.
+
+    Parameters
+    ----------
+    steps, groups : int
+        T and G.
+
+    Returns
+    -------
+    strategy of SGD or Adam
+    """
+
+    def of(kind: type[SGD | Adam]) -> SearchStrategy[SGD | Adam]:
+        below = decays().filter(lambda decay: decay <= LARGEST_DECAY)
+        numbers = {name: below if name in kind.kind.ratios else None for name in kind.kind.names}
+        return st.builds(kind, **{name: schedules(steps, groups, each) for name, each in numbers.items()})  # type: ignore[no-any-return]
+
+    return st.one_of([of(kind) for kind in BY_NAME.values()])  # type: ignore[no-any-return]
+
+
 def trainings(model: MLP | Objective, steps: int = 8, examples: int = 12) -> SearchStrategy[dict[str, Any]]:
     """Arguments of `fastrev.train` for a model, all of them but the initial weights.
 
-    Of an `Objective`, which has data of its own, `lr`, `decay`, `steps` and `v0`.
+    Of an `Objective`, which has data of its own, `lr` and `decay` or `optimizer`, `steps`, and of SGD `v0`.
 
     Parameters
     ----------
@@ -214,12 +237,11 @@ def trainings(model: MLP | Objective, steps: int = 8, examples: int = 12) -> Sea
         count, rows = draw(st.integers(1, steps)), draw(st.integers(1, examples))
         rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         groups, size = len(getattr(model, "groups", None) or [0]), model.num_params
-        rule = {
-            "lr": draw(schedules(count, groups)),
-            "decay": draw(schedules(count, groups, decays())),
-            "steps": count,
-            "v0": draw(st.none() | st.just(0.1 * rng.standard_normal(size))),
-        }
+        short = st.fixed_dictionaries({"lr": schedules(count, groups), "decay": schedules(count, groups, decays())})
+        long = st.fixed_dictionaries({"optimizer": optimizers(count, groups)})
+        rule: dict[str, Any] = draw(short | long) | {"steps": count}
+        if "v0" in rule.get("optimizer", SGD).kind.starts:
+            rule["v0"] = draw(st.none() | st.just(0.1 * rng.standard_normal(size)))
         if not isinstance(model, MLP):
             return rule
         return rule | {

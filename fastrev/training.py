@@ -14,16 +14,17 @@ from fastrev._engine.compiled_walk import CompiledWalk
 from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.lookers import NOBODY, Audience, Callback, Losses
 from fastrev._engine.mlp_objective import MLPObjective
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.problem import Problem, prepare
 from fastrev._engine.progress import progress_bar
 from fastrev._engine.python_walk import PythonWalk
-from fastrev._engine.rule import Optimizer
 from fastrev._engine.types import FloatArray, Ints
 from fastrev._engine.walk import Undo, Walk, nbytes, norm
 from fastrev.errors import ReversalError, TrainingInterrupt
 from fastrev.kernels import outcomes
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
+from fastrev.optimizers import optimizer_of
 from fastrev.results import Curve, Gradients, Stats
 
 Examples = tuple[npt.ArrayLike, npt.ArrayLike]
@@ -355,15 +356,23 @@ def train(
     return run
 
 
-def start(model: MLP | Objective, w0: npt.ArrayLike, **training: Any) -> Run:
+def start(
+    model: MLP | Objective,
+    w0: npt.ArrayLike,
+    *,
+    lr: npt.ArrayLike | None = None,
+    decay: npt.ArrayLike | None = None,
+    optimizer: Optimizer | None = None,
+    **training: Any,
+) -> Run:
     """A run of which no step is made yet, if all arguments of `train` are right."""
-    return Run(prepare(model, w0, **training))
+    return Run(prepare(model, w0, optimizer=optimizer_of(lr, decay, optimizer), **training))
 
 
 def make_all_steps(run: Run, progress: bool, audience: Audience = NOBODY) -> None:
     """Train."""
     run._losses = audience.losses
-    compilation.begin(run._problem.trained.dtype)
+    compilation.begin(run._problem.trained.dtype, type(run._problem.rule))
     try:
         run._walk.compile_make(run._state)
         run._advance(progress, audience)

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.architecture import initial_scales
 from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
+from fastrev._engine.optimizer import Optimizer, arguments_of, replaced
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_name
+from fastrev._engine.rule import Rule
 from fastrev._engine.validation import Validation, validation
 from fastrev._tuning import outer
 from fastrev._tuning.checkpoints import digest, plan_fingerprint
@@ -21,18 +23,15 @@ from fastrev._tuning.transforms import Linear, Log, Logit, Softmax, Transform, a
 from fastrev._tuning.trials import Training, attempt
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
+from fastrev.optimizers import optimizer_of
 from fastrev.training import Examples, differentiable, values
 from fastrev.tuning_results import TuneResult
 
 _ON_THE_GRID = -2047.0, 2047.0  # weights and velocities
 # without which no run can be made, whatever the transform
-_ADMISSIBLE = {
-    "lr": (0.0, np.inf), "decay": (SMALLEST_DECAY, LARGEST_DECAY), "init_scale": (0.0, np.inf), "w0": _ON_THE_GRID,
-    "v0": _ON_THE_GRID,
-}  # fmt: skip
+_ADMISSIBLE = {"init_scale": (0.0, np.inf), "w0": _ON_THE_GRID}
 _FIXED: dict[str, Transform] = {
-    "lr": Log(), "decay": Logit(SMALLEST_DECAY, LARGEST_DECAY), "l2": Log(), "init_scale": Log(),
-    "w0": Linear(*_ON_THE_GRID), "v0": Linear(*_ON_THE_GRID), "x": Linear(), "example_weights": Linear(0.0),
+    "l2": Log(), "init_scale": Log(), "w0": Linear(*_ON_THE_GRID), "x": Linear(), "example_weights": Linear(0.0),
 }  # fmt: skip
 _OF_DATA = ("x", "y", "example_weights")
 _FUNCTIONS = ("grad", "hvp", "cross", "hvp_and_cross", "with_theta", "with_seed")  # of an Objective
@@ -46,8 +45,9 @@ def tune(
     learn: tuple[str, ...],
     train: Examples | None = None,
     valid: Examples | Validation | float,
-    lr: npt.ArrayLike,
-    decay: npt.ArrayLike,
+    lr: npt.ArrayLike | None = None,
+    decay: npt.ArrayLike | None = None,
+    optimizer: Optimizer | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     batches: npt.ArrayLike | None = None,
@@ -79,9 +79,9 @@ def tune(
 
     Parameters
     ----------
-    model, train, lr, decay, steps, batch_size, batches, l2, v0, example_weights, truncate
-        As in `meta_grad`: where to begin.  The shapes of what is learned say how finely: `lr` as a number, (T,), (1, G)
-        or (T, G).
+    model, train, lr, decay, optimizer, steps, batch_size, batches, l2, v0, example_weights, truncate
+        As in `meta_grad`: where to begin.  The shapes of what is learned say how finely: `lr`, of an optimizer too, as
+        a number, (T,), (1, G) or (T, G).
     valid : pair (X, Y), function, or float
         As in `meta_grad`; or a share between 0 and 1 of the training examples of an MLP.  Each run then holds another
         such share out, drawn by its seed, of each class alike where the loss is cross_entropy, and is validated on it:
@@ -90,8 +90,8 @@ def tune(
     w0 : (P,) array_like, or function of a seed, optional
         Initial weights of all runs, or of each.  Default: ``model.init(seed, scale=init_scale)``.
     learn : tuple of str
-        Names among "lr", "decay", "w0", "v0"; of an MLP also "l2", "init_scale", "x", "y", "example_weights"; of an
-        Objective also "theta".
+        Names among "lr", "decay", "w0", "v0", or what `optimizer` has in place of these ("lr", "beta1", ...); of an MLP
+        also "l2", "init_scale", "x", "y", "example_weights"; of an Objective also "theta".
     init_scale : float or (G,) array_like, optional
         Standard deviations of the initial weights of an MLP, of all or of each parameter group: see `MLP.init`.
     transforms : mapping of str to str or pair, optional
@@ -103,8 +103,9 @@ def tune(
         ==================== =================================================================
         learned              moves
         ==================== =================================================================
-        lr, l2, init_scale   in log: stays positive, and what is 0 stays 0
-        decay                in logit between 2**-16 and 65535/65536, which the exact
+        lr, l2, init_scale,  in log: stays positive, and what is 0 stays 0
+        eps, weight_decay
+        decay, beta1, beta2  in logit between 2**-16 and 65535/65536, which the exact
                              arithmetic admits
         y                    in softmax for cross_entropy, classes smoothed by 1 %; kept in
                              [0, 1] for logistic; as it is for squared_error
@@ -141,7 +142,8 @@ def tune(
     Returns
     -------
     TuneResult
-        With ``lr``, ``decay``, ... as learned, ``loss``, ``history``, ``message``, and ``train`` to train with it.
+        With ``lr``, ``decay``, ... as learned, ``optimizer`` with all of its own, ``loss``, ``history``, ``message``,
+        and ``train`` to train with it.
         After Ctrl-C too, with ``success`` False.
 
     Raises
@@ -181,12 +183,13 @@ def tune(
     """
     if isinstance(model, MLP):
         train, valid = _own_examples(model, "train", train), _own_examples(model, "valid", valid)
+    chosen = optimizer_of(lr, decay, optimizer)
+    own = {name: _own(name, value) for name, value in arguments_of(chosen).items()}
     given = {"train": train, "steps": steps, "batch_size": batch_size, "seed": 0} | {
         name: _own(name, value) for name, value in {
-            "lr": lr, "decay": decay, "batches": batches, "l2": l2, "v0": v0, "example_weights": example_weights,
-            "init_scale": init_scale,
+            "batches": batches, "l2": l2, "v0": v0, "example_weights": example_weights, "init_scale": init_scale,
         }.items()
-    }  # fmt: skip
+    } | {"optimizer": replaced(chosen, own)}  # fmt: skip
     if truncate is not None:
         truncate = arguments.count("truncate", truncate)
     validated: Any = held_out(model, valid, given) if isinstance(valid, int | float | np.floating) else valid
@@ -212,7 +215,8 @@ def tune(
 def _fingerprint(training: Training, space: Space) -> dict[str, str]:
     """Of all that decides what becomes of the loop, but for its plan."""
     model, given = training.model, training.arguments
-    found = {name: digest(value) for name, value in {**given, "w0": training.w0, "valid": training.valid}.items()}
+    parts = {**arguments_of(given["optimizer"]), **given, "w0": training.w0, "valid": training.valid}
+    found = {name: digest(value) for name, value in parts.items()}
     found |= {"learn": repr(tuple(space.shapes)), "transforms": repr(space.transforms)}
     if isinstance(training.valid, HeldOut):
         found["valid"] = repr(training.valid.share)
@@ -258,10 +262,10 @@ def _start(training: Training, learn: Any) -> Values:
     drawn = training.drawn(0)
     run = drawn.run({}, 0)
     found = values(run)
-    network = isinstance(training.model, MLP)
+    network, optimizer = isinstance(training.model, MLP), training.arguments["optimizer"]
     thetas = [name for name in found if is_theta(name)]
     own = ("l2", *_OF_DATA) if network else ("theta",) if thetas else ()
-    names = ["lr", "decay", "v0", *own]
+    names = [*optimizer.kind.names, *optimizer.kind.starts, *own]
     names += ["w0"] if training.w0 is not None and not callable(training.w0) else ["init_scale"] if network else []
     in_order = sorted(learn, key=str) if isinstance(learn, set | frozenset) else learn  # the same in every process
     if isinstance(in_order, tuple | list) and "w0" in in_order and "w0" not in names:
@@ -284,8 +288,8 @@ def _start(training: Training, learn: Any) -> Values:
             start |= {each: found[each] for each in thetas}
         elif name == "init_scale":
             start[name] = initial_scales(training.model, training.arguments[name], name)
-        elif name in ("lr", "decay"):  # as given: not the ratio that stands for it
-            start[name] = np.array(training.arguments[name], np.float64)
+        elif name in optimizer.kind.names:  # as given: not the ratio that stands for it
+            start[name] = np.array(getattr(optimizer, name), np.float64)
         else:
             start[name] = found[name]
     return start
@@ -304,10 +308,18 @@ def _transforms(training: Training, start: Values, given: Mapping[str, Any] | No
         if name not in start:
             learned = ", ".join(repr(each) for each in start)
             raise arguments.fault("transforms", f"name only what is learned, {learned}", repr(name))
-    found = {**_FIXED, **dict.fromkeys(mine, Linear())}
+    kind = training.arguments["optimizer"].kind
+    admissible = {**_ADMISSIBLE, **{name: _admissible(kind, name) for name in kind.names}}
+    admissible |= dict.fromkeys(kind.starts, _ON_THE_GRID)
+    found = {**_FIXED, **dict.fromkeys(mine, Linear()), **dict.fromkeys(kind.starts, Linear(*_ON_THE_GRID))}
+    found |= {name: Logit(*admissible[name]) if name in kind.ratios else Log() for name in kind.names}
     if isinstance(training.model, MLP):
         found["y"] = _TARGETS[training.model.loss]
     return {
-        name: choose(name, chosen[name], *_ADMISSIBLE.get(name, ())) if name in chosen else found[name]
-        for name in start
+        name: choose(name, chosen[name], *admissible.get(name, ())) if name in chosen else found[name] for name in start
     }
+
+
+def _admissible(kind: type[Rule], name: str) -> tuple[float, float]:
+    """The bounds of what is of a rule."""
+    return (SMALLEST_DECAY, LARGEST_DECAY) if name in kind.ratios else (0.0, np.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from fastrev._engine import arguments
 from fastrev._engine.architecture import described, initial_scales
 from fastrev._engine.equality import compared_by_value
 from fastrev._engine.examples import as_data
+from fastrev._engine.optimizer import Optimizer, arguments_of, replaced
 from fastrev._engine.python_objective import is_theta, theta_key, theta_name
 from fastrev._files import files
 from fastrev._pictures import outer_loop
@@ -20,6 +21,7 @@ from fastrev._tuning.account import History as History
 from fastrev._tuning.trials import Training
 from fastrev.errors import ArgumentError
 from fastrev.mlp import MLP
+from fastrev.optimizers import BY_NAME
 from fastrev.training import Run, make_all_steps
 
 
@@ -67,7 +69,7 @@ class MinimizeResult(Account):
         MissingExtraError
             If matplotlib is not installed.
         """
-        return outer_loop.of_result(self.history, (self.start_fun, self.fun), self.x, {}, ())
+        return outer_loop.of_result(self.history, (self.start_fun, self.fun), self.x, {}, (), {})
 
     def __repr__(self) -> str:
         return table("MinimizeResult", self.x, self.fun, self.start_fun, self)
@@ -81,7 +83,10 @@ class TuneResult(Account):
     Attributes
     ----------
     lr, decay, l2, init_scale, w0, v0, x, y, example_weights : float or ndarray
-        As learned, in the shapes of the arguments; what was not learned, as it was given.
+        As learned, in the shapes of the arguments; what was not learned, as it was given.  In place of `decay`, what
+        another optimizer has: ``beta1``, ``beta2``, ...
+    optimizer : SGD or Adam
+        With all of its own that was learned: ``fastrev.train(..., optimizer=result.optimizer)``.
     theta : dict of str to float or ndarray
         Those of an Objective that were learned.
     learned : dict of str to float or ndarray
@@ -104,8 +109,6 @@ class TuneResult(Account):
     loss: float
     start_loss: float
 
-    lr = property(lambda self: self._value("lr"))
-    decay = property(lambda self: self._value("decay"))
     l2 = property(lambda self: self._value("l2"))
     init_scale = property(lambda self: self._value("init_scale"))
     w0 = property(lambda self: self._value("w0"))
@@ -113,6 +116,20 @@ class TuneResult(Account):
     x = property(lambda self: self._value("x"))
     y = property(lambda self: self._value("y"))
     example_weights = property(lambda self: self._value("example_weights"))
+
+    def __getattr__(self, name: str) -> Any:
+        """What the optimizer has."""
+        training = vars(self).get("training")
+        if training is not None and name in (own := arguments_of(training.arguments["optimizer"])):
+            return self.learned.get(name, own[name])
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *arguments_of(self.training.arguments["optimizer"])]
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return replaced(self.training.arguments["optimizer"], self.learned)
 
     @property
     def fun(self) -> float:
@@ -170,7 +187,7 @@ class TuneResult(Account):
             if training.model is None:
                 raise ArgumentError(
                     "A loaded result of a fastrev.Objective cannot train, since its model is not in the file. Call "
-                    "fastrev.train(model, w0, lr=result.lr, decay=result.decay, ...)."
+                    "fastrev.train(model, w0, optimizer=result.optimizer, ...)."
                 )
             if isinstance(training.model, MLP) and training.arguments["train"] is None:
                 raise ArgumentError("Arguments 'X' and 'Y' must be given: this result is kept without its data.")
@@ -227,11 +244,12 @@ class TuneResult(Account):
             "result": {name: getattr(self, name) for name in names},
             "settings": {name: None if given[name] is None else int(given[name]) for name in ("steps", "batch_size")},
             "drawn": callable(self.training.w0),
+            "optimizer": type(given["optimizer"]).__name__,
         }
         arrays = {f"learned.{name}": np.asarray(value) for name, value in self.learned.items()}
-        for name in ("lr", "decay", "l2", "v0", "init_scale", "batches", "example_weights"):
-            if given[name] is not None:
-                arrays[f"given.{name}"] = np.asarray(given[name])
+        kept = {name: given[name] for name in ("l2", "v0", "init_scale", "batches", "example_weights")}
+        kept |= arguments_of(given["optimizer"])
+        arrays |= {f"given.{name}": np.asarray(value) for name, value in kept.items() if value is not None}
         if self.training.w0 is not None and not callable(self.training.w0):
             arrays["given.w0"] = np.asarray(self.training.w0)
         if not {"x", "y"}.isdisjoint(self.learned):
@@ -270,12 +288,15 @@ class TuneResult(Account):
         """
         groups = tuple(getattr(self.training.model, "groups", None) or ())
         ends = self.start_loss, self.loss
-        return outer_loop.of_result(self.history, ends, self.learned, self._first(), groups)
+        kind = self.training.arguments["optimizer"].kind
+        scheduled = {name: name in kind.ratios for name in kind.names}
+        return outer_loop.of_result(self.history, ends, self.learned, self._first(), groups, scheduled)
 
     def _first(self) -> dict[str, Any]:
         """Where all that was learned began, as far as that is known: a file keeps no training data."""
         given, model = self.training.arguments, self.training.model
-        first: dict[str, Any] = {name: given.get(name) for name in ("lr", "decay", "l2", "init_scale")}
+        first: dict[str, Any] = {name: given.get(name) for name in ("l2", "init_scale")}
+        first |= arguments_of(given["optimizer"])
         first |= {"w0": self.training.w0, "v0": 0.0, "example_weights": 1.0}
         first |= {name: given[name] for name in ("v0", "example_weights") if given.get(name) is not None}
         if given["train"] is not None:
@@ -333,7 +354,9 @@ def load(path: Any) -> TuneResult:
         parts[part][rest] = array[()]
     given, network = parts["given"], about["model"]
     model = None if network is None else MLP(**network)
-    none = dict.fromkeys(("train", "batches", "v0", "example_weights", "init_scale", "lr", "decay", "l2"))
+    none = dict.fromkeys(("train", "batches", "v0", "example_weights", "init_scale", "l2"))
+    optimizer = BY_NAME[about["optimizer"]]
+    given["optimizer"] = optimizer(**{each.name: given.pop(each.name) for each in fields(optimizer)})
     learned, w0 = parts["learned"], _not_kept if about["drawn"] else given.pop("w0", None)
     x, y = (given.pop(name, learned.get(name)) for name in ("x", "y"))
     none["train"] = None if x is None else (x, y)
@@ -344,5 +367,5 @@ def load(path: Any) -> TuneResult:
 def _not_kept(seed: int) -> Any:
     raise ArgumentError(
         "The initial weights of this result were those of a function, which its file does not hold. "
-        "Call fastrev.train(model, w0, lr=result.lr, decay=result.decay, ...) with weights of your own."
+        "Call fastrev.train(model, w0, optimizer=result.optimizer, ...) with weights of your own."
     )

@@ -83,21 +83,26 @@ def record_after(state, g):
 @inlined
 def pull_position(tables, w, moments, v_plus_g, adjoint, t, u, scratch):
     """Through w <- w + alpha v."""
-    for group in range(tables.groups.size - 2, -1, -1):
-        start, stop = tables.groups[group], tables.groups[group + 1]
-        alpha, n, d = _at_step(tables, t, group)
-        _add_product(adjoint.rule.lr, t, group, adjoint.w, moments[0], start, stop)
+    _add_products(tables, adjoint.rule.lr, t, adjoint.w, moments[0])
+    for span in range(tables.leaders.size):
+        start, stop, alpha, n, d = _of_span(tables, t, span)
         _pull_position(adjoint.w, alpha, n, d, adjoint.moments[0], u, start, stop)
 
 
 @inlined
 def pull_moments(tables, moments, v_plus_g, adjoint, t, hu):
     """Through v <- gamma v - (1 - gamma) g."""
-    for group in range(tables.groups.size - 2, -1, -1):
-        start, stop = tables.groups[group], tables.groups[group + 1]
-        _, n, d = _at_step(tables, t, group)
-        _add_product(adjoint.rule.decay, t, group, adjoint.moments[0], v_plus_g, start, stop)
+    _add_products(tables, adjoint.rule.decay, t, adjoint.moments[0], v_plus_g)
+    for span in range(tables.leaders.size):
+        start, stop, _, n, d = _of_span(tables, t, span)
         _pull_velocity(hu, n, d, adjoint.w, adjoint.moments[0], start, stop)
+
+
+@inlined
+def _add_products(tables, sums, t, a, b):
+    """Into a table's derivatives, group by group."""
+    for group in range(tables.groups.size - 1):
+        _add_product(sums, t, group, a, b, tables.groups[group], tables.groups[group + 1])
 
 
 # ---- one span ------------------------------------------------------------------------------------------------

@@ -48,7 +48,6 @@ BAD_ARGUMENTS = [
     ("lr", "0.1", ["'lr'", "real numbers"]),
     ("lr", None, ["'lr'", "None", "optimizer=fastrev.Adam"]),
     ("decay", None, ["'decay'", "None", "optimizer=fastrev.Adam"]),
-    ("optimizer", fastrev.SGD(0.1, 0.9), ["'lr'", "be left out", "0.5"]),
     ("lr", True, ["'lr'", "real numbers", "bool"]),
     ("lr", np.ones((20, 3)), ["'lr'", "(20, 3)", "(T, 4)"]),
     ("lr", np.ones((20, 4, 1)), ["'lr'", "(20, 4, 1)"]),
@@ -111,6 +110,21 @@ def test_of_meta_grad(name, value, pieces):
     else:
         case.arguments[name] = value
     check(pieces, case.meta_grad)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pieces"),
+    [
+        ({"decay": None}, ["'lr'", "be left out where there is an optimizer", "not 0.3"]),
+        ({"lr": None}, ["'decay'", "be left out where there is an optimizer", "not 0.9"]),
+        ({"lr": None, "decay": None, "optimizer": fastrev.SGD}, ["'optimizer'", "be a fastrev.SGD", "fastrev.Adam"]),
+        ({"lr": None, "decay": None, "optimizer": "adam"}, ["'optimizer'", "be a fastrev.SGD", "not 'adam'"]),
+        ({"lr": None, "decay": None, "optimizer": fastrev.SGD(-0.1, 0.9)}, ["'lr'", "not be negative", "-0.1"]),
+        ({"lr": None, "decay": None, "optimizer": fastrev.SGD(0.1, 2)}, ["'decay'", "(0, 1]", "not 2"]),
+    ],
+)
+def test_of_an_optimizer(changes, pieces):
+    check(pieces, digits_like(**({"optimizer": fastrev.SGD(0.1, 0.9)} | changes)).meta_grad)
 
 
 @pytest.mark.parametrize(

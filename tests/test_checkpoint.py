@@ -278,6 +278,7 @@ CHANGES = [
     ({"model": fastrev.MLP((3, 4, 2), "relu")}, "'model'"),
     ({"model": fastrev.MLP((3, 4, 2), dtype=np.float32)}, "'model'"),
     ({"decay": 0.91, "l2": np.full(4, 1e-4)}, "'decay', 'l2'"),
+    ({"lr": None, "decay": None, "optimizer": fastrev.SGD(0.7, 0.9)}, "'lr'"),
 ]
 
 

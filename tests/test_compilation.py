@@ -13,18 +13,19 @@ import pytest
 
 import fastrev
 from fastrev._engine import compilation, interruptible
+from fastrev._engine.sgd import SGDRule
 from fastrev.kernels import code_cache
 from tests.test_house import copy_package
 
 SCRIPT = """
 import numpy as np, fastrev
 from fastrev.kernels import mlp_gradient
-from fastrev.kernels.rules import BY_MOMENTUM
+optimizer = fastrev.SGD(0.1, 0.9)
 model = fastrev.MLP((2, 3, 2), dtype=np.float32)
 x, y = np.ones((4, 2)), np.array([0, 1, 0, 1])
-result = fastrev.meta_grad(model, model.init(0), train=(x, y), valid=(x, y), lr=0.1, decay=0.9, steps=3)
+result = fastrev.meta_grad(model, model.init(0), train=(x, y), valid=(x, y), optimizer=optimizer, steps=3)
 assert result.stats.exact
-for kernel in (BY_MOMENTUM.make, BY_MOMENTUM.pull, mlp_gradient.mean_loss_and_gradient):
+for kernel in (optimizer.kind.walks.make, optimizer.kind.walks.pull, mlp_gradient.mean_loss_and_gradient):
     print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
 """
 
@@ -47,11 +48,19 @@ def kept(tmp_path_factory):
     return copy, run_script(SCRIPT, copy)
 
 
-@pytest.mark.skipif(not compilation._possible(), reason="needs two cores")
+@pytest.mark.skipif(not compilation._possible(SGDRule), reason="needs two cores")
 def test_the_way_back_is_compiled_beside_the_way_there(kept):
     copy, first = kept
     assert first == ["0 1", "1 0", "1 0"]
     assert run_script(SCRIPT, copy) == ["1 0", "1 0", "1 0"]
+
+
+@pytest.mark.skipif(not compilation._possible(SGDRule), reason="needs two cores")
+def test_another_rule_is_compiled_likewise(kept):
+    copy, _ = kept
+    script = SCRIPT.replace("SGD(0.1, 0.9)", "Adam(0.1)")
+    assert run_script(script, copy) == ["0 1", "1 0", "1 0"]
+    assert run_script(script, copy) == ["1 0", "1 0", "1 0"]
 
 
 def test_ctrl_c_is_answered_while_the_way_back_is_compiled(kept):
@@ -63,7 +72,7 @@ from fastrev._engine import compilation, interruptible
 from fastrev.kernels.rules import BY_MOMENTUM
 from numba.core import event
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
-compilation._possible = lambda: True
+compilation._possible = lambda rule: True
 compilation._SCRIPT = "import time; time.sleep(600)"
 sent = []
 
@@ -108,8 +117,8 @@ def cold(monkeypatch, tmp_path):
     """As before the first call, with a second process possible."""
     monkeypatch.setattr(compilation, "_helpers", {})
     monkeypatch.setattr(compilation, "_asked", set())
-    monkeypatch.setattr(compilation, "_compiled", lambda dtype: False)
-    monkeypatch.setattr(compilation, "_possible", lambda: True)
+    monkeypatch.setattr(compilation, "_compiled", lambda dtype, rule: False)
+    monkeypatch.setattr(compilation, "_possible", lambda rule: True)
     return monkeypatch
 
 
@@ -117,7 +126,7 @@ FLOAT64 = np.dtype(np.float64)
 
 
 def begun():
-    compilation.begin(FLOAT64)
+    compilation.begin(FLOAT64, SGDRule)
     (helper,) = compilation._helpers.values()
     return helper
 
@@ -127,7 +136,7 @@ def test_a_system_without_processes_does_without(cold):
         raise PermissionError("no processes here")
 
     cold.setattr(subprocess, "Popen", refuse)
-    compilation.begin(FLOAT64)
+    compilation.begin(FLOAT64, SGDRule)
     assert not compilation._helpers
     compilation.finish(FLOAT64)
 
@@ -234,7 +243,7 @@ def test_a_missed_ctrl_c_is_made_up_for():
 @pytest.mark.parametrize("program", ["", "uwsgi", "blender", "my_application", "python_app", "pythonic"])
 def test_another_program_is_never_started(monkeypatch, program):
     monkeypatch.setattr(sys, "executable", program)
-    assert not compilation._possible()
+    assert not compilation._possible(SGDRule)
 
 
 @pytest.mark.parametrize("program", ["python", "python3.11", "python3.13t", "python.exe", "pythonw.exe", "Python"])
@@ -245,10 +254,10 @@ def test_an_interpreter_is_known(monkeypatch, program):
     assert not compilation._is_python()
 
 
-@pytest.mark.skipif(not compilation._possible(), reason="needs two cores")
+@pytest.mark.skipif(not compilation._possible(SGDRule), reason="needs two cores")
 def test_nothing_is_started_where_it_could_not_leave_anything(monkeypatch, tmp_path):
     monkeypatch.setattr(code_cache, "_folders", lambda: [tmp_path])
-    assert compilation._possible()
+    assert compilation._possible(SGDRule)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(code_cache, "_folders", lambda: [Path("/dev/null/code")])
-    assert not compilation._possible()
+    assert not compilation._possible(SGDRule)

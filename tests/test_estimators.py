@@ -50,7 +50,7 @@ def fast(**changes):
 
 
 # a list of what it yields: newer versions of pytest warn of the generator that scikit-learn 1.6 hands them
-CHECKS = parametrize_with_checks([CLASSIFIER, REGRESSOR])
+CHECKS = parametrize_with_checks([CLASSIFIER, REGRESSOR, MetaMLPRegressor(**FAST, optimizer="adam", random_state=0)])
 
 
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)
@@ -201,6 +201,51 @@ def test_rates_are_learned_as_finely_as_they_are_given(changes, shape):
     fitted = fast(**changes).fit(X, Y)
     assert np.shape(fitted.lr_) == shape
     assert np.shape(fitted.decay_) == np.shape(changes.get("decay", 0.9))
+
+
+def test_the_optimizer_holds_what_the_short_form_says():
+    short = fast(lr=np.full(60, 0.2), decay=0.8).fit(X, Y)
+    for optimizer in (fastrev.SGD(np.full(60, 0.2), 0.8), fastrev.SGD([0.2] * 60, np.float32(0.8))):
+        found = fast(optimizer=optimizer).fit(X, Y)
+        if isinstance(optimizer.decay, float):
+            assert bits(found) == bits(short)
+        assert found.lr_ is found.optimizer_.lr
+        assert found.decay_ is found.optimizer_.decay
+        assert isinstance(found.optimizer_, fastrev.SGD)
+        assert clone(found).get_params()["optimizer"].decay == optimizer.decay
+        again = clone(found).set_params(
+            optimizer=found.optimizer_, l2=found.l2_, init_scale=found.init_scale_, learn=()
+        )
+        assert bits(again.fit(X, Y)) == bits(found)
+    assert bits(fast(optimizer="sgd").fit(X, Y)) == bits(fast().fit(X, Y))
+    search = GridSearchCV(fast(), {"optimizer": ["sgd", fastrev.SGD(0.3, 0.9)]}, cv=2).fit(X, Y)
+    assert search.best_score_ > 0.8
+
+
+def test_adam_is_learned_by_its_own_names():
+    fitted = fast(optimizer="adam", meta_steps=3).fit(X, Y)
+    assert list(fitted.tuned_.learned) == ["lr", "beta1", "beta2", "eps", "l2", "init_scale"]
+    assert isinstance(fitted.optimizer_, fastrev.Adam)
+    assert fitted.lr_.shape == (60,)
+    assert not hasattr(fitted, "decay_")
+    for name in ("lr", "beta1", "beta2", "eps", "weight_decay", "eps_root"):
+        assert getattr(fitted, f"{name}_") is getattr(fitted.optimizer_, name)
+    again = fast(optimizer=fitted.optimizer_, learn=(), l2=fitted.l2_, init_scale=fitted.init_scale_).fit(X, Y)
+    assert bits(again) == bits(fitted)
+    held = fastrev.Adam(np.full(60, 0.001))
+    assert bits(fast(optimizer=held, meta_steps=3).fit(X, Y)) == bits(fitted)
+    assert bits(fast(optimizer="adam", lr=np.full(60, 0.001), meta_steps=3).fit(X, Y)) == bits(fitted)
+    decoupled = fast(optimizer=fastrev.Adam([[0.01] * 4] * 60, weight_decay=0.1), steps="auto").fit(X, Y)
+    assert "weight_decay" in decoupled.tuned_.learned
+    assert decoupled.lr_.shape == (60, 4)
+    assert pickle.loads(pickle.dumps(decoupled)).predict(X).tolist() == decoupled.predict(X).tolist()
+
+
+def test_all_that_is_not_0_is_learned():
+    fitted = fast(l2=0, init_scale=[0.2, 0, 0.2, 0]).fit(X, Y)
+    assert list(fitted.tuned_.learned) == ["lr", "decay", "init_scale"]
+    assert fitted.l2_ == 0
+    assert list(fast(lr=0).fit(X, Y).tuned_.learned) == ["decay", "l2", "init_scale"]
 
 
 def test_what_is_not_learned_stays():
@@ -408,9 +453,24 @@ def test_workers_change_no_bit():
         ({"lr": [[0.1], [0.2, 0.3]], "steps": "auto"}, "'lr' must be a rectangular array"),
         ({"decay": np.full(4, 0.9), "steps": "auto"}, r"'decay' must be unambiguous .* Pass steps=4 too"),
         ({"learn": ("x",)}, "'learn' must hold names among 'lr', 'decay', 'l2', 'init_scale', not 'x'"),
+        ({"optimizer": "lbfgs"}, "'optimizer' must be one of 'sgd', 'adam', not 'lbfgs'"),
+        (
+            {"optimizer": "adam", "decay": 0.9},
+            "'decay' must be left out where the optimizer has none, not 0.9. Adam has lr, beta1, beta2, eps, weight_",
+        ),
+        ({"optimizer": "adam", "learn": ("decay",)}, "'learn' must hold names among 'lr', 'beta1', .* not 'decay'"),
+        ({"optimizer": "adam", "learn": ("weight_decay",)}, "'weight_decay' must hold a number above 0 to be learned"),
+        ({"optimizer": fastrev.Adam(np.full(4, 0.1)), "steps": "auto"}, "'lr' must be unambiguous .* Pass steps=4 too"),
+        ({"optimizer": 3}, "'optimizer' must be a fastrev.SGD or fastrev.Adam, not 3"),
+        ({"optimizer": fastrev.SGD}, "'optimizer' must be a fastrev.SGD or fastrev.Adam, not <class"),
+        ({"optimizer": fastrev.SGD(0.1, 0.9), "lr": 0.2}, "'lr' must be left out where there is an optimizer, which"),
+        ({"optimizer": fastrev.SGD(0.1, 2.0)}, r"'decay' must be in \(0, 1\]"),
         ({"hidden_layer_sizes": b"33"}, "'hidden_layer_sizes' must be a sequence of whole numbers"),
-        ({"l2": 0}, "'l2' must hold a number above 0 to be learned, not 0. What is not in learn stays: leave 'l2' out"),
-        ({"lr": np.zeros(60)}, "'lr' must hold a number above 0 to be learned"),
+        (
+            {"l2": 0, "learn": LEARNED},
+            "'l2' must hold a number above 0 to be learned, not 0. What is not in learn stays: leave 'l2' out",
+        ),
+        ({"lr": np.zeros(60), "learn": ("lr",)}, "'lr' must hold a number above 0 to be learned"),
         ({"steps": 0}, "'steps' must be at least 1, not 0"),
         ({"steps": "many"}, "'steps' must be a whole number, not 'many'"),
         ({"steps": 10, "lr": np.full(20, 0.1)}, "'lr' must have 10 steps, as steps has, not 20"),
@@ -473,7 +533,7 @@ def test_one_layer_of_an_array():
 def test_a_failed_fit_leaves_nothing_behind():
     fitted = clone(REGRESSOR).fit(X, REAL)
     with pytest.raises(ArgumentError):
-        fitted.set_params(l2=0).fit(X, 1000 * REAL)
+        fitted.set_params(l2=-1).fit(X, 1000 * REAL)
     with pytest.raises(NotFittedError):
         fitted.predict(X)
 

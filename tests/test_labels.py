@@ -136,8 +136,9 @@ def test_one_target_a_row_needs_no_column(loss):
 @pytest.mark.parametrize("loss", ONE_OUTPUT)
 def test_targets_without_a_column_are_moved_checked_and_learned(loss):
     case = one_output(loss, False, batches=None, example_weights=None)
-    given = {name: value for name, value in case.arguments.items() if name != "valid"}
-    problem = prepare(case.model, case.w0, batch_size=None, seed=0, v0=None, **given)
+    given = {name: value for name, value in case.arguments.items() if name not in ("valid", "lr", "decay")}
+    optimizer = fastrev.SGD(case.arguments["lr"], case.arguments["decay"])
+    problem = prepare(case.model, case.w0, optimizer=optimizer, batch_size=None, seed=0, v0=None, **given)
     y = problem.values()["y"]
     assert y.shape == (20,)
     moved = problem.with_value("y", y / 2)
@@ -145,7 +146,7 @@ def test_targets_without_a_column_are_moved_checked_and_learned(loss):
     assert moved.changed() == []
     check = fastrev.check_meta_grad(case.model, case.w0, wrt=("y", "x", "lr"), **case.arguments)
     assert check.passed, check
-    assert fastrev.metasmoothness(case.model, case.w0, wrt=("y",), **given) > 0.5
+    assert fastrev.metasmoothness(case.model, case.w0, optimizer=optimizer, wrt=("y",), **given) > 0.5
     result = fastrev.tune(case.model, case.w0, learn=("y",), meta_steps=3, progress=False, **case.arguments)
     assert result.y.shape == (20,)
     assert not np.array_equal(result.y, y)

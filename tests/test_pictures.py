@@ -248,17 +248,17 @@ def test_without_matplotlib_the_extra_is_named(schedule, monkeypatch):
 # ---- scales --------------------------------------------------------------------------------------------------
 
 
-def axis_of(name: str, *values: float):
+def axis_of(*values: float, ratio: bool = False):
     axis = canvas.figure(4, 3).subplots()
     axis.plot(values)
-    canvas.scaled(axis, name, np.array(values))
+    canvas.scaled(axis, np.array(values), positive=not ratio, ratio=ratio)
     drawn(axis.figure)
     return axis
 
 
 @pytest.mark.parametrize("values", [(0.9, 0.9), (0.5, 0.95), (2**-16, 0.1), (0.99, 65535 / 65536), (1e-3, 0.9999)])
 def test_decays_are_on_an_axis_that_shows_nines(values):
-    axis = axis_of("decay", *values)
+    axis = axis_of(*values, ratio=True)
     assert {"0.9", "0.99"} <= set(ticks(axis))
     assert axis.get_ylim()[0] < min(values) <= max(values) < axis.get_ylim()[1] < 1
     spaced = axis.transData.transform([(0, 0.9), (0, 0.99), (0, 0.999)])[:, 1]
@@ -267,7 +267,7 @@ def test_decays_are_on_an_axis_that_shows_nines(values):
 
 @pytest.mark.parametrize("values", [(1.0, 1.0), (1.05, 1.15), (0.1, 0.3), (0.02, 3.0), (1e-4, 20.0), (1e-12, 1e3)])
 def test_rates_are_on_a_log_axis_with_plain_numbers(values):
-    axis = axis_of("lr", *values)
+    axis = axis_of(*values)
     found = ticks(axis)
     assert axis.get_yscale() == "log"
     assert 2 <= len(found) <= 20

@@ -12,20 +12,25 @@ import pytest
 import fastrev
 from tests.test_house import copy_package, run_python
 
-COMPILE = "import numpy as np, fastrev; assert fastrev.compile(np.float32) is None"
+OPTIMIZERS = {
+    "SGD": ("None", "fastrev.SGD(np.full((6, 1), 0.1), 0.9)"),
+    "Adam": ("fastrev.Adam(np.ones((7, 3)))", "fastrev.Adam(np.full((6, 1), 0.1), weight_decay=0.5)"),
+}
+COMPILE = "import numpy as np, fastrev; assert fastrev.compile(np.float32, optimizer={}) is None"
 USE = """
 import numpy as np, fastrev
 
+optimizer, starts = OPTIMIZER, STARTS
 rng = np.random.default_rng(0)
 x, y = rng.random((40, 3)), rng.random((40, 2))
 for loss in ("cross_entropy", "logistic"):
     model = fastrev.MLP((3, 5, 4, 2), loss=loss, dtype=np.float32)
-    w0, train = model.init(0), {"lr": np.full((6, 1), 0.1), "decay": 0.9, "l2": 1e-3, "batch_size": 7}
-    run = fastrev.train(model, w0, train=(x, y), v0=w0, example_weights=np.ones(40), **train)
+    w0, train = model.init(0), {"optimizer": optimizer, "l2": 1e-3, "batch_size": 7}
+    run = fastrev.train(model, w0, train=(x, y), **dict.fromkeys(starts, w0), example_weights=np.ones(40), **train)
     run.rewind()
     for per_run in (1, 2):
         with fastrev.threads(per_run=per_run):
-            wrt = ("lr", "decay", "w0", "v0", "l2", "x", "y", "example_weights")
+            wrt = (*optimizer.kind.names, "w0", *starts, "l2", "x", "y", "example_weights")
             fastrev.meta_grad(model, w0, train=(x, y), valid=(x, y), wrt=wrt, **train)
     model.loss_value(w0, x, y), model.accuracy(w0, x, y), model.predict(w0, x), model.grad(w0, x, y)
 
@@ -36,7 +41,7 @@ class Bowl:
     def hvp(self, w, u, t): return u
     def cross(self, w, u, t): return {"a": np.zeros(2)}
 
-fastrev.meta_grad(Bowl(), np.ones(3), valid=lambda w: (w @ w / 2, w), lr=np.full(5, 0.1), decay=0.9)
+fastrev.meta_grad(Bowl(), np.ones(3), valid=lambda w: (w @ w / 2, w), optimizer=optimizer)
 """
 COMPILED = """
 import sys
@@ -56,9 +61,18 @@ def copy(tmp_path):
     return tmp_path
 
 
-def test_afterwards_nothing_is_left_to_compile(copy):
-    run_python(COMPILE, copy)
-    assert run_python(USE + COMPILED, copy) == "[]\n"
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_afterwards_nothing_is_left_to_compile(copy, kind):
+    asked, used = OPTIMIZERS[kind]
+    run_python(COMPILE.format(asked), copy)
+    use = USE.replace("OPTIMIZER", used).replace("STARTS", repr(getattr(fastrev, kind).kind.starts))
+    assert run_python(use + COMPILED, copy) == "[]\n"
+
+
+@pytest.mark.parametrize("optimizer", ["adam", fastrev.Adam])
+def test_another_optimizer_is_refused(optimizer):
+    with pytest.raises(fastrev.ArgumentError, match=r"'optimizer' must be a fastrev\.SGD or fastrev\.Adam, not "):
+        fastrev.compile(optimizer=optimizer)
 
 
 def test_eight_processes_on_an_empty_cache(copy):

@@ -81,7 +81,10 @@ class Argument(NamedTuple):
     good: Any  # what it takes as it is
     name: str
     optional: bool = False
+    none: str = r"None\. Pass numbers"  # of a message, where it is not optional
 
+
+NEITHER = r"None\. Pass lr=0\.1, decay=0\.9, say, or optimizer=fastrev\.Adam\(lr=0\.001\)"
 
 OF_P = W + 1
 RATES = np.array([[0.125, 0.25], [0.5, 0.0625]])
@@ -89,8 +92,8 @@ ROWS = np.array([[0, 1, 3], [2, 2, 1]])
 ARGUMENTS = {
     "w0": Argument(lambda v: meta_grad(w0=v), OF_P, "w0"),
     "v0": Argument(lambda v: meta_grad(v0=v), OF_P, "v0", optional=True),
-    "lr": Argument(lambda v: meta_grad(lr=v), RATES, "lr"),
-    "decay": Argument(lambda v: meta_grad(decay=v), RATES, "decay"),
+    "lr": Argument(lambda v: meta_grad(lr=v), RATES, "lr", none=NEITHER),
+    "decay": Argument(lambda v: meta_grad(decay=v), RATES, "decay", none=NEITHER),
     "l2": Argument(lambda v: meta_grad(l2=v), np.array([0.125, 0.5]), "l2"),
     "X": Argument(lambda v: meta_grad(train=(v, Y)), X, "train[0]"),
     "classes": Argument(lambda v: meta_grad(train=(X, v)), Y, "train[1]"),
@@ -106,7 +109,7 @@ ARGUMENTS = {
     "w_bar": Argument(pullback, OF_P, "w_bar"),
     "v_bar": Argument(lambda v: pullback(W, v), OF_P, "v_bar", optional=True),
     "w0 of tune": Argument(lambda v: tune(w0=v), OF_P, "w0", optional=True),
-    "lr of tune": Argument(lambda v: tune(lr=v), RATES, "lr"),
+    "lr of tune": Argument(lambda v: tune(lr=v), RATES, "lr", none=NEITHER),
     "X of tune": Argument(lambda v: tune(train=(v, Y)), X, "train[0]"),
     "classes of tune": Argument(lambda v: tune(train=(X, v)), Y, "train[1]"),
     "init_scale": Argument(lambda v: tune(w0=None, init_scale=v), np.array([0.5, 0.25]), "init_scale", optional=True),
@@ -355,8 +358,9 @@ def test_floats_of_any_precision_are_taken(argument, kind):
 
 @pytest.mark.parametrize(("argument", "kind"), [each for each in cases(REFUSED, EVERYWHERE) if not accepts_none(*each)])
 def test_what_is_no_array_of_numbers_is_named(argument, kind):
-    call, good, name, _ = ARGUMENTS[argument]
+    call, good, name, _, none = ARGUMENTS[argument]
     make, text, classes, one = REFUSED[kind]
+    text = none if kind == "None" else text
     if argument in WHOLE:
         text = text.replace("float64", "int64")
     if argument in CLASSES:
@@ -378,7 +382,7 @@ def test_what_may_be_left_out_may_be_none(argument):
 @pytest.mark.parametrize("argument", ARGUMENTS)
 @pytest.mark.parametrize("shape", [(0,), (1, 1, 1, 1)])
 def test_another_shape_is_named(argument, shape):
-    call, good, name, _ = ARGUMENTS[argument]
+    call, good, name, *_ = ARGUMENTS[argument]
     value = np.ones(shape, good.dtype)
     if argument in ANY_SHAPE:
         assert np.shape(call(value)[0] if argument == "ratio" else call(value)) == shape
@@ -422,7 +426,7 @@ def test_a_list_is_read_without_a_look_at_its_numbers():
 
 @pytest.mark.parametrize("argument", WHOLE)
 def test_floats_in_place_of_whole_numbers_are_told_how_to_become_them(argument):
-    call, good, name, _ = ARGUMENTS[argument]
+    call, good, name, *_ = ARGUMENTS[argument]
     for value, advice in {
         "array": (good / 2, ".astype(np.int64)"), "list": ((good / 2).tolist(), "np.array(..., np.int64)."),
     }.values():  # fmt: skip

@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 import fastrev
@@ -31,6 +31,21 @@ def test_what_is_drawn_is_accepted(data, steps, groups):
     assert rows.shape[1] <= 3
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.data(), st.integers(1, 5), st.integers(1, 4))
+def test_optimizers_are_accepted(data, steps, groups):
+    rule = data.draw(testing.optimizers(steps, groups)).rule(np.arange(groups + 1)).over(steps)
+    assert {count for _, count in rule.axes} <= {None, steps}
+
+
+@pytest.mark.parametrize("kind", [fastrev.SGD, fastrev.Adam])
+def test_every_optimizer_is_drawn(kind):
+    drawn = testing.trainings(Quadratic(), steps=SETTINGS["steps"]).map(lambda given: given.get("optimizer"))
+    quickly = settings(phases=[Phase.generate], database=None)
+    find(drawn, lambda optimizer: isinstance(optimizer, kind), settings=quickly)
+    find(drawn, lambda optimizer: optimizer is None, settings=quickly)
+
+
 @settings(deadline=None, max_examples=20)
 @given(testing.models(layers=2, units=3), st.data())
 def test_models_are_of_the_size_asked_for(model, data):
@@ -44,7 +59,8 @@ def test_models_are_of_the_size_asked_for(model, data):
 @settings(deadline=None, max_examples=20)
 @given(testing.trainings(Quadratic(), steps=SETTINGS["steps"]))
 def test_trainings_of_an_objective_are_reversible(training):
-    assert training.keys() == {"lr", "decay", "steps", "v0"}
+    assert training.keys() in ({"lr", "decay", "steps", "v0"}, {"optimizer", "steps", "v0"}, {"optimizer", "steps"})
+    assert ("v0" in training) == isinstance(training.get("optimizer", fastrev.SGD(0, 1)), fastrev.SGD)
     testing.assert_reversible(Quadratic(), W0, **training)
 
 

@@ -238,11 +238,13 @@ def numerical_gradient(name, value, seeds, size=1e-4, **changes):
 def test_the_gradients_of_averaged_runs(name, value):
     """In every coordinate, of runs whose weights and batches are drawn."""
     seeds = [5, 6]
-    given = {"train": DATA["train"], "lr": 0.3, "decay": 0.9, "steps": T, "batch_size": 8, "l2": 0.0,
+    rates = {"lr": 0.3, "decay": 0.9}
+    given = {"train": DATA["train"], "steps": T, "batch_size": 8, "l2": 0.0,
              "batches": None, "v0": None, "example_weights": None, "init_scale": None, "seed": 0}  # fmt: skip
     w0 = value if name == "w0" else None
     if name in given:
         given[name] = value
+    given["optimizer"] = fastrev.SGD(**(rates | ({name: value} if name in rates else {})))
     training = Training(MODEL, w0, given, DATA["valid"])
     start = _start(training, (name,))
     space = Space(_transforms(training, start, None), {name: start[name].shape})
@@ -763,7 +765,10 @@ BAD = [
     ({"lr": 0.0}, "'lr' must hold a number above 0"),
     ({"lr": -1.0}, "'lr' must not be negative, not -1"),
     ({"lr": NAN}, "'lr' must be finite, not nan"),
-    ({"lr": None}, "'lr' must be an array of real numbers"),
+    ({"lr": None}, "'lr' must be given where there is no optimizer, not None"),
+    ({"decay": None}, "'decay' must be given where there is no optimizer, not None"),
+    ({"optimizer": fastrev.SGD(0.3, 0.9)}, "'lr' must be left out where there is an optimizer, which has its own, not"),
+    ({"optimizer": "sgd", "lr": None, "decay": None}, "'optimizer' must be a fastrev.SGD or fastrev.Adam, not 'sgd'"),
     ({"lr": "0.1"}, "'lr' must be an array of real numbers"),
     ({"lr": [[0.1], [0.1, 0.2]]}, "'lr' must be a rectangular array"),
     ({"lr": np.full((T, 3), 0.1)}, "'lr' must be a number or have shape"),

@@ -43,15 +43,19 @@ def contestant(name: str, case: Workload) -> Solve:
     if name == "original" and case.dtype != np.float64:
         raise UnfitError("the original computes in float64 only")
     if name == "original" and not set(case.wrt) <= {"w0", "v0", "lr", "decay"}:
-        raise UnfitError("not written for gradients by training data")
+        raise UnfitError("written for SGD, and not for gradients by training data")
     solve: Solve = importlib.import_module(f"bench.peers.{module}").meta_gradient(case, **arguments)
     return solve
 
 
 def assert_same(case: Workload, loss: Any, gradients: dict[str, Any]) -> None:
-    """No peer is beaten by computing something else: compare with fastrev's result, to the precision's accuracy."""
+    """No peer is beaten by computing something else: compare with fastrev's result, to the precision's accuracy.
+
+    Of Adam in float64 that is what the grid of the second moment, 2**-62, leaves of the smallest gradients: up to 4e-9
+    of the derivative by eps in W4, 5e-10 of that by the weights in W2.
+    """
     own_loss, own = _own(case)
-    tolerance = 1e-9 if case.dtype == np.float64 else 2e-3
+    tolerance = 2e-3 if case.dtype != np.float64 else 1e-8 if "eps" in own else 1e-9
     np.testing.assert_allclose(loss, own_loss, rtol=tolerance)
     assert set(gradients) == set(case.wrt) == set(own)
     for name, gradient in gradients.items():

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.peers import Solve
+from bench.peers import Solve, rules
 from bench.workloads import Workload
 
 jax.config.update("jax_enable_x64", True)
@@ -40,30 +40,38 @@ def meta_gradient(case: Workload, strategy: str) -> Solve:
     def meta_loss(inputs: dict[str, Any], y: Any, xv: Any, yv: Any) -> Any:
         x, l2 = inputs["x"], [] if case.l2 is None else split(inputs["l2"])
 
-        def step(carry: Any, now: Any) -> Any:
-            w, v = carry
-            batch = (x, y) if case.batches is None else (x[now[2]], y[now[2]])
-            g = jax.grad(objective)(w, *batch, l2)
-            v = [gamma * each - (1 - gamma) * part for gamma, each, part in zip(now[1], v, g, strict=True)]
-            return ([part + alpha * each for alpha, part, each in zip(now[0], w, v, strict=True)], v), None
+        hyperparameters = {name: inputs[name] for name in case.hyperparameters}
+        tables = rules.with_corrections(hyperparameters, lambda table: jnp.cumprod(table, 0))
+        constant = {name: table for name, table in tables.items() if not table.ndim}
 
-        per_step = (inputs["lr"], inputs["decay"])
-        if case.batches is not None:
-            per_step += (jnp.asarray(case.batches),)
-        start = split(inputs["w0"]), split(inputs["v0"])
+        def step(carry: Any, now: Any) -> Any:
+            w, moments = carry
+            rates, rows = now
+            batch = (x, y) if rows is None else (x[rows], y[rows])
+            g = jax.grad(objective)(w, *batch, l2)
+            made = [
+                rules.step(part, of_part, slope, {name: rates[name][k] for name in rates} | constant, jnp.sqrt)
+                for k, (part, of_part, slope) in enumerate(zip(w, moments, g, strict=True))
+            ]
+            return ([part for part, _ in made], [of_part for _, of_part in made]), None
+
+        per_step = ({name: table for name, table in tables.items() if table.ndim},
+                    None if case.batches is None else jnp.asarray(case.batches))  # fmt: skip
+        start = split(inputs["w0"])
+        velocities = split(inputs["v0"]) if "v0" in inputs else [None] * len(start)
+        state = start, [rules.begin(*each) for each in zip(start, velocities, strict=True)]
         if strategy == "stored":
-            (w, _), _ = jax.lax.scan(step, start, per_step)
+            (w, _), _ = jax.lax.scan(step, state, per_step)
         else:
             root = round(case.steps**0.5)
             segment = jax.checkpoint(lambda carry, now: (jax.lax.scan(step, carry, now)[0], None))
-            cut = tuple(each.reshape(root, root, *each.shape[1:]) for each in per_step)
-            (w, _), _ = jax.lax.scan(segment, start, cut)
+            cut = jax.tree.map(lambda each: each.reshape(root, root, *each.shape[1:]), per_step)
+            (w, _), _ = jax.lax.scan(segment, state, cut)
         return mean_loss(w, xv, yv)
 
     everything = {
-        "w0": case.w0, "v0": np.zeros_like(case.w0), "lr": case.lr, "decay": case.decay, "x": case.train[0],
-        "l2": np.zeros(0) if case.l2 is None else case.l2,
-    }  # fmt: skip
+        "w0": case.w0, **case.hyperparameters, "x": case.train[0], "l2": np.zeros(0) if case.l2 is None else case.l2,
+    } | ({"v0": np.zeros_like(case.w0)} if "v0" in case.wrt else {})  # fmt: skip
     arrays = {name: jnp.asarray(array, case.dtype) for name, array in everything.items()}
     wanted, others = ({n: a for n, a in arrays.items() if (n in case.wrt) == asked} for asked in (True, False))
     differentiate = jax.jit(jax.value_and_grad(lambda wanted, others, *data: meta_loss({**wanted, **others}, *data)))

@@ -51,7 +51,7 @@ def meta_gradient(case: Workload) -> Solve:
     ends = np.cumsum([size for a, b in layers for size in (a * b, b)])
     starts, widths = np.concatenate([[0], ends[:-1]]), np.diff(ends, prepend=0)
     x_all, y_all = case.train
-    ratios = {float(gamma): Fraction(gamma).limit_denominator(2**16) for gamma in np.unique(case.decay)}
+    ratios = {float(gamma): Fraction(gamma).limit_denominator(2**16) for gamma in np.unique(case.optimizer.decay)}
 
     def mean_loss(w: Any, x: Any, y: Any) -> Any:
         for layer, (a, b) in enumerate(layers):
@@ -67,10 +67,10 @@ def meta_gradient(case: Workload) -> Solve:
 
     def of_step(t: int) -> tuple[Any, ...]:
         rows = slice(None) if case.batches is None else case.batches[t]
-        fractions = [ratios[float(gamma)] for gamma in case.decay[t]]
+        fractions = [ratios[float(gamma)] for gamma in case.optimizer.decay[t]]
         n = np.repeat([each.numerator for each in fractions], widths)
         d = np.repeat([each.denominator for each in fractions], widths)
-        return np.repeat(case.lr[t], widths), n, d, x_all[rows], y_all[rows]
+        return np.repeat(case.optimizer.lr[t], widths), n, d, x_all[rows], y_all[rows]
 
     def solve() -> tuple[float, dict[str, Any]]:
         w, v = ExactVector(case.w0), ExactVector(np.zeros_like(case.w0))
@@ -83,7 +83,7 @@ def meta_gradient(case: Workload) -> Solve:
 
         loss = mean_loss(w.values, *case.valid)
         dw, dv = gradient(w.values, *case.valid), np.zeros_like(case.w0)
-        d_lr, d_decay = np.zeros_like(case.lr), np.zeros_like(case.decay)
+        d_lr, d_decay = np.zeros_like(case.optimizer.lr), np.zeros_like(case.optimizer.decay)
         for t in range(case.steps - 1, -1, -1):
             alpha, n, d, x, y = of_step(t)
             d_lr[t] = np.add.reduceat(dw * v.values, starts)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.peers import Solve
+from bench.peers import Solve, rules
 from bench.workloads import Workload
 
 
@@ -32,24 +32,26 @@ def meta_gradient(case: Workload) -> Solve:
     batches = None if case.batches is None else torch.from_numpy(case.batches)
     repeats = torch.tensor(widths)
     arrays = {
-        "w0": case.w0, "v0": np.zeros_like(case.w0), "lr": case.lr, "decay": case.decay, "x": case.train[0],
-        "l2": case.l2,
+        "w0": case.w0, "v0": np.zeros_like(case.w0) if "v0" in case.wrt else None, **case.hyperparameters,
+        "x": case.train[0], "l2": case.l2,
     }  # fmt: skip
 
     def solve() -> tuple[float, dict[str, Any]]:
         inputs = {
             name: tensor(array).requires_grad_(name in case.wrt) for name, array in arrays.items() if array is not None
         }
-        w, v, x = inputs["w0"], inputs["v0"], inputs["x"]
+        w, x = inputs["w0"], inputs["x"]
+        moments = rules.begin(w, inputs.get("v0"))
+        hyperparameters = {name: inputs[name] for name in case.hyperparameters}
+        tables = rules.with_corrections(hyperparameters, lambda table: table.cumprod(0))
         for t in range(case.steps):
             rows = slice(None) if batches is None else batches[t]
             objective = mean_loss(w, x[rows], y[rows])
             if case.l2 is not None:
                 objective = objective + 0.5 * (inputs["l2"] * w * w).sum()
             (g,) = torch.autograd.grad(objective, w, create_graph=True)
-            gamma = inputs["decay"][t].repeat_interleave(repeats)
-            v = gamma * v - (1 - gamma) * g
-            w = w + inputs["lr"][t].repeat_interleave(repeats) * v
+            now = {name: table[t].repeat_interleave(repeats) if table.ndim else table for name, table in tables.items()}
+            w, moments = rules.step(w, moments, g, now, torch.sqrt)
         loss = mean_loss(w, xv, yv)
         gradients = torch.autograd.grad(loss, [inputs[name] for name in case.wrt])
         return loss.item(), {name: g.numpy() for name, g in zip(case.wrt, gradients, strict=True)}

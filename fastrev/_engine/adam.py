@@ -11,10 +11,11 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.hyperparameters import SMALLEST_DECAY, Table, by_step_and_group, learning_rates, ratios
 from fastrev._engine.rule import Moment, add_products, spans, spread
-from fastrev._engine.state import checksum
+from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.kernels import adam, outcomes, shrinking
 from fastrev.kernels.fixed_point import GRID
+from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.rules import BY_ADAM, Walks
 from fastrev.kernels.structures import Adam, AdamAdjoint
 
@@ -34,6 +35,7 @@ class AdamRule:
 
     walks: ClassVar[Walks] = BY_ADAM
     names: ClassVar[tuple[str, ...]] = ("lr", "beta1", "beta2", "eps", "weight_decay")
+    ratios: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     starts: ClassVar[tuple[str, ...]] = ()
     moments: ClassVar[tuple[Moment, ...]] = (Moment("first moments", GRID), Moment("second moments", adam.SQUARES))
     direction_takes_gradient: ClassVar[bool] = adam.DIRECTION_TAKES_GRADIENT
@@ -53,7 +55,7 @@ class AdamRule:
     def over(self, steps: int) -> AdamRule:
         tables, factors = self.tables, 1.0 - self.lr.values * self.weight_decay.values
         if (least := float(factors.min())) < SMALLEST_DECAY:
-            raise arguments.fault(
+            raise arguments.fault_of_several(
                 "weight_decay", "be below 1 / lr: each step multiplies the weights by 1 - lr * weight_decay",
                 f"{self.weight_decay.values.max():g} with lr = {self.lr.values.max():g}, which makes {least:g}",
             )  # fmt: skip
@@ -125,9 +127,19 @@ class AdamRule:
             for (name, table), sums in zip(self._tables().items(), adjoint, strict=False)
         }
 
-    def smallest(self) -> AdamRule:
-        decay = 0.5 if self.shrinks else 0.0
-        return prepare(0.5, 0.5, 0.5, 0.5, decay, eps_root=0.5, bounds=np.array([0, 1])).over(1)
+    @classmethod
+    def smallest(cls, bounds: Ints) -> AdamRule:
+        return prepare(0.5, 0.5, 0.5, 0.5, 0.0, eps_root=0.5, bounds=bounds).over(1)
+
+    @classmethod
+    def compile_steps(cls, dtype: np.dtype[np.floating[Any]]) -> None:
+        w, moments, carry, heads, tail, _ = new_state(np.zeros(0, np.int64), np.zeros((2, 0), np.int64))
+        buffer, g, scratch = (moments, heads, tail, 0), np.zeros(0, dtype), np.empty(SCRATCH)
+        place, rates = (w, carry, moments, tail, 0), adam.Rates(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
+        adam.make_moments_of_span(*buffer, g, 1, 2, 1, 2, 0, 0, scratch)
+        adam.make_position_of_span(*place, rates, 0, 0, 0)
+        adam.undo_position_of_span(*place, rates, 0, 0, 0)
+        adam.undo_moments_of_span(*buffer, g, 1, 2, 1, 2, 0, 0, scratch)
 
     def stored_back(self, bounds: Ints) -> StoredAdam:
         return StoredAdam(self, bounds)
@@ -207,7 +219,7 @@ def prepare(
     _not_negative(Table("eps_root", root, ()))
     softening = _not_negative(by_step_and_group("eps", eps, groups, "Pass finite numbers, such as 1e-8."))
     if not root and not softening.values.all():
-        raise arguments.fault(
+        raise arguments.fault_of_several(
             "eps", "be above 0 where eps_root is 0", "0",
             "Where a gradient is 0 a step would be 0 / 0: pass eps=1e-8, or leave eps_root at its default.",
         )  # fmt: skip

@@ -26,6 +26,15 @@ def fault(name: str, requirement: str, received: object, remedy: str = "") -> Ar
     return ArgumentError(f"Argument '{name}' must {requirement}, not {received}.{advice}")
 
 
+class ArgumentsError(ArgumentError):
+    """Of arguments each of which is fine by itself, but not with the others."""
+
+
+def fault_of_several(name: str, requirement: str, received: object, remedy: str = "") -> ArgumentsError:
+    """The error for one argument beside others, to be raised by the caller."""
+    return ArgumentsError(str(fault(name, requirement, received, remedy)))
+
+
 def reason(error: Exception) -> str:
     """What went wrong, without number and path, which a message names in its own way."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

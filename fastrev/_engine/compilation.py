@@ -14,20 +14,19 @@ import re
 import subprocess
 import sys
 import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fastrev._engine import evaluation, mlp_objective, sgd
+from fastrev._engine import evaluation, mlp_objective
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.compiled_walk import CompiledWalk, CompiledWalkBack
+from fastrev._engine.rule import Rule
 from fastrev._engine.settings import cores
-from fastrev._engine.state import make_room, new_state
+from fastrev._engine.state import new_state
 from fastrev.kernels import code_cache as cache
-from fastrev.kernels import momentum
-from fastrev.kernels.information_buffer import SCRATCH
-from fastrev.kernels.rules import BY_MOMENTUM
 from fastrev.kernels.structures import State
 
 _TIME_LIMIT = 120.0  # seconds that a call waits for the second process, which needs 8
@@ -35,88 +34,90 @@ _SCRIPT = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from fastrev._engine import compilation
-compilation.way_back(sys.argv[2])
+compilation.way_back(*sys.argv[2:])
 """
 
-_pull: Any = BY_MOMENTUM.pull  # Numba's dispatcher
-_asked: set[np.dtype[np.floating]] = set()  # for which precisions the question arose, which it does once
-_helpers: dict[np.dtype[np.floating], subprocess.Popen[bytes]] = {}
+_Which = tuple[np.dtype[np.floating], type[Rule]]  # precision, and by which steps are made
+_asked: set[_Which] = set()  # for which the question arose, which it does once
+_helpers: dict[_Which, subprocess.Popen[bytes]] = {}
 # Several threads may have their first call at once: one starts the second process, all wait for it
 _one_at_a_time = threading.RLock()
 
 
-def begin(dtype: np.dtype[np.floating] | None) -> None:
+def begin(dtype: np.dtype[np.floating] | None, rule: type[Rule]) -> None:
     """Start the second process, if nothing is in the cache and there is a core for it."""
-    if dtype is None or dtype in _asked:  # without the lock, which an interrupt may leave with a thread for ever
+    # without the lock, which an interrupt may leave with a thread for ever
+    if dtype is None or (dtype, rule) in _asked:
         return
     with _one_at_a_time:
-        if dtype in _asked:
+        if (dtype, rule) in _asked:
             return
-        _asked.add(dtype)
+        _asked.add((dtype, rule))
         with contextlib.suppress(Exception):  # such as of a system that allows no processes
-            if not _compiled(dtype) and _possible():
+            if not _compiled(dtype, rule) and _possible(rule):
                 search = json.dumps([str(place) for place in sys.path])
                 nothing = subprocess.DEVNULL
-                _helpers[dtype] = subprocess.Popen(
-                    [sys.executable, "-c", _SCRIPT, search, dtype.name], stdin=nothing, stdout=nothing, stderr=nothing
-                )
+                _helpers[dtype, rule] = subprocess.Popen(
+                    [sys.executable, "-c", _SCRIPT, search, dtype.name, rule.__module__, rule.__name__],
+                    stdin=nothing, stdout=nothing, stderr=nothing,
+                )  # fmt: skip
 
 
 def finish(dtype: np.dtype[np.floating] | None) -> None:
-    """Wait for what `begin` started, but not for ever; on Ctrl-C it ends as well."""
-    if dtype is None or dtype not in _helpers:
+    """Wait for what `begin` started in this precision, but not for ever; on Ctrl-C it ends as well."""
+    if all(which[0] != dtype for which in list(_helpers)):
         return
     with _one_at_a_time:
-        if (helper := _helpers.get(dtype)) is None:
-            return
-        try:
-            # of the way back the undo is left to this process, which has compiled the way there by now
-            walk = _smallest_walk(dtype)
-            walk.compile_undo(_zeros(walk.trained.num_params))
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                helper.wait(_TIME_LIMIT)
-        finally:
-            _end(helper)
-            _helpers.pop(dtype, None)
+        for which in [each for each in _helpers if each[0] == dtype]:
+            helper = _helpers[which]
+            try:
+                # of the way back the undo is left to this process, which has compiled the way there by now
+                walk = _smallest_walk(*which)
+                walk.compile_undo(_zeros(walk))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    helper.wait(_TIME_LIMIT)
+            finally:
+                _end(helper)
+                _helpers.pop(which, None)
 
 
-def way_back(dtype: str) -> None:
+def way_back(dtype: str, room: str, name: str) -> None:
     """Compile what a meta-gradient needs after its training: the gradient by the weights, and no step back."""
-    _compile_steps(np.dtype(dtype))
-    walk = _smallest_walk(np.dtype(dtype))
+    precision, rule = np.dtype(dtype), getattr(import_module(room), name)
+    rule.compile_steps(precision)
+    walk = _smallest_walk(precision, rule)
     trained, w = walk.trained, np.zeros((1, walk.trained.num_params))
-    CompiledWalkBack(walk, w, w[:, np.newaxis], (), one_thread=False).compile_pull()
+    moments = np.zeros((1, len(rule.moments), w.size))
+    CompiledWalkBack(walk, w, moments, (), one_thread=False).compile_pull()
     evaluation.loss_and_gradient(trained.model, w[0].astype(dtype), trained.data, trained.examples)
 
 
-def _compile_steps(dtype: np.dtype[np.floating]) -> None:
-    """The exact arithmetic, which the other process comes to last: so each finds on disk what the other began with."""
-    state, g, scratch = _zeros(1), np.zeros(1, dtype), np.empty(SCRATCH)
-    make_room(state.tail, 0, 1)
-    buffer = state.moments[0], state.heads[0], state.tail, 0
-    momentum.step_span(state.w, *buffer, g, 0.0, 1, 2, 0, 1, scratch)
-    momentum.undo_velocity_of_span(*buffer, g, 1, 2, 0, 1, scratch)
+def _zeros(walk: CompiledWalk) -> State:
+    size, rule = walk.trained.num_params, walk.rule
+    return new_state(np.zeros(size, np.int64), np.zeros((len(rule.moments), size), np.int64), shrinks=rule.shrinks)
 
 
-def _zeros(size: int) -> State:
-    return new_state(np.zeros(size, np.int64), np.zeros((1, size), np.int64))
-
-
-def _smallest_walk(dtype: np.dtype[np.floating]) -> CompiledWalk:
+def _smallest_walk(dtype: np.dtype[np.floating], rule: type[Rule]) -> CompiledWalk:
     trained = mlp_objective.prepare(
         Architecture((1, 2), dtype=dtype), train=(np.zeros((1, 1)), np.zeros((1, 2))), batch_size=None, seed=0,
         batches=None, l2=0.0, example_weights=None,
     )  # fmt: skip
-    return CompiledWalk(trained, sgd.prepare(0.0, 1.0, trained.bounds), 1)
+    return CompiledWalk(trained, rule.smallest(trained.bounds), 1)
 
 
-def _compiled(dtype: np.dtype[np.floating]) -> bool:
-    here = any(cache.precision(types) == dtype.name for types in _pull.overloads)
-    return here or cache.holds(_pull, dtype.name)
+def _compiled(dtype: np.dtype[np.floating], rule: type[Rule]) -> bool:
+    pull = _pull(rule)
+    here = any(cache.precision(types) == dtype.name for types in pull.overloads)
+    return here or cache.holds(pull, dtype.name)
 
 
-def _possible() -> bool:
-    return cores() > 1 and _is_python() and _pull.stats.cache_path is not None and cache.writable()
+def _possible(rule: type[Rule]) -> bool:
+    return cores() > 1 and _is_python() and _pull(rule).stats.cache_path is not None and cache.writable()
+
+
+def _pull(rule: type[Rule]) -> Any:
+    """Numba's dispatcher."""
+    return rule.walks.pull
 
 
 def _is_python() -> bool:

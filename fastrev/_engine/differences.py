@@ -135,7 +135,7 @@ class _Cross(_Term):
         super().__init__(problem, trajectory, rng)
         self._problem, self._name = problem, name
         self._value = problem.values()[name]
-        self._along = moves.direction(name, self._value, rng)
+        self._along = moves.direction(problem.rule, name, self._value, rng)
         self._moved: dict[float, Any] = {}  # the functions of a step, at every length so far
 
     def exact(self, w: FloatArray, t: int) -> FloatArray:

@@ -9,6 +9,7 @@ import numpy as np
 from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
 from fastrev._engine.problem import Problem
 from fastrev._engine.python_objective import is_theta
+from fastrev._engine.rule import Rule
 from fastrev._engine.types import FloatArray
 
 
@@ -20,19 +21,20 @@ def names_of(problem: Problem, wrt: Iterable[str]) -> list[str]:
     return found
 
 
-def direction(name: str, value: FloatArray, rng: np.random.Generator) -> FloatArray:
+def direction(rule: Rule, name: str, value: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Normal and of root mean square 1, in units of what it moves: a move by a tenth of it is small.
 
-    Rates, penalties and example weights keep their signs, decays stay between the least ratio and the largest below 1.
+    Decays stay between the least ratio and the largest below 1; all else of the rule, penalties and example weights
+    keep their signs.
     """
     noise = rng.standard_normal(value.shape)
     noise /= np.sqrt(np.mean(noise**2)) or 1.0  # a single number moves by 1, not by chance
-    if name == "decay":
+    if name in rule.ratios:
         room = np.minimum(value - SMALLEST_DECAY, LARGEST_DECAY - value)
         inward = np.abs(noise) * np.where(value < 0.5, value, -0.1)
         return np.where(room > 0, np.clip(noise, -5, 5) * room, inward)
-    scale = np.sqrt(np.mean(value**2)) or (0.01 if name == "v0" else 1.0)
-    if name in ("lr", "l2", "example_weights"):
+    scale = np.sqrt(np.mean(value**2)) or (0.01 if name in rule.starts else 1.0)
+    if name in (*rule.names, "l2", "example_weights"):
         return np.where(value != 0, np.clip(noise, -5, 5) * value, np.abs(noise) * scale * 1e-3)
     return noise * scale
 

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, mlp_objective, sgd
+from fastrev._engine import arguments, mlp_objective
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.hyperparameters import number_of_steps, refuse_ambiguity
 from fastrev._engine.mlp_objective import MLPObjective
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.python_objective import PythonObjective
-from fastrev._engine.rule import Optimizer, Rule
+from fastrev._engine.rule import Rule
 from fastrev._engine.state import faults, new_state, to_floats, to_grid
-from fastrev._engine.types import Fingerprint, FloatArray, Grid, Ints
+from fastrev._engine.types import Fingerprint, FloatArray, Grid
 from fastrev.kernels.structures import State
 
 
@@ -73,9 +74,7 @@ def prepare(
     w0: npt.ArrayLike,
     *,
     train: Any,
-    lr: npt.ArrayLike | None,
-    decay: npt.ArrayLike | None,
-    optimizer: Optimizer | None = None,
+    optimizer: Optimizer,
     steps: int | None,
     batch_size: int | None,
     seed: int,
@@ -94,23 +93,7 @@ def prepare(
     )
     weights = arguments.parameters("w0", w0, trained.num_params, remedy=_FINITE_START)
     velocity = None if v0 is None else arguments.parameters("v0", v0, trained.num_params, remedy=_FINITE_VELOCITY)
-    return assemble(trained, rule_of(lr, decay, optimizer, trained.bounds), steps, weights, velocity)
-
-
-def rule_of(lr: npt.ArrayLike | None, decay: npt.ArrayLike | None, optimizer: Optimizer | None, bounds: Ints) -> Rule:
-    """The rule that the optimizer stands for, or else learning rates and decays."""
-    instead = "Pass lr=0.1, decay=0.9, say, or optimizer=fastrev.Adam(lr=0.001)."
-    if optimizer is None:
-        if lr is None or decay is None:
-            missing = "lr" if lr is None else "decay"
-            raise arguments.fault(missing, "be given where there is no optimizer", "None", instead)
-        return sgd.prepare(lr, decay, bounds)
-    for name, value in ("lr", lr), ("decay", decay):
-        if value is not None:
-            raise arguments.fault(name, "be left out where there is an optimizer, which has its own", f"{value!r}")
-    if isinstance(optimizer, type) or not callable(getattr(optimizer, "rule", None)):
-        raise arguments.fault("optimizer", "be a fastrev.SGD or fastrev.Adam", arguments.shown(optimizer), instead)
-    return optimizer.rule(bounds)
+    return assemble(trained, optimizer.rule(trained.bounds), steps, weights, velocity)
 
 
 _FINITE_START = "Begin with finite weights, such as model.init() makes."

@@ -179,7 +179,7 @@ class _Still:
 def _smallest_run(rule: Rule) -> tuple[PythonWalk, State]:
     """A walk of one step and one parameter by such a rule, made: what it calls is compiled by then."""
     trained = PythonObjective(_Still())
-    walk = PythonWalk(trained, rule.smallest(), 1)
+    walk = PythonWalk(trained, rule.smallest(np.array([0, 1])), 1)
     moments = np.zeros((len(rule.moments), 1), np.int64)
     state = states.new_state(np.zeros(1, np.int64), moments, shrinks=walk.rule.shrinks)
     walk.make(state, 1)

@@ -1,4 +1,4 @@
-"""What the machinery asks of a rule by which steps are made, and of the optimizer that it is checked from."""
+"""What the machinery asks of a rule by which steps are made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Rule(Protocol):
     """Checked hyperparameters of every step, for the kernels and back."""
 
     walks: ClassVar[Walks]  # the kernels
-    names: ClassVar[tuple[str, ...]]  # what there is to differentiate by
+    names: ClassVar[tuple[str, ...]]  # what there is to differentiate by; not negative, but for
+    ratios: ClassVar[tuple[str, ...]]  # those of them for which there must be a ratio, as for decays
     starts: ClassVar[tuple[str, ...]]  # the arguments that moments begin with; where there are none, they begin at zero
     moments: ClassVar[tuple[Moment, ...]]  # M
     direction_takes_gradient: ClassVar[bool]  # as the room of the kernels says
@@ -71,8 +72,16 @@ class Rule(Protocol):
     def gradients(self, adjoint: Any) -> dict[str, FloatArray]:
         """The derivatives in the shapes of the arguments."""
 
-    def smallest(self) -> Rule:
-        """One of the kind, of the same types, for one step of one parameter."""
+    @classmethod
+    def smallest(cls, bounds: Ints) -> Rule:
+        """One of the kind, of the same types, for one step."""
+
+    @classmethod
+    def compile_steps(cls, dtype: np.dtype[np.floating[Any]]) -> None:
+        """Compile the exact arithmetic by itself, in calls for no parameters.
+
+        Another process comes to it last (`compilation`): so each finds on disk what the other began with.
+        """
 
     def stored_back(self, bounds: Ints) -> StoredBack:
         """The way back through steps that are stored, in plain NumPy."""
@@ -96,13 +105,6 @@ class StoredBack(Protocol):
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes."""
-
-
-class Optimizer(Protocol):
-    """What `fastrev.SGD` and `fastrev.Adam` are."""
-
-    def rule(self, bounds: Ints) -> Rule:
-        """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
 
 
 def spread(table: FloatArray, t: int, bounds: AnyArray) -> FloatArray:

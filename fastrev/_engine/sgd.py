@@ -19,10 +19,11 @@ from fastrev._engine.hyperparameters import (
     ratios,
 )
 from fastrev._engine.rule import Moment, add_products, spans, spread
-from fastrev._engine.state import checksum
+from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.kernels import momentum
 from fastrev.kernels.fixed_point import GRID
+from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.rules import BY_MOMENTUM, Walks
 from fastrev.kernels.structures import Momentum, MomentumAdjoint
 
@@ -37,6 +38,7 @@ class SGDRule:
 
     walks: ClassVar[Walks] = BY_MOMENTUM
     names: ClassVar[tuple[str, ...]] = ("lr", "decay")
+    ratios: ClassVar[tuple[str, ...]] = ("decay",)
     starts: ClassVar[tuple[str, ...]] = ("v0",)
     moments: ClassVar[tuple[Moment, ...]] = (Moment("velocities", GRID),)
     shrinks: ClassVar[bool] = False
@@ -90,8 +92,17 @@ class SGDRule:
     def gradients(self, adjoint: MomentumAdjoint) -> dict[str, FloatArray]:
         return {"lr": adjoint.lr.reshape(self.lr.shape)[()], "decay": adjoint.decay.reshape(self.decay.shape)[()]}
 
-    def smallest(self) -> SGDRule:
-        return prepare(0.0, 0.5, np.array([0, 1]))
+    @classmethod
+    def smallest(cls, bounds: Ints) -> SGDRule:
+        return prepare(0.0, 0.5, bounds)
+
+    @classmethod
+    def compile_steps(cls, dtype: np.dtype[np.floating[Any]]) -> None:
+        state = new_state(np.zeros(0, np.int64), np.zeros((1, 0), np.int64))
+        g, scratch = np.zeros(0, dtype), np.empty(SCRATCH)
+        buffer = state.moments[0], state.heads[0], state.tail, 0
+        momentum.step_span(state.w, *buffer, g, 0.0, 1, 2, 0, 0, scratch)
+        momentum.undo_velocity_of_span(*buffer, g, 1, 2, 0, 0, scratch)
 
     def stored_back(self, bounds: Ints) -> StoredSGD:
         return StoredSGD(self, bounds)

@@ -14,7 +14,10 @@ import numpy.typing as npt
 from fastrev._engine.extras import require
 from fastrev._engine.types import FloatArray
 
-TITLES = {"lr": "learning rate", "decay": "momentum decay", "l2": "l2 penalty", "init_scale": "initial scale"}
+TITLES = {
+    "lr": "learning rate", "decay": "momentum decay", "weight_decay": "weight decay", "l2": "l2 penalty",
+    "init_scale": "initial scale",
+}  # fmt: skip
 LEARNED, FIRST, OTHER = "C0", "0.45", "C1"  # colours: what was learned, where it began, what it is held against
 REFUSED = "C3"
 _DECAYS = np.array([0.0, *(1 - n * 10.0**-k for k in range(1, 6) for n in (5, 2, 1))])
@@ -28,11 +31,11 @@ def figure(width: float, height: float) -> Any:
     return made
 
 
-def scaled(axis: Any, name: str, values: FloatArray) -> None:
-    """The scale on which that is read, over these values."""
-    if name == "decay":
+def scaled(axis: Any, values: FloatArray, *, positive: bool, ratio: bool) -> None:
+    """The scale on which these values are read: by their logarithms, as decays are, or as they are."""
+    if ratio:
         _by_memory(axis, values)
-    elif name in TITLES and (values > 0).all():
+    elif positive and (values > 0).all():
         by_logarithm(axis, values)
 
 

@@ -39,18 +39,22 @@ def of_result(
     learned: Mapping[str, Any],
     first: Mapping[str, Any],
     groups: Sequence[str],
+    scheduled: Mapping[str, bool],
 ) -> Any:
-    """The loss by meta-step from `ends[0]` to `ends[1]`, and below it a row for each thing learned."""
+    """The loss by meta-step from `ends[0]` to `ends[1]`, and below it a row for each thing learned.
+
+    `scheduled` are the names of those that may have a value for each step, and whether it is a ratio.
+    """
     arrays = {name: np.asarray(value, np.float64) for name, value in learned.items()}
     numbers = {name: value for name, value in arrays.items() if value.ndim == 0}
     rows: list[tuple[float, Any]] = [(3.2, lambda part: losses(part.subplots(), history, ends))]
     if numbers:
-        rows.append((0.2 + 2.2 * -(-len(numbers) // _NUMBERS), lambda part: _numbers(part, numbers, first)))
+        rows.append((0.2 + 2.2 * -(-len(numbers) // _NUMBERS), lambda part: _numbers(part, numbers, first, scheduled)))
     for name, value in arrays.items():
         if value.ndim:
             start = first.get(name)
             begun = None if start is None else np.asarray(start, np.float64)
-            rows.append(_row(name, value, begun, groups))
+            rows.append(_row(name, value, begun, groups, scheduled))
     made = figure(11, sum(height for height, _ in rows))
     parts = made.subfigures(len(rows), 1, height_ratios=[height for height, _ in rows], squeeze=False)
     for part, (_, draw) in zip(parts[:, 0], rows, strict=True):
@@ -90,19 +94,22 @@ def losses(
     beside(axis)
 
 
-def schedules(part: Any, name: str, table: FloatArray, others: Sequence[Other], groups: Sequence[str]) -> Any:
+def schedules(
+    part: Any, name: str, table: FloatArray, others: Sequence[Other], groups: Sequence[str], *, ratio: bool
+) -> Any:
     """A panel for each column of a table (T, G) of rates or decays, with the same columns of others behind it.
 
     Parameters
     ----------
     part : matplotlib Figure or SubFigure
     name : str
-        "lr" or "decay" choose their scales.
     table : (T, G) float64 ndarray
     others : sequence of Other
         Their values broadcast to (T, G).
     groups : sequence of str
         Their G names.
+    ratio : bool
+        Whether they are ratios, which chooses the scale.
 
     Returns
     -------
@@ -123,7 +130,7 @@ def schedules(part: Any, name: str, table: FloatArray, others: Sequence[Other], 
         axis.set_title(titles[group], fontsize="medium")
         axis.grid(alpha=0.3)
     every = np.concatenate([table.ravel(), *(np.ravel(values) for _, values, *_ in others)])
-    scaled(axes[0, 0], name, every)
+    scaled(axes[0, 0], every, positive=not ratio, ratio=ratio)
     part.supxlabel("training step", fontsize="medium")
     part.supylabel(TITLES.get(name, name), fontsize="medium")
     return axes[0, 0]
@@ -134,27 +141,41 @@ def height(groups: int) -> float:
     return 0.4 + 2.1 * -(-groups // _COLUMNS)
 
 
-def _row(name: str, value: FloatArray, begun: FloatArray | None, groups: Sequence[str]) -> tuple[float, Any]:
+def _row(
+    name: str, value: FloatArray, begun: FloatArray | None, groups: Sequence[str], scheduled: Mapping[str, bool]
+) -> tuple[float, Any]:
     """How high the row of one thing learned is, and what draws it."""
-    if name in ("lr", "decay") and len(value) > 1:
-        table = value if value.ndim == 2 else value[:, None]
+    scale = _scale(name, scheduled)
+    if name in scheduled and len(value) > 1:
+        table, ratio = value if value.ndim == 2 else value[:, None], scheduled[name]
         if table.shape[1] > _MOST_GROUPS:
-            return 3.6, lambda part: _rows_of_colour(part, name, table, groups)
+            return 3.6, lambda part: _rows_of_colour(part, name, table, groups, ratio)
         others: list[Other] = []
         if begun is not None:
             begun = begun if begun.ndim != 1 else begun[:, None]
             others.append(("start", begun, FIRST, "--"))
-        return height(table.shape[1]), lambda part: _with_legend(part, schedules(part, name, table, others, groups))
+        return height(table.shape[1]), lambda part: _with_legend(
+            part, schedules(part, name, table, others, groups, ratio=ratio)
+        )
     if value.size <= _MOST_DOTS:
-        return 2.6, lambda part: _dots(part, name, value.ravel(), begun, groups if name in TITLES else ())
+        of_groups = groups if any(scale.values()) else ()
+        return 2.6, lambda part: _dots(part, name, value.ravel(), begun, of_groups, scale)
     return 2.6, lambda part: _histogram(part, name, value.ravel(), begun)
+
+
+def _scale(name: str, scheduled: Mapping[str, bool]) -> dict[str, bool]:
+    """How `scaled` is to draw it."""
+    ratio = scheduled.get(name, False)
+    return {"ratio": ratio, "positive": not ratio and (name in scheduled or name in TITLES)}
 
 
 def _with_legend(part: Any, axis: Any) -> None:
     part.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize="small")
 
 
-def _numbers(part: Any, numbers: Mapping[str, FloatArray], first: Mapping[str, Any]) -> None:
+def _numbers(
+    part: Any, numbers: Mapping[str, FloatArray], first: Mapping[str, Any], scheduled: Mapping[str, bool]
+) -> None:
     """A panel for each single number, from where it began to where it ended."""
     grid = part.add_gridspec(-(-len(numbers) // _NUMBERS), _NUMBERS)
     for cell, (name, value) in zip(grid, numbers.items(), strict=False):
@@ -164,7 +185,7 @@ def _numbers(part: Any, numbers: Mapping[str, FloatArray], first: Mapping[str, A
         where = np.arange(2 - len(points), 2)
         axis.plot(where, points, color="0.7", linewidth=1, zorder=1)
         axis.scatter(where, points, color=[FIRST, LEARNED][-len(points) :], zorder=2)
-        scaled(axis, name, points)
+        scaled(axis, points, **_scale(name, scheduled))
         axis.set_title(TITLES.get(name, name), fontsize="medium")
         labels = [f"{label}\n{plainly(float(f'{each:.4g}'))}" for label, each in zip(
             ["start", "learned"][-len(points) :], points, strict=True)]  # fmt: skip
@@ -180,7 +201,9 @@ def _titles(groups: Sequence[str], count: int) -> list[str]:
     return list(groups) if len(groups) == count else [f"group {each}" for each in range(count)]
 
 
-def _dots(part: Any, name: str, value: FloatArray, begun: FloatArray | None, groups: Sequence[str]) -> None:
+def _dots(
+    part: Any, name: str, value: FloatArray, begun: FloatArray | None, groups: Sequence[str], scale: Mapping[str, bool]
+) -> None:
     """A dot for each of a few numbers."""
     axis, at = part.subplots(), np.arange(value.size)
     every = value
@@ -190,7 +213,7 @@ def _dots(part: Any, name: str, value: FloatArray, begun: FloatArray | None, gro
         axis.scatter(at, start, color=FIRST, label="start", zorder=2)
         every = np.concatenate([value, start])
     axis.scatter(at, value, color=LEARNED, label="learned", zorder=3)
-    scaled(axis, name, every)
+    scaled(axis, every, **scale)
     if len(groups) == value.size:
         axis.set_xticks(at, groups)
     axis.set(xlabel="parameter group" if len(groups) == value.size else "index", ylabel=TITLES.get(name, name))
@@ -212,17 +235,17 @@ def _histogram(part: Any, name: str, value: FloatArray, begun: FloatArray | None
     beside(axis)
 
 
-def _rows_of_colour(part: Any, name: str, table: FloatArray, groups: Sequence[str]) -> None:
+def _rows_of_colour(part: Any, name: str, table: FloatArray, groups: Sequence[str], ratio: bool) -> None:
     """A table (T, G) of many groups: a row of colours for each."""
     colors, ticker = (require(f"matplotlib.{each}", "plot", "The picture") for each in ("colors", "ticker"))
     axis, titles = part.subplots(), _titles(groups, table.shape[1])
-    norm = colors.FuncNorm((nines, share), table.min(), table.max()) if name == "decay" else (
+    norm = colors.FuncNorm((nines, share), table.min(), table.max()) if ratio else (
         colors.LogNorm(max(table.min(), 1e-300), table.max()))  # fmt: skip
     image = axis.imshow(table.T, aspect="auto", interpolation="nearest", cmap="viridis", norm=norm)
     axis.set(xlabel="training step", ylabel="parameter group")
     every = -(-len(titles) // 24)  # as many names as there is room for
     axis.set_yticks(np.arange(0, len(titles), every), titles[::every], fontsize="small")
-    bar = part.colorbar(image, ax=axis, label=TITLES[name], format=ticker.FuncFormatter(plainly))
-    scaled(bar.ax, name, table)
+    bar = part.colorbar(image, ax=axis, label=TITLES.get(name, name), format=ticker.FuncFormatter(plainly))
+    scaled(bar.ax, table, positive=not ratio, ratio=ratio)
     if table.min() < table.max():  # else matplotlib makes room by itself
         bar.ax.set_ylim(table.min(), table.max())

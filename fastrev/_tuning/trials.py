@@ -10,6 +10,7 @@ import numpy as np
 
 from fastrev._engine import arguments, chaos, refusals
 from fastrev._engine.examples import as_pair
+from fastrev._engine.optimizer import replaced
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_key
 from fastrev._engine.types import FloatArray
 from fastrev._engine.validation import of_examples, require_finite, validation
@@ -71,6 +72,7 @@ class Training:
         """A run of which no step is made yet, from these weights or from its own."""
         model = self.seeded(values, seed)
         given = {name: value for name, value in {**self.arguments, **values}.items() if name in _OF_TRAIN}
+        given["optimizer"] = replaced(given["optimizer"], values)
         if isinstance(model, MLP):
             given["seed"] = seed
             if "x" in values or "y" in values:
@@ -107,6 +109,8 @@ def attempt(training: Training, trial: Trial) -> Outcome:
         make_all_steps(run, False)
         loss, w_bar = validation(training.model, training.valid)(run.w)
         require_finite(run, loss, w_bar)
+    except arguments.ArgumentsError as error:  # of hyperparameters that have moved apart
+        return Outcome(np.inf, refusal=str(error))
     except DivergenceError as error:
         return Outcome(np.inf, refusal=str(error).removesuffix(refusals.OF_THE_RUN))  # which is not handed on
     if not differentiate:
@@ -123,7 +127,7 @@ def usable(gradients: Values) -> bool:
         return bool(np.isfinite(sum(np.sum(each**2) for each in gradients.values())))
 
 
-_OF_TRAIN = ("train", "lr", "decay", "steps", "batch_size", "seed", "batches", "l2", "v0", "example_weights")
+_OF_TRAIN = ("train", "optimizer", "steps", "batch_size", "seed", "batches", "l2", "v0", "example_weights")
 
 
 def _wanted(values: Values) -> tuple[str, ...]:

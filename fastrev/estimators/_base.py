@@ -22,18 +22,20 @@ from fastrev._attribution.source import Source
 from fastrev._engine import arguments
 from fastrev._engine.examples import inputs_and_targets
 from fastrev._engine.hyperparameters import axis_of_steps, refuse_ambiguity
+from fastrev._engine.optimizer import arguments_of
 from fastrev._engine.problem import prepare
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.attribution import attributed
 from fastrev.attribution_results import Attribution
 from fastrev.estimators._examples import Examples, as_weights, distinct, merged
 from fastrev.mlp import MLP
+from fastrev.optimizers import BY_NAME, optimizer_of
 from fastrev.training import train
 from fastrev.tuning import tune
 from fastrev.tuning_results import TuneResult
 
-LEARNED = ("lr", "decay", "l2", "init_scale")
-_FIRST_RATE, _FIRST_PENALTY = 0.1, 1e-3
+_OF_THE_MODEL = ("l2", "init_scale")
+_FIRST_PENALTY = 1e-3
 _BATCH, _PASSES, _FEWEST_STEPS, _MOST_STEPS = 64, 20, 200, 1000  # of "auto"
 
 
@@ -47,11 +49,12 @@ class MetaMLP(BaseEstimator):
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,
+        optimizer: Any = None,
         lr: Any = None,
-        decay: Any = 0.9,
+        decay: Any = None,
         l2: Any = None,
         init_scale: Any = None,
-        learn: Any = ("lr", "decay", "l2", "init_scale"),
+        learn: Any = "auto",
         validation_fraction: float = 0.2,
         steps: Any = "auto",
         batch_size: Any = "auto",
@@ -65,6 +68,7 @@ class MetaMLP(BaseEstimator):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
+        self.optimizer = optimizer
         self.lr = lr
         self.decay = decay
         self.l2 = l2
@@ -115,21 +119,24 @@ class MetaMLP(BaseEstimator):
             raise arguments.fault(
                 "X", "hold at least 2 different examples with a weight, one of which is held out", f"{len(X)}"
             )
-        learn = arguments.distinct_choices("learn", self.learn, LEARNED)
         model = MLP((X.shape[1], *self._hidden(), outputs), self.activation, loss, self.dtype)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         scaler = standardiser("X", X, examples.weights)
-        how = self._start(model, len(X)) | _data(examples, scaler)
+        how = self._start(model, len(X))
+        learn = self._learned(how)
+        how |= _data(examples, scaler)
         tuned: TuneResult | None = None
         validated: float | None = None
         if learn:
             found = self._tuned(model, how, learn, seed)
             tuned, validated = _without_data(found), found.loss
-            how |= found.learned
+            how |= {name: getattr(found, name) for name in ("optimizer", *_OF_THE_MODEL)}
         w0 = model.init(seed, scale=how["init_scale"])
         w = train(model, w0, seed=seed, **{name: how[name] for name in how if name != "init_scale"}).w
         self.model_, self.scaler_, self.tuned_, self.loss_ = model, scaler, tuned, validated
-        self.lr_, self.decay_, self.l2_, self.init_scale_ = (how[name] for name in LEARNED)
+        self.optimizer_, self.l2_, self.init_scale_ = (how[name] for name in ("optimizer", *_OF_THE_MODEL))
+        for name, value in arguments_of(self.optimizer_).items():
+            setattr(self, f"{name}_", value)
         self._trained = {"seed": seed, "steps": how["steps"], "batch_size": how["batch_size"]}
         self.w_ = w  # from here on it is fitted
 
@@ -188,7 +195,7 @@ class MetaMLP(BaseEstimator):
         targets = self._as_trained(self._encoded("y_queries", y_queries))
         problem = prepare(
             self.model_, self.model_.init(self._trained["seed"], scale=self.init_scale_), **self._trained,
-            **_data(examples, self.scaler_), lr=self.lr_, decay=self.decay_, l2=self.l2_, batches=None, v0=None,
+            **_data(examples, self.scaler_), optimizer=self.optimizer_, l2=self.l2_, batches=None, v0=None,
         )  # fmt: skip
         queries = as_queries(self.model_, (self.scaler_.transform(X_queries), targets))
         found = attributed(Source(problem, None, queries, columns(as_columns(groups, len(X)))), progress)
@@ -214,12 +221,24 @@ class MetaMLP(BaseEstimator):
         trained = examples._replace(y=self._as_trained(examples.y)).normalised()
         return trained, lambda columns: columns.of_rows(len(trained.X), place, shares)
 
-    def _tuned(self, model: MLP, how: dict[str, Any], learn: tuple[str, ...], seed: int) -> TuneResult:
+    def _learned(self, how: dict[str, Any]) -> tuple[str, ...]:
+        """The names of what is learned."""
+        optimizer = how["optimizer"]
+        values = {name: getattr(optimizer, name) for name in optimizer.kind.names}
+        values |= {name: how[name] for name in _OF_THE_MODEL}
+        # which stays 0
+        zero = [name for name, value in values.items() if value is not None and not np.any(value)]
+        if _is_auto(self.learn):
+            return tuple(name for name in values if name not in zero)
+        learn = arguments.distinct_choices("learn", self.learn, values)
         for name in learn:
-            if name != "decay" and how[name] is not None and not np.any(how[name]):
+            if name in zero and name not in optimizer.kind.ratios:
                 raise arguments.fault(
                     name, "hold a number above 0 to be learned", "0", f"What is not in learn stays: leave {name!r} out."
                 )
+        return learn
+
+    def _tuned(self, model: MLP, how: dict[str, Any], learn: tuple[str, ...], seed: int) -> TuneResult:
         found = tune(
             model, **how, valid=self._share(), learn=learn, meta_steps=self.meta_steps, meta_lr=self.meta_lr,
             runs=self.runs, workers=self.workers, seed=seed, progress=self.progress,
@@ -266,23 +285,39 @@ class MetaMLP(BaseEstimator):
 
     def _start(self, model: MLP, examples: int) -> dict[str, Any]:
         """Where the learning begins."""
-        lr, l2, steps, batch = self.lr, self.l2, self.steps, self.batch_size
+        l2, steps, batch = self.l2, self.steps, self.batch_size
+        optimizer, own = self._optimizer()
         if batch is not None:
             trained = examples - max(1, round(self._share() * examples))  # others are held out
             batch = max(1, min(trained, _BATCH if _is_auto(batch) else arguments.count("batch_size", batch)))
         if _is_auto(steps):
-            given = {"decay": self.decay} if lr is None else {"lr": lr, "decay": self.decay}
-            shapes = {name: arguments.as_array(name, value).shape for name, value in given.items()}
+            shapes = {name: arguments.as_array(name, value).shape for name, value in own.items()}
             refuse_ambiguity(shapes, len(model.groups))
             a_pass = 1 if batch is None else examples / batch
             automatic = min(max(ceil(_PASSES * a_pass), _FEWEST_STEPS), _MOST_STEPS)
             steps = next(filter(None, map(axis_of_steps, shapes.values())), automatic)
-        if lr is None:
-            lr = np.full(arguments.count("steps", steps), _FIRST_RATE)
+        usual = {**optimizer.usual, "lr": np.full(arguments.count("steps", steps), optimizer.usual["lr"])}
         if l2 is None:
             l2 = np.full(len(model.groups), _FIRST_PENALTY)
-        return {"steps": steps, "batch_size": batch, "lr": lr, "decay": self.decay, "l2": l2,
+        return {"steps": steps, "batch_size": batch, "optimizer": optimizer(**{**usual, **own}), "l2": l2,
                 "init_scale": self.init_scale}  # fmt: skip
+
+    def _optimizer(self) -> tuple[Any, dict[str, Any]]:
+        """The class of the optimizer, and those of its arguments that are given."""
+        optimizer, own = self.optimizer, {"lr": self.lr, "decay": self.decay}
+        kinds = {name.lower(): each for name, each in BY_NAME.items()}
+        if optimizer is not None and not isinstance(optimizer, str):
+            chosen = optimizer_of(**own, optimizer=optimizer)
+            return type(chosen), arguments_of(chosen)
+        kind = kinds[arguments.choice("optimizer", "sgd" if optimizer is None else optimizer, kinds)]
+        own = {name: value for name, value in own.items() if value is not None}
+        for name in own:
+            if name not in kind.kind.names:
+                raise arguments.fault(
+                    name, "be left out where the optimizer has none", arguments.shown(own[name]),
+                    f"{kind.__name__} has {', '.join(kind.kind.names)}.",
+                )  # fmt: skip
+        return kind, own
 
 
 def _data(examples: Examples, scaler: Any) -> dict[str, Any]:

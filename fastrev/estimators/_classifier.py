@@ -30,26 +30,30 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         Units of the hidden layers; ``()`` is logistic regression.
     activation : {"relu", "tanh", "sigmoid", "softplus", "identity"}
         Of the hidden layers.
+    optimizer : {"sgd", "adam"}, fastrev.SGD or fastrev.Adam, optional
+        What makes the steps, with the hyperparameters to begin with if it is one that holds them: as finely as they are
+        given there, in the shapes of `fastrev.meta_grad`, they are learned.  Default: "sgd", SGD with momentum.
     lr : float or array_like, optional
-        Learning rates to begin with, in the shapes of `fastrev.meta_grad`: as finely as they are given they are
-        learned.  Default: one for each step, 0.1.
-    decay : float or array_like
-        Momentum decays to begin with, likewise.
+        Learning rates to begin with, likewise, where `optimizer` holds none.  Default: one for each step, 0.1 of "sgd"
+        and 0.001 of "adam".
+    decay : float or array_like, optional
+        Momentum decays of "sgd" to begin with, likewise.  Default: 0.9.
     l2 : float or array_like, optional
         Penalty coefficients to begin with: of all parameters or of each group W1, b1, W2, ...  Default: one for each
         group, 1e-3.
     init_scale : float or (G,) array_like, optional
         Standard deviations of the initial weights to begin with, of all and biases too, or of each group.  Default:
         ``1 / sqrt(fan_in)`` for weights, 0 for biases.
-    learn : tuple of str
-        What is learned, of "lr", "decay", "l2" and "init_scale"; what is not stays as it is given.  ``()`` trains
-        only, with what was learned elsewhere.
+    learn : tuple of str or "auto"
+        What is learned: names of the optimizer ("lr", "decay"; "lr", "beta1", ...), "l2" and "init_scale"; what is not
+        stays as it is given.  "auto": all of these, but for what is 0.  ``()`` trains only, with what was learned
+        elsewhere.
     validation_fraction : float
         Share of the training data that a training holds out, another one each time; where an example has one label,
         of each class alike.
     steps : int or "auto"
-        Steps of a training.  "auto": as many as `lr` or `decay` say; else those of 20 passes over the data, though at
-        least 200 and at most 1000.
+        Steps of a training.  "auto": as many as `lr`, `decay` or `optimizer` say; else those of 20 passes over the
+        data, though at least 200 and at most 1000.
     batch_size : int, "auto" or None
         Examples a step, or all that a training has if these are fewer.  "auto": 64.  None: always all.
     class_weight : dict, "balanced" or None
@@ -70,8 +74,11 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
     ----------
     classes_ : (n_classes,) ndarray
         The labels; of multilabel targets their numbers.
+    optimizer_ : fastrev.SGD or fastrev.Adam
+        With all of its own that was learned.
     lr_, decay_, l2_, init_scale_ : float or ndarray
-        As learned, in the shapes of the parameters; as given where not learned.
+        As learned, in the shapes of the parameters; as given where not learned.  Of "adam" `beta1_`, `beta2_`, ... in
+        place of `decay_`.
     loss_ : float
         Mean loss on what was held out, of fresh trainings with these; None where nothing was learned.
     tuned_ : fastrev.TuneResult
@@ -126,11 +133,12 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         hidden_layer_sizes: Any = (100,),
         activation: str = "relu",
         *,
+        optimizer: Any = None,
         lr: Any = None,
-        decay: Any = 0.9,
+        decay: Any = None,
         l2: Any = None,
         init_scale: Any = None,
-        learn: Any = ("lr", "decay", "l2", "init_scale"),
+        learn: Any = "auto",
         validation_fraction: float = 0.2,
         steps: Any = "auto",
         batch_size: Any = "auto",
@@ -144,9 +152,10 @@ class MetaMLPClassifier(ClassifierMixin, MetaMLP):
         progress: bool = False,
     ) -> None:
         super().__init__(
-            hidden_layer_sizes, activation, lr=lr, decay=decay, l2=l2, init_scale=init_scale, learn=learn,
-            validation_fraction=validation_fraction, steps=steps, batch_size=batch_size, meta_steps=meta_steps,
-            meta_lr=meta_lr, runs=runs, workers=workers, dtype=dtype, random_state=random_state, progress=progress,
+            hidden_layer_sizes, activation, optimizer=optimizer, lr=lr, decay=decay, l2=l2, init_scale=init_scale,
+            learn=learn, validation_fraction=validation_fraction, steps=steps, batch_size=batch_size,
+            meta_steps=meta_steps, meta_lr=meta_lr, runs=runs, workers=workers, dtype=dtype, random_state=random_state,
+            progress=progress,
         )  # fmt: skip
         self.class_weight = class_weight
 

@@ -20,7 +20,7 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
 
     Parameters
     ----------
-    hidden_layer_sizes, activation, lr, decay, l2, init_scale, learn, steps, batch_size
+    hidden_layer_sizes, activation, optimizer, lr, decay, l2, init_scale, learn, steps, batch_size
         As in `MetaMLPClassifier`; ``hidden_layer_sizes=()`` is ridge regression.
     validation_fraction : float
         Share of the training data that a training holds out; another one each time.
@@ -29,7 +29,7 @@ class MetaMLPRegressor(RegressorMixin, MetaMLP):
 
     Attributes
     ----------
-    lr_, decay_, l2_, init_scale_, loss_, tuned_, model_, w_, coefs_, intercepts_, scaler_
+    optimizer_, lr_, decay_, l2_, init_scale_, loss_, tuned_, model_, w_, coefs_, intercepts_, scaler_
         As in `MetaMLPClassifier`; `loss_` is half the mean squared error of standardised targets.
     target_scaler_ : sklearn.preprocessing.StandardScaler
         That of the targets: ``target_scaler_.inverse_transform(model_.outputs(w_, scaler_.transform(X)))``.

@@ -67,7 +67,7 @@ def draw(saved: pictures.Saved) -> Any:
             (row, saved[f"{kind}_{name}"], *style[row])
             for row, kind in zip(style, ("start", "best_constants"), strict=False)
         ]
-        pictures.schedules(part, name, saved[f"learned_schedule_{name}"], others, groups)
+        pictures.schedules(part, name, saved[f"learned_schedule_{name}"], others, groups, ratio=name == "decay")
     curves, by_meta_step = parts[-1].subplots(1, 2)
     pictures.learning_curves(curves, saved)
     pictures.meta_curves(by_meta_step, saved, "training loss after training", searched=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrev._engine.arguments import as_array, fault
 from fastrev._engine.extras import require
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.types import AnyArray
 from fastrev._engine.validation import Validation
 from fastrev.interop._node import Recipe, divided, gather, twice
@@ -28,8 +29,9 @@ def validation_loss(
     *,
     train: tuple[Any, Any] | None = None,
     valid: tuple[Any, Any] | Validation,
-    lr: Any,
-    decay: Any,
+    lr: Any = None,
+    decay: Any = None,
+    optimizer: Optimizer | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -58,6 +60,8 @@ def validation_loss(
         a pair of loss and gradient (P,), in NumPy.
     lr, decay : float or (T,), (T, 1), (1, G), (T, G) array
         Learning rates and momentum decays.
+    optimizer : SGD or Adam, optional
+        In place of these, with arrays in it.
     steps, batch_size, seed : int, optional
         As in `fastrev.meta_grad`.  They are not traced: ``static_argnames`` of `jax.jit` keeps them what they are.
     batches : (T, B) array of int, optional
@@ -136,8 +140,9 @@ def validation_loss(
     jax = require("jax", "jax", "fastrev.interop.jax")
     _refuse_traced(jax, steps=steps, batch_size=batch_size, seed=seed, truncate=truncate)
     recipe, given = gather(
-        model, w0, train=train, valid=valid, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed,
-        batches=batches, l2=l2, v0=v0, example_weights=example_weights, theta=theta, truncate=truncate,
+        model, w0, train=train, valid=valid, lr=lr, decay=decay, optimizer=optimizer, steps=steps,
+        batch_size=batch_size, seed=seed, batches=batches, l2=l2, v0=v0, example_weights=example_weights, theta=theta,
+        truncate=truncate,
     )  # fmt: skip
     arrays, constants = divided(given, jax.Array)
     floating = [array for array in arrays.values() if jax.numpy.issubdtype(array.dtype, jax.numpy.floating)]

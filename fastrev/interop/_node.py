@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,16 @@ from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.arguments import fault
 from fastrev._engine.examples import inputs_and_targets
+from fastrev._engine.optimizer import arguments_of
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_key, theta_name
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev._engine.validation import require_finite, validation
 from fastrev.errors import ArgumentError
 from fastrev.interop._shared import quoted, walk
+from fastrev.optimizers import optimizer_of
 from fastrev.training import Run, make_all_steps, start
 
 _OF_VALID = ("valid[0]", "valid[1]")
-_NEVER_NONE = ("lr", "decay", "l2")
 _NAMES = {"train[0]": "x", "train[1]": "y"}  # in `wrt`
 
 
@@ -29,6 +30,7 @@ class Recipe:
     """All that a training depends on beside the arrays that it is given; of those, what is constant."""
 
     model: Any
+    optimizer: Any  # which class
     valid: Any  # a function; None where the arrays valid[0] and valid[1] are to be taken
     settings: Mapping[str, Any]  # steps, batch_size, seed
     truncate: int | None
@@ -46,7 +48,8 @@ class Recipe:
         """An admissible array in place of one that is not known yet."""
         if is_theta(name) and (own := PythonObjective(self.model).theta()[theta_key(name)]).shape == shape:
             return own
-        return np.full(shape, name == "decay", dtype)
+        defaults = {each.name: each.default for each in fields(self.optimizer) if each.default is not MISSING}
+        return np.full(shape, defaults.get(name, name in self.optimizer.kind.ratios), dtype)
 
     def require_derivatives(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Refuse to differentiate by what has no derivative here, of the arrays of these names and shapes."""
@@ -56,6 +59,12 @@ class Recipe:
                     name, "be constant", "something to differentiate by",
                     "Detach it (stop_gradient in JAX). Its derivative needs no training: it is that of the validation "
                     "loss alone at the final weights, fastrev.train(...).w.",
+                )  # fmt: skip
+        for each in fields(self.optimizer):
+            if each.name in shapes and each.name not in self.optimizer.kind.names:
+                raise fault(
+                    each.name, "be constant", "something to differentiate by",
+                    "Detach it (stop_gradient in JAX): there is no derivative by it.",
                 )  # fmt: skip
         if shapes and not isinstance(self.model, Architecture):
             PythonObjective(self.model).require_hvp()
@@ -80,8 +89,9 @@ class Recipe:
         valid = tuple(arrays.pop(name) for name in _OF_VALID if name in arrays) or self.valid
         train = tuple(arrays.pop(name) for name in ("train[0]", "train[1]") if name in arrays) or None
         model = _with_theta(self.model, theta) if theta else self.model
+        optimizer = self.optimizer(**{each.name: arrays.pop(each.name) for each in fields(self.optimizer)})
         optional = {"v0": None, "example_weights": None, "batches": None}
-        run = start(model, train=train, **(optional | arrays), **self.settings)
+        run = start(model, train=train, optimizer=optimizer, **(optional | arrays), **self.settings)
         if self.truncate is not None:
             arguments.count("truncate", self.truncate)
         return run, validation(model, valid)
@@ -121,6 +131,10 @@ def gather(
     *,
     train: Any,
     valid: Any,
+    lr: Any,
+    decay: Any,
+    optimizer: Any,
+    l2: Any,
     theta: Any,
     truncate: int | None,
     steps: int | None,
@@ -129,7 +143,9 @@ def gather(
     **arrays: Any,
 ) -> tuple[Recipe, dict[str, Any]]:
     """A training without its arrays, and those that were passed, of whatever library, by the names of errors."""
-    given = {"w0": w0} | {name: value for name, value in arrays.items() if value is not None or name in _NEVER_NONE}
+    chosen = optimizer_of(lr, decay, optimizer)
+    given = {"w0": w0, **arguments_of(chosen), "l2": l2}
+    given |= {name: value for name, value in arrays.items() if value is not None}
     if train is not None:
         given |= zip(("train[0]", "train[1]"), inputs_and_targets("train", train), strict=True)
     if isinstance(valid, tuple | list):
@@ -137,7 +153,7 @@ def gather(
         valid = None
     given |= _hyperparameters(model, theta)
     settings = {"steps": steps, "batch_size": batch_size, "seed": seed}
-    return Recipe(model, valid, settings, truncate, {}), given
+    return Recipe(model, type(chosen), valid, settings, truncate, {}), given
 
 
 def divided(given: Mapping[str, Any], kind: type) -> tuple[dict[str, Any], dict[str, Any]]:

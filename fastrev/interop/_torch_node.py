@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastrev._engine.extras import require
+from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.validation import Validation
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
@@ -17,8 +18,9 @@ def validation_loss(
     *,
     train: tuple[Any, Any] | None = None,
     valid: tuple[Any, Any] | Validation,
-    lr: Any,
-    decay: Any,
+    lr: Any = None,
+    decay: Any = None,
+    optimizer: Optimizer | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -47,6 +49,8 @@ def validation_loss(
         loss and gradient (P,), in NumPy, or an objective of `fastrev.interop`.
     lr, decay : float or (T,), (T, 1), (1, G), (T, G) tensor
         Learning rates and momentum decays.
+    optimizer : SGD or Adam, optional
+        In place of these, with tensors in it.
     steps, batch_size, seed : int, optional
         As in `fastrev.meta_grad`.
     batches : (T, B) tensor of int, optional
@@ -121,6 +125,7 @@ def validation_loss(
     """
     require("torch", "torch", "fastrev.interop.torch")
     return require("fastrev.interop._torch_function", "torch", "fastrev.interop.torch").validation_loss(
-        model, w0, train=train, valid=valid, lr=lr, decay=decay, steps=steps, batch_size=batch_size, seed=seed,
-        batches=batches, l2=l2, v0=v0, example_weights=example_weights, theta=theta, truncate=truncate,
+        model, w0, train=train, valid=valid, lr=lr, decay=decay, optimizer=optimizer, steps=steps,
+        batch_size=batch_size, seed=seed, batches=batches, l2=l2, v0=v0, example_weights=example_weights, theta=theta,
+        truncate=truncate,
     )  # fmt: skip
