@@ -52,6 +52,7 @@ from fastrev.kernels import (
     rationals,
     reductions,
     structures,
+    training,
 )
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.checksums import checksum
@@ -354,14 +355,15 @@ def there_and_back(tables, state, adjoint, g, w, moments, u, scratch, steps):
     """The same arithmetic in one compiled loop."""
     for t in range(steps):
         fixed_point.grid_to_floats(state.w, w)
-        momentum.step(tables, state, g, t, scratch)
+        top, _, _ = momentum.step(tables, state, g, t, scratch)
+        training.commit(state, t + 1, top, g)
     v_plus_g = np.empty_like(g)
     for t in range(steps - 1, -1, -1):
         momentum.record_before(state, moments)
         top = momentum.undo_position(tables, state, t, scratch)
         fixed_point.grid_to_floats(state.w, w)
         v_plus_g[:] = g
-        momentum.undo_moments(tables, state, v_plus_g, t, top, scratch)
+        training.retract(state, t, momentum.undo_moments(tables, state, v_plus_g, t, top, scratch), v_plus_g)
         momentum.record_after(state, v_plus_g)
         momentum.pull_position(tables, w, moments, v_plus_g, adjoint, t, u, scratch)
         momentum.pull_moments(tables, moments, v_plus_g, adjoint, t, g)

@@ -7,7 +7,7 @@ import pytest
 
 from fastrev._engine import adam as rules
 from fastrev._engine import state
-from fastrev.kernels import adam, momentum
+from fastrev.kernels import adam, adam_numbers, momentum
 from fastrev.kernels import information_buffer as buffer
 
 P, N, D, ALPHA = 44_860, 9, 10, 0.1
@@ -47,7 +47,7 @@ def test_step_of_adam_and_undo(benchmark, dtype, decay) -> None:
     )
     state.make_room_for_step(at)
     g = (0.1 * rng.standard_normal(P)).astype(dtype)
-    rates, ratios = adam.Rates(1e-3, 0.9, 0.999, 1e-8, 1e-8, decay, 0.1, 0.001), (9, 10, 999, 1000)
+    rates, ratios = adam_numbers.Rates(1e-3, 0.9, 0.999, 1e-8, 1e-8, decay, 0.1, 0.001), (9, 10, 999, 1000)
 
     def there_and_back() -> int:
         top, _ = adam.make_moments_of_span(at.moments, at.heads, at.tail, 0, g, *ratios, 0, P, scratch)

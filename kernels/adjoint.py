@@ -1,21 +1,14 @@
-"""T steps back, differentiating on the way (Maclaurin et al. 2015, Algorithm 2).
+"""T steps back, differentiating on the way (Maclaurin et al. 2015, Algorithm 2), by any of the rules.
 
-With dw, dv the derivatives of the final loss by w_{t+1}, v_{t+1}, for each group:
+With dw and the derivatives of the final loss by the new moments, the rule pulls them back through what the step made of
+the weights, and chooses a direction u; then, at w_t and on that step's batch,
 
-    dalpha_t = dw . v_{t+1}
-    dv       = dv + alpha_t dw
-    u        = (1 - gamma_t) dv
-    H_t u    = R{dL/dw}                                      at w_t, on that step's batch
-    dgamma_t = dv . (v_t + g_t)
+    H_t u    = R{dL/dw}
     dw       = dw - H_t u
     dtheta   = dtheta - R{dL/dtheta}                         inputs, targets, example weights, l2
-    dv       = gamma_t dv
 
-w_t, v_{t+1}, v_t + g_t and the gradient's passes over the batch are read from the record that the undo writes
-(training.py).
-
-gamma_t is n/d throughout, as in the forward step.  The original code mixes n/d with the float that it stands for, and
-its gradients are off by up to a percent for it.
+and the rule goes on through the moments.  w_t, the new moments, what the rule makes of the gradient, and the gradient's
+passes over the batch are read from the record that the undo writes (training.py).
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from . import checksums, mlp_objective, outcomes
 from . import information_buffer as buffer
 from .checks import all_finite
 from .fixed_point import grid_to_floats
-from .information_buffer import words_per_step
 from .jit import Function, inlined, kernel, kernel_by
 from .primitives import ZERO, copy_elements
 from .structures import Adjoint, State
+from .training import commit, retract, words_per_step
 
 
 class Steps(NamedTuple):
@@ -48,7 +48,9 @@ def steps_by(rule: ModuleType) -> Steps:
         if state.tail.size - state.cursor[1] < words_per_step(state):
             return outcomes.TAIL_FULL, ZERO
         t, _, running = state.cursor
-        reason, parameter = rule.step(rule.Tables(*tables), state, g, t, scratch)
+        top, reason, parameter = rule.step(rule.Tables(*tables), state, g, t, scratch)
+        if reason == outcomes.FINE:
+            commit(state, t + 1, top, g)
         made[min(t, made.size - 1)] = checksums.appended(running, state.cursor[2])
         grid_to_floats(state.w, w)
         return reason, parameter
@@ -101,8 +103,11 @@ def steps_by(rule: ModuleType) -> Steps:
             return outcomes.NOT_REPRODUCED
         t = state.cursor[0] - 1
         top = rule.undo_position(tables, state, t, scratch)
-        if top < 0 or not rule.undo_moments(tables, state, g, t, top, scratch):
+        if top >= 0:
+            top = rule.undo_moments(tables, state, g, t, top, scratch)
+        if top < 0:
             return outcomes.TAIL_EMPTY
+        retract(state, t, top, g)
         return outcomes.FINE
 
     @kernel_by(rule)

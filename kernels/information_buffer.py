@@ -54,12 +54,6 @@ BLOCK = 512
 SCRATCH = 5 * BLOCK  # float64 that the steps of any rule work in: two blocks here, five in the adjoint of Adam
 
 
-@inlined
-def words_per_step(state):
-    """Words that a step can push: those of its multiplications, and one of each carry (shrinking.py)."""
-    return WORDS_PER_STEP * state.heads.size + state.carry.size
-
-
 @kernel
 def multiply(values, heads, tail, top, n, d, start, stop, scratch):
     """Multiply ``values[start:stop]`` by n/d.  Returns the new top of the tail.

@@ -5,17 +5,17 @@ first, the gradient is taken there once more, and then each moment is undone by 
 momentum is such a rule, Adam another.  Nesterov's momentum, plain SGD, plain RMSprop and Lion are not: what they add
 depends on the gradient at the weights that are to be found.
 
-A rule is a room of its own.  It offers its two tuples of structures.py under the names `Tables` and `Adjoint`, and
-these functions, on a whole step t of a `State`; `moments` (M, P) and g (P,) are in the precision of the gradient's
-arithmetic:
+A rule is a room of its own.  It offers two tuples, `Tables` of what its steps are made with and `Adjoint` of the
+derivatives by them, and these functions, on a whole step t of a `State`; `moments` (M, P) and g (P,) are in the
+precision of the gradient's arithmetic:
 
-    step(tables, state, g, t, scratch)            makes step t, or refuses it: the state is then as before.  Returns
-                                                  why, and the first parameter at fault.  The tail has room for a step
+    step(tables, state, g, t, scratch)            makes step t, or refuses it: all but the cursor is then as before.
+                                                  Returns the new top of the tail, which has room for a step, why it
+                                                  was refused, and the first parameter at fault
     undo_position(tables, state, t, scratch)      the first half of the undo: the weights.  Returns the new top of the
-                                                  tail, or -1 if a word was missing; the state's cursor stays as it was
+                                                  tail, or -1 if a word was missing
     undo_moments(tables, state, g, t, top, scratch)
-                                                  the second half, with the gradient at those weights.  Returns whether
-                                                  no word was missing
+                                                  the second half, with the gradient at those weights.  Returns likewise
     record_before(state, moments)                 what the adjoint needs of the state before a step is undone,
     record_after(state, g)                        and after it, in place of g
     DIRECTION_TAKES_GRADIENT                      whether `pull_position` needs the latter
@@ -46,10 +46,11 @@ class Walks(NamedTuple):
     undo: Function
     pull: Function  # of adjoint.py
     by_hand: by_hand.Steps
+    direction_takes_gradient: bool
 
 
 def _walks_by(rule: ModuleType) -> Walks:
-    return Walks(*training.walks_by(rule), adjoint.pull_by(rule), by_hand.steps_by(rule))
+    return Walks(*training.walks_by(rule), adjoint.pull_by(rule), by_hand.steps_by(rule), rule.DIRECTION_TAKES_GRADIENT)
 
 
 BY_MOMENTUM = _walks_by(momentum)

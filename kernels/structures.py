@@ -1,7 +1,7 @@
 """What travels together through the kernels, as tuples of arrays: nothing is allocated or checked here.
 
-Three choices meet in a training run, each a tuple of its own: what is trained (`Objective`), how a step is made (a
-rule, such as `Momentum`), and what is wanted back (`Adjoint`).
+Three choices meet in a training run, each a tuple of its own: what is trained (`Objective`), how a step is made (the
+`Tables` of a rule, rules.py), and what is wanted back (`Adjoint`).
 """
 
 from __future__ import annotations
@@ -75,56 +75,7 @@ class State(NamedTuple):
     cursor: Int64s
 
 
-class Momentum(NamedTuple):
-    """SGD with momentum: what each step is made with.  An axis of length 1 stands for all steps, or for all groups."""
-
-    lr: Float64s  # (T or 1, G or 1)
-    n: Int64s  # (T or 1, G or 1): decay = n / d
-    d: Int64s  # as n
-    groups: Int64s  # (G + 1,): bounds of the parameter groups
-    spans: Int64s  # (spans + 1,): neighbouring groups of equal lr, n and d are stepped as one span of parameters
-    leaders: Int64s  # (spans,): the first group of each
-
-
-class Adam(NamedTuple):
-    """Adam and AdamW: what each step is made with."""
-
-    lr: Float64s  # (T or 1, G or 1)
-    n1: Int64s  # beta1 = n1 / d1
-    d1: Int64s
-    n2: Int64s  # beta2 = n2 / d2
-    d2: Int64s
-    eps: Float64s
-    eps_root: float
-    weight_decay: Float64s
-    c1: Float64s  # (T, G or 1): one minus the product of all beta1 so far
-    c2: Float64s  # the same of beta2
-    spills: Int64s  # (T, G or 1): 1 where the carry gives a word to the tail
-    groups: Int64s  # as of `Momentum`
-    spans: Int64s
-    leaders: Int64s
-
-
 # ---- what is wanted back -------------------------------------------------------------------------------------
-
-
-class MomentumAdjoint(NamedTuple):
-    """Derivatives by the tables of a `Momentum`."""
-
-    lr: Float64s  # as Momentum.lr
-    decay: Float64s  # as Momentum.n
-
-
-class AdamAdjoint(NamedTuple):
-    """Derivatives by the tables of an `Adam`."""
-
-    lr: Float64s  # as Adam.lr
-    beta1: Float64s  # as Adam.n1
-    beta2: Float64s  # as Adam.n2
-    eps: Float64s  # as Adam.eps
-    weight_decay: Float64s  # as Adam.weight_decay
-    product1: Float64s  # as a row of Adam.c1: by the logarithm of 1 - c1, through the corrections from the step on
-    product2: Float64s  # the same of beta2
 
 
 class ObjectiveAdjoint(NamedTuple):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from . import handover, outcomes
+from . import checksums, handover, outcomes
+from . import information_buffer as buffer
 from .fixed_point import grid_to_floats
-from .information_buffer import words_per_step
 from .jit import Function, inlined, kernel_by
 from .mlp_objective import step_gradient
 from .primitives import ZERO
@@ -25,9 +25,10 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function]:
                 return outcomes.TAIL_FULL, ZERO
             grid_to_floats(state.w, w)
             step_gradient(objective, record, work, t, ZERO, w, g)
-            reason, parameter = rule.step(tables, state, g, t, work.scratch)
+            top, reason, parameter = rule.step(tables, state, g, t, work.scratch)
             if reason != outcomes.FINE:
                 return reason, parameter
+            commit(state, t + 1, top, g)
         return outcomes.FINE, ZERO
 
     @kernel_by(rule)
@@ -55,11 +56,33 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function]:
                 return outcomes.TAIL_EMPTY
             grid_to_floats(state.w, w)
             blocks = step_gradient(objective, record, work, t, blocks, w, g)
-            if not rule.undo_moments(tables, state, g, t, top, work.scratch):
+            top = rule.undo_moments(tables, state, g, t, top, work.scratch)
+            if top < 0:
                 return outcomes.TAIL_EMPTY
+            retract(state, t, top, g)
             rule.record_after(state, g)
             steps += 1
             handover.announce(progress, handover.STEPS_WRITTEN, steps)
         return outcomes.FINE
 
     return make, undo
+
+
+@inlined
+def words_per_step(state):
+    """Words that a step can push: those of its multiplications, and one of each carry (shrinking.py)."""
+    return buffer.WORDS_PER_STEP * state.heads.size + state.carry.size
+
+
+@inlined
+def commit(state, done, top, g):
+    """A step with the gradient g was made: now so many are done.  It is the last that a step writes to a state."""
+    gradients = checksums.append(state.cursor[2], checksums.checksum(g))
+    state.cursor[0], state.cursor[1], state.cursor[2] = done, top, gradients
+
+
+@inlined
+def retract(state, done, top, g):
+    """Undo `commit`: so many are left."""
+    gradients = checksums.remove(state.cursor[2], checksums.checksum(g))
+    state.cursor[0], state.cursor[1], state.cursor[2] = done, top, gradients

@@ -13,11 +13,10 @@ from fastrev._engine.hyperparameters import SMALLEST_DECAY, Table, by_step_and_g
 from fastrev._engine.rule import Moment, add_products, spans, spread
 from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
-from fastrev.kernels import adam, outcomes, shrinking
+from fastrev.kernels import adam, adam_numbers, outcomes, shrinking
 from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.rules import BY_ADAM, Walks
-from fastrev.kernels.structures import Adam, AdamAdjoint
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,13 @@ class AdamRule:
     weight_decay: Table
     eps_root: float
     bounds: Ints
-    tables: Adam
+    tables: adam.Tables
 
     walks: ClassVar[Walks] = BY_ADAM
     names: ClassVar[tuple[str, ...]] = ("lr", "beta1", "beta2", "eps", "weight_decay")
     ratios: ClassVar[tuple[str, ...]] = ("beta1", "beta2")
     starts: ClassVar[tuple[str, ...]] = ()
     moments: ClassVar[tuple[Moment, ...]] = (Moment("first moments", GRID), Moment("second moments", adam.SQUARES))
-    direction_takes_gradient: ClassVar[bool] = adam.DIRECTION_TAKES_GRADIENT
 
     @property
     def shrinks(self) -> bool:
@@ -115,13 +113,13 @@ class AdamRule:
         }  # fmt: skip
         return {name: checksum(*arrays) for name, arrays in parts.items()}
 
-    def new_adjoint(self) -> AdamAdjoint:
+    def new_adjoint(self) -> adam.Adjoint:
         t = self.tables
         products = np.zeros((1, t.c1.shape[1])), np.zeros((1, t.c2.shape[1]))
         lr, beta1, beta2, eps, decay = (np.zeros(each.shape) for each in (t.lr, t.n1, t.n2, t.eps, t.weight_decay))
-        return AdamAdjoint(lr, beta1, beta2, eps, decay, *products)
+        return adam.Adjoint(lr, beta1, beta2, eps, decay, *products)
 
-    def gradients(self, adjoint: AdamAdjoint) -> dict[str, FloatArray]:
+    def gradients(self, adjoint: adam.Adjoint) -> dict[str, FloatArray]:
         return {
             name: sums.reshape(table.shape)[()]
             for (name, table), sums in zip(self._tables().items(), adjoint, strict=False)
@@ -135,7 +133,7 @@ class AdamRule:
     def compile_steps(cls, dtype: np.dtype[np.floating[Any]]) -> None:
         w, moments, carry, heads, tail, _ = new_state(np.zeros(0, np.int64), np.zeros((2, 0), np.int64))
         buffer, g, scratch = (moments, heads, tail, 0), np.zeros(0, dtype), np.empty(SCRATCH)
-        place, rates = (w, carry, moments, tail, 0), adam.Rates(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
+        place, rates = (w, carry, moments, tail, 0), adam_numbers.Rates(0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5)
         adam.make_moments_of_span(*buffer, g, 1, 2, 1, 2, 0, 0, scratch)
         adam.make_position_of_span(*place, rates, 0, 0, 0)
         adam.undo_position_of_span(*place, rates, 0, 0, 0)
@@ -225,7 +223,7 @@ def prepare(
         )  # fmt: skip
     decay = _not_negative(by_step_and_group("weight_decay", weight_decay, groups, "Pass finite decays; 0 is none."))
     unknown = np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1), np.int64)
-    tables = Adam(
+    tables = adam.Tables(
         rates.values, n1, d1, n2, d2, softening.values, float(root), decay.values, *unknown, bounds,
         *spans(bounds, rates.values, n1, d1, n2, d2, softening.values, decay.values),
     )  # fmt: skip

@@ -105,7 +105,7 @@ class CompiledWalkBack:
         if one_thread:
             self._record, self.steps_ahead = workspace.whole_steps(model, len(rule.moments), examples)
         else:
-            whole = rule.direction_takes_gradient
+            whole = rule.walks.direction_takes_gradient
             self._record = workspace.ring(model, len(rule.moments), examples, whole=whole)
             self.steps_ahead = 0  # as far as the ring allows
 

@@ -27,7 +27,6 @@ class Rule(Protocol):
     ratios: ClassVar[tuple[str, ...]]  # those of them for which there must be a ratio, as for decays
     starts: ClassVar[tuple[str, ...]]  # the arguments that moments begin with; where there are none, they begin at zero
     moments: ClassVar[tuple[Moment, ...]]  # M
-    direction_takes_gradient: ClassVar[bool]  # as the room of the kernels says
 
     @property
     def shrinks(self) -> bool:

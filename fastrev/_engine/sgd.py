@@ -25,7 +25,6 @@ from fastrev.kernels import momentum
 from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.rules import BY_MOMENTUM, Walks
-from fastrev.kernels.structures import Momentum, MomentumAdjoint
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class SGDRule:
 
     lr: Table
     decay: Table
-    tables: Momentum
+    tables: momentum.Tables
 
     walks: ClassVar[Walks] = BY_MOMENTUM
     names: ClassVar[tuple[str, ...]] = ("lr", "decay")
@@ -42,7 +41,6 @@ class SGDRule:
     starts: ClassVar[tuple[str, ...]] = ("v0",)
     moments: ClassVar[tuple[Moment, ...]] = (Moment("velocities", GRID),)
     shrinks: ClassVar[bool] = False
-    direction_takes_gradient: ClassVar[bool] = momentum.DIRECTION_TAKES_GRADIENT
 
     @property
     def axes(self) -> list[tuple[str, int | None]]:
@@ -86,10 +84,10 @@ class SGDRule:
         lr, n, d = self.tables.lr, self.tables.n, self.tables.d
         return [lr.ndim, _word(lr), n.ndim, _word(n), _word(d)]
 
-    def new_adjoint(self) -> MomentumAdjoint:
-        return MomentumAdjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))
+    def new_adjoint(self) -> momentum.Adjoint:
+        return momentum.Adjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))
 
-    def gradients(self, adjoint: MomentumAdjoint) -> dict[str, FloatArray]:
+    def gradients(self, adjoint: momentum.Adjoint) -> dict[str, FloatArray]:
         return {"lr": adjoint.lr.reshape(self.lr.shape)[()], "decay": adjoint.decay.reshape(self.decay.shape)[()]}
 
     @classmethod
@@ -140,7 +138,7 @@ def prepare(lr: npt.ArrayLike, decay: npt.ArrayLike, bounds: Ints) -> SGDRule:
     rates = learning_rates(by_step_and_group("lr", lr, groups, FINITE_RATES))
     table = decays(by_step_and_group("decay", decay, groups, FINITE_DECAYS))
     n, d = ratios(table)
-    return SGDRule(rates, table, Momentum(rates.values, n, d, bounds, *spans(bounds, rates.values, n, d)))
+    return SGDRule(rates, table, momentum.Tables(rates.values, n, d, bounds, *spans(bounds, rates.values, n, d)))
 
 
 def prepare_step(lr: npt.ArrayLike, decay: npt.ArrayLike, size: int, last: SGDRule | None) -> SGDRule:
@@ -156,7 +154,7 @@ def prepare_step(lr: npt.ArrayLike, decay: npt.ArrayLike, size: int, last: SGDRu
     else:
         n, d = ratios(decays(table))
     bounds = np.array([0, size])
-    return SGDRule(rates, table, Momentum(rates.values, n, d, bounds, bounds, np.zeros(1, np.int64)))
+    return SGDRule(rates, table, momentum.Tables(rates.values, n, d, bounds, bounds, np.zeros(1, np.int64)))
 
 
 def difference(made: list[int], given: list[int]) -> str:
