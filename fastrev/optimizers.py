@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from fastrev._engine import adam, arguments, sgd
-from fastrev._engine.optimizer import Optimizer
+from fastrev._engine.equality import compared_by_value
+from fastrev._engine.optimizer import Optimizer, described
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import Ints
 
 
-@dataclass(frozen=True, eq=False)
+@compared_by_value
+@dataclass(frozen=True, eq=False, repr=False)
 class SGD:
     """SGD with momentum, which ``lr=, decay=`` are the short form of.
 
@@ -47,14 +49,18 @@ class SGD:
     kind: ClassVar[type[Rule]] = sgd.SGDRule
     usual: ClassVar[Mapping[str, float]] = {"lr": 0.1, "decay": 0.9}
 
+    def __repr__(self) -> str:
+        return described(self)
+
     def rule(self, bounds: Ints) -> Rule:
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
         return sgd.prepare(self.lr, self.decay, bounds)
 
 
-@dataclass(frozen=True, eq=False)
+@compared_by_value
+@dataclass(frozen=True, eq=False, repr=False)
 class Adam:
-    """Adam, and with `weight_decay` AdamW.
+    """Adam, and with `weight_decay` AdamW; with ``eps_root=0`` they are PyTorch's.
 
     A step t = 0, 1, ... with the gradient g is::
 
@@ -126,6 +132,9 @@ class Adam:
     kind: ClassVar[type[Rule]] = adam.AdamRule
     usual: ClassVar[Mapping[str, float]] = {"lr": 0.001}
 
+    def __repr__(self) -> str:
+        return described(self)
+
     def rule(self, bounds: Ints) -> Rule:
         """Its hyperparameters, checked for parameter groups that lie between the bounds (G + 1,)."""
         return adam.prepare(
@@ -153,15 +162,25 @@ def optimizer_of(lr: npt.ArrayLike | None, decay: npt.ArrayLike | None, optimize
 
 
 def _why_not(optimizer: object) -> str:
-    """Why what goes by this name cannot be taken back; empty if it is not known to be so."""
+    """Why what goes by this name cannot be taken back, or what to pass instead; empty if nothing is known of it."""
     kind = optimizer if isinstance(optimizer, type) else type(optimizer)
     name = optimizer if isinstance(optimizer, str) else kind.__name__
-    if not any(each in name.lower() for each in _IRREVERSIBLE):
+    if name.lower() == "adamw":
+        return "Pass fastrev.Adam(lr=0.001, weight_decay=0.01): with weight_decay it is AdamW."
+    if _uses_nesterov(optimizer):
+        name = "Nesterov's momentum"
+    elif not any(each in name.lower() for each in _IRREVERSIBLE):
         return ""
     return (
         f"{name} cannot be taken back exactly: what its step adds depends on the gradient at the very weights that are "
         "to be found when it is undone. SGD with momentum and Adam move by what their moments have become."
     )
+
+
+def _uses_nesterov(optimizer: object) -> bool:
+    """Whether it is one of PyTorch's that does."""
+    defaults = getattr(optimizer, "defaults", None)
+    return isinstance(defaults, dict) and bool(defaults.get("nesterov"))
 
 
 _IRREVERSIBLE = "nesterov", "nadam", "rmsprop", "lion", "adagrad", "adadelta", "adamax"

@@ -12,10 +12,9 @@ from fastrev._engine import state as states
 from fastrev._engine.adam import AdamRule
 from fastrev._engine.exclusive import exclusive
 from fastrev._engine.groups import bounds_of
+from fastrev._engine.rule import Rule, rate_at
 from fastrev._engine.step_by_step import Gradient, HessianProduct, StepByStep, starting_weights
 from fastrev._engine.types import FloatArray
-from fastrev.errors import DivergenceError
-from fastrev.kernels import outcomes
 from fastrev.kernels.rules import BY_ADAM
 from fastrev.results import AdamPullback
 
@@ -65,7 +64,7 @@ class ReversibleAdam(StepByStep):
 
     def __init__(self, w0: npt.ArrayLike, groups: Mapping[str, slice] | None = None, eps_root: float = 1e-8) -> None:
         weights = starting_weights(w0)
-        _, self._bounds = bounds_of("groups", groups, weights.size)
+        self._groups, self._bounds = bounds_of("groups", groups, weights.size)
         moments = np.zeros((2, weights.size), np.int64)
         super().__init__(states.new_state(states.to_grid("w0", weights), moments, shrinks=True), record=5)
         self._eps_root = eps_root
@@ -112,16 +111,7 @@ class ReversibleAdam(StepByStep):
         states.make_row(self._progress, self.steps + 1)
         rule, progress = self._rule(self.steps, lr, beta1, beta2, eps, weight_decay)
         self._progress[self.steps + 1] = progress.reshape(-1)  # which counts once the step is made
-        reason, p = self._make(rule, rule.record(), g)
-        if reason != outcomes.FINE:
-            rate = rule.rate_at(0, int(np.searchsorted(self._bounds, p, side="right")) - 1)
-            advice = f"The likely cause is a learning rate that is too high (lr = {rate:g}): lower lr."
-            if reason == outcomes.SQUARES_OFF_GRID:
-                advice = "Scale the loss down, on which Adam's steps hardly depend."
-            raise DivergenceError(
-                f"Step {self.steps} was refused: {rule.off_grid(reason)}. {advice} Nothing has changed.",
-                step=self.steps, group="",
-            )  # fmt: skip
+        self._make(rule, rule.record(), g)
 
     @exclusive
     def unstep(
@@ -240,6 +230,10 @@ class ReversibleAdam(StepByStep):
             if was != now:
                 self._refuse(f"another {name}")
         return rule
+
+    def _rate_of(self, rule: Rule, parameter: int) -> tuple[str, str]:
+        group = int(np.searchsorted(self._bounds, parameter, side="right")) - 1
+        return f"lr = {rate_at(rule, 0, group):g}", self._groups[group]
 
     def _rule(self, step: int, *numbers: npt.ArrayLike) -> tuple[AdamRule, FloatArray]:
         """The rule of one step, and the progress after it."""

@@ -8,11 +8,10 @@ import numpy.typing as npt
 from fastrev._engine import arguments, sgd
 from fastrev._engine import state as states
 from fastrev._engine.exclusive import exclusive
+from fastrev._engine.rule import Rule
 from fastrev._engine.sgd import SGDRule
 from fastrev._engine.step_by_step import Gradient, HessianProduct, StepByStep, starting_weights
 from fastrev._engine.types import FloatArray
-from fastrev.errors import DivergenceError
-from fastrev.kernels import fixed_point, outcomes
 from fastrev.kernels.rules import BY_MOMENTUM
 from fastrev.results import StepPullback
 
@@ -93,15 +92,7 @@ class ReversibleSGD(StepByStep):
             If the step would leave the grid.  Nothing has changed then.
         """
         rule = self._rule(lr, decay)
-        reason, p = self._make(rule, rule.record(), g)
-        if reason != outcomes.FINE:
-            rate = f"lr[{p}] = {rule.lr.values[p]:g}" if rule.lr.shape else f"lr = {rule.lr.values.item():g}"
-            raise DivergenceError(
-                f"Step {self.steps} was refused: the parameters or their velocity would leave the grid, magnitudes "
-                f"below {fixed_point.LIMIT:g}. The likely cause is a learning rate that is too high ({rate}): "
-                "lower lr. Nothing has changed.",
-                step=self.steps, group="",
-            )  # fmt: skip
+        self._make(rule, rule.record(), g)
 
     @exclusive
     def unstep(self, g: npt.ArrayLike | Gradient, lr: npt.ArrayLike, decay: npt.ArrayLike) -> FloatArray:
@@ -205,6 +196,10 @@ class ReversibleSGD(StepByStep):
         if difference := sgd.difference(made, rule.record()):
             self._refuse(difference)
         return rule
+
+    def _rate_of(self, rule: Rule, parameter: int) -> tuple[str, str]:
+        lr = rule.lr
+        return (f"lr[{parameter}] = {lr.values[parameter]:g}" if lr.shape else f"lr = {lr.values.item():g}"), ""
 
     def _rule(self, lr: npt.ArrayLike, decay: npt.ArrayLike) -> SGDRule:
         self._last = sgd.prepare_step(lr, decay, self._state.w.size, self._last)

@@ -347,7 +347,7 @@ def test_weights_that_leave_the_grid():
     [
         ({"beta1": 0.0}, ["'beta1'", "between 0 and 1", "RMSprop"]),
         ({"beta2": 0.0}, ["'beta2'", "between 0 and 1"]),
-        ({"beta1": 1.0}, ["'beta1'", "between 0 and 1", "1"]),
+        ({"beta1": 1.0}, ["'beta1'", "at most 65535/65536", "1"]),
         ({"beta2": [0.9, 1.5]}, ["'beta2'", "1.5"]),
         ({"beta1": -0.1}, ["'beta1'", "-0.1"]),
         ({"beta1": 1e-6}, ["'beta1'", "2**-16"]),
@@ -381,6 +381,8 @@ def test_bad_numbers(numbers, pieces):
         ({"optimizer": "nesterov"}, ["'optimizer'", "cannot be taken back", "weights that are to be found"]),
         ({"optimizer": type("RMSprop", (), {})()}, ["'optimizer'", "RMSprop cannot be taken back"]),
         ({"optimizer": type("Lion", (), {})}, ["'optimizer'", "Lion cannot be taken back"]),
+        ({"optimizer": type("SGD", (), {"defaults": {"nesterov": True}})()}, ["Nesterov's momentum cannot be"]),
+        ({"optimizer": "adamw"}, ["'optimizer'", "fastrev.Adam(lr=0.001, weight_decay=0.01)"]),
         ({"optimizer": fastrev.Adam}, ["'optimizer'", "fastrev.SGD or fastrev.Adam"]),
         ({"v0": np.zeros(43)}, ["'v0'", "velocity"]),
     ],
@@ -390,6 +392,16 @@ def test_bad_company(change, pieces):
     with pytest.raises(fastrev.ArgumentError) as info:
         case.train(**({"optimizer": fastrev.Adam(0.01)} | change))
     assert all(piece in str(info.value) for piece in pieces), info.value
+
+
+def test_optimizers_compare_and_show_their_arguments():
+    assert fastrev.Adam(0.01) == fastrev.Adam(0.01, beta1=0.9)
+    assert fastrev.Adam(np.ones(3)) == fastrev.Adam(np.ones(3))
+    assert fastrev.Adam(0.01) != fastrev.Adam(0.02)
+    assert fastrev.SGD(0.1, 0.9) != fastrev.Adam(0.1, 0.9)
+    shown = "Adam(lr=array(3,), beta1=0.9, beta2=0.999, eps=1e-08, eps_root=1e-08, weight_decay=0.0)"
+    assert repr(fastrev.Adam(np.ones(3))) == shown
+    assert repr(fastrev.SGD(0.1, 0.9)) == "SGD(lr=0.1, decay=0.9)"
 
 
 @pytest.mark.parametrize("name", ["decay", "v0"])
@@ -466,6 +478,9 @@ def test_an_hvp_that_fails_changes_nothing():
         (lambda a: a.step(np.ones(6), [0.1, 0.2]), "'lr' must be a number or have shape"),
         (lambda a: a.step(np.full(6, 9.0), 0.1, beta2=0.5), "squared gradient would leave its grid"),
         (lambda a: a.step(np.ones(6), 1e5), "learning rate that is too high"),
+        (lambda a: a.step(np.ones(6), 1.0, weight_decay=2.0), "1 - lr \\* weight_decay"),
+        (lambda a: a.step(np.ones(6), 1.0, weight_decay=1.0), "1 - lr \\* weight_decay"),
+        (lambda a: a.step(np.ones(6), 0.5, weight_decay=1.99999), "which makes 5e-06"),
         (lambda a: a.backward(gradient, None, np.ones(6), lr=0.02, beta1=0.7, weight_decay=0.3), "'hvp'"),
         (lambda a: fastrev.ReversibleAdam([1.0], eps_root=-1.0), "'eps_root'"),
         (lambda a: fastrev.ReversibleAdam([1.0], {"a": slice(0, 2)}), "'groups'"),

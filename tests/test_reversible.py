@@ -502,7 +502,7 @@ def test_a_step_off_the_grid_is_refused(g: list[float], lr: float, decay: float)
     with pytest.raises(DivergenceError) as caught:
         sgd.step(g, lr, decay)
     assert str(caught.value) == (
-        "Step 1 was refused: the parameters or their velocity would leave the grid, magnitudes below 2048. The likely "
+        "Step 1 was refused: the weights or their velocity would leave the grid, magnitudes below 2048. The likely "
         f"cause is a learning rate that is too high (lr = {lr:g}): lower lr. Nothing has changed."
     )
     assert (caught.value.step, caught.value.group, caught.value.run) == (1, "", None)

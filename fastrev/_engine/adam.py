@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
-from fastrev._engine.hyperparameters import SMALLEST_DECAY, Table, by_step_and_group, learning_rates, ratios
+from fastrev._engine.hyperparameters import (
+    LARGEST_DECAY,
+    SMALLEST_DECAY,
+    Table,
+    by_step_and_group,
+    learning_rates,
+    ratios,
+)
 from fastrev._engine.rule import Moment, add_products, spans, spread
 from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
@@ -51,14 +58,9 @@ class AdamRule:
         return {name: table.shape for name, table in self._tables().items()}
 
     def over(self, steps: int) -> AdamRule:
-        tables, factors = self.tables, 1.0 - self.lr.values * self.weight_decay.values
-        if (least := float(factors.min())) < SMALLEST_DECAY:
-            raise arguments.fault_of_several(
-                "weight_decay", "be below 1 / lr: each step multiplies the weights by 1 - lr * weight_decay",
-                f"{self.weight_decay.values.max():g} with lr = {self.lr.values.max():g}, which makes {least:g}",
-            )  # fmt: skip
+        tables = self.tables
         c1, c2 = (1.0 - _products(n / d, steps) for n, d in ((tables.n1, tables.d1), (tables.n2, tables.d2)))
-        return replace(self, tables=tables._replace(c1=c1, c2=c2, spills=_spills(factors, steps)))
+        return replace(self, tables=tables._replace(c1=c1, c2=c2, spills=_spills(self._factors(), steps)))
 
     def after(self, progress: FloatArray) -> tuple[AdamRule, FloatArray]:
         """The same for one step after others, and their progress (3, G) with this one.
@@ -66,12 +68,22 @@ class AdamRule:
         That is the products of all beta1 and of all beta2, and the bits by which the weights have shrunk.
         """
         t, groups = self.tables, self.bounds.size - 1
-        bits = -np.log2(1.0 - t.lr * t.weight_decay)
+        bits = -np.log2(self._factors())
         beta1, beta2, shrunk = (np.broadcast_to(each[0], groups) for each in (t.n1 / t.d1, t.n2 / t.d2, bits))
         now = np.stack([progress[0] * beta1, progress[1] * beta2, progress[2] + shrunk])
         spills = (now[2] // shrinking.WORD - progress[2] // shrinking.WORD).astype(np.int64)
         tables = t._replace(c1=1.0 - now[:1], c2=1.0 - now[1:2], spills=spills[np.newaxis])
         return replace(self, tables=tables), now
+
+    def _factors(self) -> FloatArray:
+        """By which the steps multiply the weights."""
+        factors: FloatArray = 1.0 - self.lr.values * self.weight_decay.values
+        if (least := float(factors.min())) < SMALLEST_DECAY:
+            raise arguments.fault_of_several(
+                "weight_decay", "be at most (1 - 2**-16) / lr, as a step multiplies weights by 1 - lr * weight_decay",
+                f"{self.weight_decay.values.max():g} with lr = {self.lr.values.max():g}, which makes {least:g}",
+            )  # fmt: skip
+        return factors
 
     def record(self) -> list[int]:
         """A checksum of each number that one step is made with."""
@@ -88,10 +100,6 @@ class AdamRule:
         given = {each: table.values.reshape(table.shape) for each, table in self._tables().items()}
         return prepare(**(given | {name: value}), eps_root=self.eps_root, bounds=self.bounds).over(len(self.tables.c1))
 
-    def rate_at(self, step: int, group: int) -> float:
-        lr = self.lr.values
-        return float(lr[min(step, lr.shape[0] - 1), min(group, lr.shape[1] - 1)])
-
     def off_grid(self, reason: int) -> str:
         if reason == outcomes.SQUARES_OFF_GRID:
             return "the mean of the squared gradient would leave its grid, numbers below 2"
@@ -100,8 +108,8 @@ class AdamRule:
     def advice(self, reason: int) -> str:
         if reason == outcomes.SQUARES_OFF_GRID:
             return (
-                "Scale the loss down, on which Adam's steps hardly depend: an MLP's by example_weights, and l2 with "
-                "them, an Objective's within its functions."
+                "Scale the loss down: by c, with eps by c and eps_root by c**2, the steps are the same. An MLP's is "
+                "scaled by example_weights, and l2 with them, an Objective's within its functions."
             )
         return ""
 
@@ -236,11 +244,14 @@ def _betas(name: str, value: npt.ArrayLike, groups: int) -> Table:
     if low <= 0:
         raise arguments.fault(
             name, "be between 0 and 1", f"{low:g}",
-            "At 0 a moment is the last gradient alone, as m is in plain RMSprop: a step then depends on the gradient "
-            "at weights that are to be found when it is undone, so it cannot be. 1e-3, say, is close.",
+            "At 0 a moment is made of the last gradient alone, as in RMSprop without momentum: a step then depends on "
+            "the gradient at weights that are to be found when it is undone, so it cannot be. 1e-3, say, is close.",
         )  # fmt: skip
-    if high >= 1:
-        raise arguments.fault(name, "be between 0 and 1", f"{high:g}", "At 1 a moment would never learn of a gradient.")
+    if high > LARGEST_DECAY:
+        raise arguments.fault(
+            name, "be at most 65535/65536, the largest ratio below 1 of the exact arithmetic", f"{high:.8g}",
+            "At 1 a moment would never learn of a gradient; pass 0.99998, say.",
+        )  # fmt: skip
     if low < SMALLEST_DECAY:
         raise arguments.fault(
             name, "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."

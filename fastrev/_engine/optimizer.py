@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, ClassVar, Protocol, cast
 
+import numpy as np
+
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import Ints
 
@@ -23,6 +25,15 @@ class Optimizer(Protocol):
 def arguments_of(optimizer: Optimizer) -> dict[str, Any]:
     """By name, as given."""
     return {each.name: getattr(optimizer, each.name) for each in fields(cast(Any, optimizer))}
+
+
+def described(optimizer: Optimizer) -> str:
+    """Its class with its arguments, of which arrays are shown by their shapes."""
+    shown = (
+        f"{name}=array{np.shape(value)}" if np.ndim(value) else f"{name}={value}"
+        for name, value in arguments_of(optimizer).items()
+    )  # fmt: skip
+    return f"{type(optimizer).__name__}({', '.join(shown)})"
 
 
 def replaced(optimizer: Optimizer, values: Mapping[str, Any]) -> Optimizer:

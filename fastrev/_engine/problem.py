@@ -61,7 +61,7 @@ class Problem:
         if name == "w0":
             return replace(self, w0=to_grid(name, value))
         if name in self.rule.starts:
-            return replace(self, moments=to_grid(name, value)[np.newaxis])
+            return replace(self, moments=_moments(self.rule, {name: value}, self.w0.size))
         if name in self.rule.names:
             rule = self.rule.with_value(name, value)
             return replace(self, rule=rule, checksums=self.checksums | rule.fingerprint())
@@ -125,6 +125,15 @@ def assemble(
     count = number_of_steps(steps, [*trained.axes, *rule.axes])
     if v0 is not None and "v0" not in rule.starts:
         raise arguments.fault("v0", "be left out where the optimizer has no velocity", "an array")
-    start = to_grid("w0", w0), None if v0 is None else to_grid("v0", v0)[np.newaxis]
+    moments = None if v0 is None else _moments(rule, {"v0": v0}, w0.size)
     rule = rule.over(count)
-    return Problem(trained, rule, count, *start, {**trained.checksums, **rule.fingerprint()})
+    return Problem(trained, rule, count, to_grid("w0", w0), moments, {**trained.checksums, **rule.fingerprint()})
+
+
+def _moments(rule: Rule, given: dict[str, npt.NDArray[Any]], size: int) -> Grid:
+    """The moments (M, P) to begin with, of which those that are not given are zero."""
+    found = np.zeros((len(rule.moments), size), np.int64)
+    for name, moment in zip(rule.starts, found, strict=False):
+        if name in given:
+            moment[:] = to_grid(name, given[name])
+    return found

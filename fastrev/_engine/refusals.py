@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastrev._engine.problem import Problem
+from fastrev._engine.rule import rate_at
 from fastrev.errors import DivergenceError, ReversalError
 from fastrev.kernels import outcomes
 
@@ -16,7 +17,7 @@ OF_THE_RUN = " The run up to that step is whole: error.run.rewind() takes it bac
 def divergence(problem: Problem, step: int, reason: int, parameter: int, run: Any) -> DivergenceError:
     """Of a step that cannot be made, for the reason that the kernel gave."""
     position = int(np.searchsorted(problem.trained.bounds, parameter, side="right")) - 1
-    group, rate = problem.trained.group_names[position], problem.rule.rate_at(step, position)
+    group, rate = problem.trained.group_names[position], rate_at(problem.rule, step, position)
     what = (
         "the gradient holds NaN or infinite values" if reason == outcomes.NOT_FINITE else problem.rule.off_grid(reason)
     )

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
+from fastrev._engine.hyperparameters import Table
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.kernels.fixed_point import Spacing
 from fastrev.kernels.rules import Walks
@@ -27,6 +28,10 @@ class Rule(Protocol):
     ratios: ClassVar[tuple[str, ...]]  # those of them for which there must be a ratio, as for decays
     starts: ClassVar[tuple[str, ...]]  # the arguments that moments begin with; where there are none, they begin at zero
     moments: ClassVar[tuple[Moment, ...]]  # M
+
+    @property
+    def lr(self) -> Table:
+        """The learning rates."""
 
     @property
     def shrinks(self) -> bool:
@@ -52,9 +57,6 @@ class Rule(Protocol):
 
     def with_value(self, name: str, value: FloatArray) -> Rule:
         """The same with another value of one of these."""
-
-    def rate_at(self, step: int, group: int) -> float:
-        """The learning rate of one step and group."""
 
     def off_grid(self, reason: int) -> str:
         """Of a step that was refused for this reason of `kernels.outcomes`: what would leave its grid."""
@@ -104,6 +106,12 @@ class StoredBack(Protocol):
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes."""
+
+
+def rate_at(rule: Rule, step: int, group: int) -> float:
+    """The learning rate of one step and group."""
+    lr = rule.lr.values
+    return float(lr[min(step, lr.shape[0] - 1), min(group, lr.shape[1] - 1)])
 
 
 def spread(table: FloatArray, t: int, bounds: AnyArray) -> FloatArray:

@@ -61,10 +61,6 @@ class SGDRule:
         values = {"lr": self.lr.values.reshape(self.lr.shape), "decay": self.decay.values.reshape(self.decay.shape)}
         return prepare(**(values | {name: value}), bounds=self.tables.groups)
 
-    def rate_at(self, step: int, group: int) -> float:
-        lr = self.lr.values
-        return float(lr[min(step, lr.shape[0] - 1), min(group, lr.shape[1] - 1)])
-
     def off_grid(self, reason: int) -> str:
         return "the weights or their velocity would leave the grid, magnitudes below 2048"
 

@@ -13,7 +13,7 @@ from fastrev._engine import state as states
 from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import FloatArray
-from fastrev.errors import ReversalError
+from fastrev.errors import DivergenceError, ReversalError
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels import outcomes
 from fastrev.kernels.by_hand import Steps
@@ -87,8 +87,8 @@ class StepByStep(Exclusive):
         ):
             raise ReversalError(f"The state is not that of the start: {'; '.join(faults)}.")
 
-    def _make(self, rule: Rule, record: Sequence[int], g: npt.ArrayLike | Gradient) -> tuple[int, int]:
-        """Make a step.  Returns why it was refused, if it was, and a parameter at fault; nothing has changed then."""
+    def _make(self, rule: Rule, record: Sequence[int], g: npt.ArrayLike | Gradient) -> None:
+        """Make a step, or refuse it; nothing has changed then."""
         w = self.w
         gradient = self._gradient(g, w)
         states.make_room_for_step(self._state)
@@ -98,7 +98,18 @@ class StepByStep(Exclusive):
         reason, parameter = self._kernels.make(
             tuple(rule.tables), tuple(self._state), gradient, w, self._unread, self._scratch
         )
-        return reason, parameter
+        if reason != outcomes.FINE:
+            rate, group = self._rate_of(rule, parameter)
+            blame = f"The likely cause is a learning rate that is too high ({rate}): lower lr."
+            raise DivergenceError(
+                f"Step {self.steps} was refused: {rule.off_grid(reason)}. {rule.advice(reason) or blame} Nothing has "
+                "changed.",
+                step=self.steps, group=group,
+            )  # fmt: skip
+
+    def _rate_of(self, rule: Rule, parameter: int) -> tuple[str, str]:
+        """The learning rate of a parameter, in words, and the name of its group, if there is one."""
+        raise NotImplementedError
 
     def _undo(self, rule: Rule, g: npt.ArrayLike | Gradient) -> FloatArray:
         """Undo the last step.  Returns the parameters from before it."""
