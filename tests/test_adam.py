@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import fastrev
 from fastrev._engine import adam as rules
 from fastrev._engine import state as states
+from fastrev._engine import workspace
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels import outcomes
 from fastrev.testing import assert_same
@@ -164,6 +165,44 @@ def test_one_call_has_the_bits_of_many():
     for name in NAMES:
         assert getattr(other, name) == pytest.approx(getattr(one, name), rel=1e-9)
         assert sums[name] == pytest.approx(getattr(one, name), rel=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("seed", "batch"), [(1, 5), (2, None), (5, 600), (8, 257), (13, 1)])
+@pytest.mark.parametrize("large", [False, True])
+def test_threads_blocks_and_losses_change_no_bit(monkeypatch, seed, batch, dtype, large):
+    """Batches of several blocks of rows, of which all must be written before the adjoint can begin with a step."""
+    monkeypatch.setattr(workspace, "_RING_STEPS", (2, 2))
+    if large:
+        monkeypatch.setattr(workspace, "_LARGE_BYTES", 0)
+    case = random_case(seed, examples=700, batch=batch, dtype=dtype)
+    steps, groups = case.arguments["steps"], len(case.model.groups)
+    case.arguments |= {"lr": None, "decay": None, "v0": None, "example_weights": np.full(700, 0.1)}
+    optimizer = adam_of(np.random.default_rng(seed), steps, groups)
+    wrt = (*NAMES, "w0", "l2", "x", "y", "example_weights")
+    w_bar = np.random.default_rng(seed).standard_normal((3, case.model.num_params))
+    found = []
+    for threads, bars in ((2, w_bar[0]), (1, w_bar[0]), (2, w_bar), (1, w_bar)):
+        with fastrev.threads(per_run=threads):
+            run = case.train(optimizer=optimizer)
+            grad = run.pullback(bars, wrt=wrt)
+        assert run.stats.exact
+        found.append({name: np.asarray(getattr(grad, name)) for name in wrt})
+    assert_same(found[0], found[1])
+    assert_same(found[2], found[3])
+    assert_same(found[0], {name: each[0] for name, each in found[2].items()})
+
+
+@pytest.mark.parametrize("losses", [1, 3])
+def test_a_large_step_is_held_once(losses):
+    """What the network computes of 20,000 examples: twice by two records of many losses, once by Adam alone."""
+    model, rng = fastrev.MLP((4, 50, 2)), np.random.default_rng(0)
+    data = rng.standard_normal((40_000, 4)), rng.integers(2, size=40_000)
+    run = fastrev.train(model, model.init(0), train=data, steps=2, optimizer=fastrev.Adam(1e-3))
+    before = run.stats.bytes_held
+    run.pullback(np.ones((losses, model.num_params)) if losses > 1 else np.ones(model.num_params))
+    of_a_step = 8 * (2 * 52 + 2) * 40_192  # whole blocks of 256
+    assert run.stats.bytes_held - before < (2 if losses > 1 else 1) * of_a_step + 2e6
 
 
 # ---- derivatives ---------------------------------------------------------------------------------------------

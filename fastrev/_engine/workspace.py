@@ -21,6 +21,7 @@ _RING_STEPS = 2, 16
 # less (`python -m bench.choices blocks`)
 _RECORD_BYTES, _RECORD_STEPS = 3 * 2**19, (2, 256)
 _BLOCK_BYTES, _BLOCK_LOSSES = 2**19, (4, 16)
+_LARGE_BYTES = 2**24  # of whole steps beyond this there is no second one beside the first: two threads then take turns
 
 
 def passes_for(model: Architecture, examples: int) -> Passes:
@@ -40,7 +41,7 @@ def ring(model: Architecture, moments: int, examples: int, *, whole: bool) -> Re
     """
     blocks = -(-examples // ROWS) if whole else 1
     step = sum(array.nbytes for array in (*_steps(model, moments, 1), *_passes(model, examples, blocks)))
-    slots = int(np.clip(_RING_BYTES // step, *_RING_STEPS))
+    slots = 1 if whole and step > _LARGE_BYTES else int(np.clip(_RING_BYTES // step, *_RING_STEPS))
     passes = _passes(model, examples, slots * blocks)
     return Record(_steps(model, moments, slots), passes, np.zeros(handover.PROGRESS, np.int64))
 
@@ -109,7 +110,7 @@ def _whole_steps(
     """So many records of about `size` bytes each; and how many steps they have room for."""
     blocks = -(-examples // ROWS)
     step = sum(array.nbytes for array in (*_steps(model, moments, 1), *_passes(model, examples, blocks)))
-    slots = int(np.clip(size // step, *limits))
+    slots = 1 if step > _LARGE_BYTES else int(np.clip(size // step, *limits))
     return tuple(
         Record(_steps(model, moments, slots), _passes(model, examples, slots * blocks), progress) for _ in range(count)
     ), slots
