@@ -89,22 +89,14 @@ class Adam:
     -----
     Where a gradient is 0 the root has no derivative, and where it is small a large one: without `eps_root` training
     itself depends on the last digits of g**2, and meta-gradients on little else.  The second moment is kept to 2**-62.
-    Of 200 steps on digits (float64) remains, relative to a calculation in floats:
-
-    ============== ========= ============== =============== ==============
-    eps            eps_root  final weights  gradient by w0  gradient by lr
-    ============== ========= ============== =============== ==============
-    1e-8           0         3e-5           1e-2            3e-5
-    1e-6           0         2e-7           4e-5            1e-7
-    1e-4           0         1e-10          2e-9            3e-13
-    1e-8           1e-8      9e-11          9e-10           6e-12
-    ============== ========= ============== =============== ==============
+    On digits 200 steps come within 1e-10 of the same formula in floats by the default, the gradient by w0 within 1e-9
+    of JAX's; with ``eps_root=0`` they are within 3e-5 and 1e-2 (`python -m bench.adam_accuracy`).
 
     The reversal itself is exact in every case.  A parameter whose gradient is always 0 stays where it is and has no
     part in any derivative but that by `weight_decay`.
 
-    Gradients must be below 1.4 in magnitude, unless for a few steps: s is below 2.  Scale the loss down otherwise, on
-    which Adam's steps hardly depend.
+    s is below 2: gradients above 1.4 in magnitude that stay are refused, and so is one above 45 at the default beta2.
+    Scale the loss down otherwise: by c, with eps by c and eps_root by c**2, the steps are the same.
 
     References
     ----------

@@ -37,6 +37,12 @@ def meta_gradient(case: Workload, strategy: str) -> Solve:
     def objective(w: list[Any], x: Any, y: Any, l2: list[Any]) -> Any:
         return mean_loss(w, x, y) + 0.5 * sum(jnp.sum(c * part * part) for c, part in zip(l2, w, strict=False))
 
+    def sqrt(x: Any) -> Any:
+        """With a derivative of 0 at 0, where there is nothing under the root but the moment."""
+        if "eps_root" in case.hyperparameters:
+            return jnp.sqrt(x)
+        return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
+
     def meta_loss(inputs: dict[str, Any], y: Any, xv: Any, yv: Any) -> Any:
         x, l2 = inputs["x"], [] if case.l2 is None else split(inputs["l2"])
 
@@ -50,7 +56,7 @@ def meta_gradient(case: Workload, strategy: str) -> Solve:
             batch = (x, y) if rows is None else (x[rows], y[rows])
             g = jax.grad(objective)(w, *batch, l2)
             made = [
-                rules.step(part, of_part, slope, {name: rates[name][k] for name in rates} | constant, jnp.sqrt)
+                rules.step(part, of_part, slope, {name: rates[name][k] for name in rates} | constant, sqrt)
                 for k, (part, of_part, slope) in enumerate(zip(w, moments, g, strict=True))
             ]
             return ([part for part, _ in made], [of_part for _, of_part in made]), None

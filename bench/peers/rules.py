@@ -28,7 +28,7 @@ def step(
     m, s = moments
     m = now["beta1"] * m + (1 - now["beta1"]) * g
     s = now["beta2"] * s + (1 - now["beta2"]) * g * g
-    direction = (m / now["c1"]) / (sqrt(s / now["c2"] + now["eps_root"]) + now["eps"])
+    direction = (m / now["c1"]) / (sqrt(s / now["c2"] + now.get("eps_root", 0.0)) + now["eps"])
     if "weight_decay" in now:
         direction = direction + now["weight_decay"] * w
     return w - now["lr"] * direction, (m, s)
