@@ -391,7 +391,11 @@ def test_weights_that_leave_the_grid():
         ({"beta1": -0.1}, ["'beta1'", "-0.1"]),
         ({"beta1": 1e-6}, ["'beta1'", "2**-16"]),
         ({"beta2": 1 - 1e-7}, ["'beta2'", "65535/65536"]),
-        ({"eps": 0.0, "eps_root": 0.0}, ["'eps'", "above 0", "eps_root"]),
+        ({"eps": 0.0, "eps_root": 0.0}, ["'eps'", "at least 1e-08", "eps_root"]),
+        ({"eps": 1e-12, "eps_root": 0.0}, ["'eps'", "at least 1e-08", "1e-12"]),
+        ({"eps": 1e-12, "eps_root": 1e-18}, ["'eps'", "at least 1e-08", "1.001e-09"]),
+        ({"beta2": 1 - 1e-10}, ["'beta2'", "at most 65535/65536", "0.9999999999"]),
+        ({"beta1": [0.9] * 19 + [1 - 1e-10]}, ["'beta1'", "at most 65535/65536"]),
         ({"eps": -1e-8}, ["'eps'", "not be negative"]),
         ({"eps_root": -1.0}, ["'eps_root'", "not be negative"]),
         ({"eps_root": [1e-8, 1e-8]}, ["'eps_root'", "one number"]),
@@ -480,6 +484,30 @@ def test_steps_by_groups_are_taken_back():
         adam_.unstep(gradient, **now)
     adam_.verify()
     assert adam_.bits == 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32))
+def test_each_group_goes_as_it_would_alone(seed):
+    """Whether its numbers are those of its neighbours in a step or not: what came before may differ."""
+    rng = np.random.default_rng(seed)
+    groups = {"a": slice(0, 2), "b": slice(2, 3), "c": slice(3, 6)}
+    start = rng.standard_normal(6)
+    together = fastrev.ReversibleAdam(start, groups)
+    alone = {name: fastrev.ReversibleAdam(start[part]) for name, part in groups.items()}
+    ranges = {"lr": (0, 0.1), "beta1": (0.1, 0.95), "beta2": (0.1, 0.999), "eps": (1e-8, 1e-3), "weight_decay": (0, 9)}
+    trail = []
+    for _ in range(12):
+        numbers = {name: rng.uniform(*ends, 3 if rng.integers(2) else None) for name, ends in ranges.items()}
+        g = 0.3 * rng.standard_normal(6)
+        together.step(g, **numbers)
+        for k, (name, part) in enumerate(groups.items()):
+            alone[name].step(g[part], **{each: np.broadcast_to(value, 3)[k] for each, value in numbers.items()})
+            assert np.array_equal(together.w[part], alone[name].w)
+        trail.append((g, numbers))
+    for g, numbers in reversed(trail):
+        together.unstep(g, **numbers)
+    together.verify()
 
 
 @pytest.mark.parametrize(

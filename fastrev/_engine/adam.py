@@ -20,10 +20,13 @@ from fastrev._engine.hyperparameters import (
 from fastrev._engine.rule import Moment, add_products, spans, spread
 from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
+from fastrev.errors import ArgumentError
 from fastrev.kernels import adam, adam_numbers, outcomes, shrinking
 from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.rules import BY_ADAM, Walks
+
+SMALLEST_EPS = 1e-8  # sqrt(2**-62 / (1 - 0.999)) is 1.5e-8: what the root is off by in the first steps
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,10 @@ class AdamRule:
         beta1, beta2, shrunk = (np.broadcast_to(each[0], groups) for each in (t.n1 / t.d1, t.n2 / t.d2, bits))
         now = np.stack([progress[0] * beta1, progress[1] * beta2, progress[2] + shrunk])
         spills = (now[2] // shrinking.WORD - progress[2] // shrinking.WORD).astype(np.int64)
-        tables = t._replace(c1=1.0 - now[:1], c2=1.0 - now[1:2], spills=spills[np.newaxis])
-        return replace(self, tables=tables), now
+        later = {"c1": 1.0 - now[:1], "c2": 1.0 - now[1:2], "spills": spills[np.newaxis]}
+        # what came before may tell groups apart whose numbers are equal now
+        merged = spans(self.bounds, t.lr, t.n1, t.d1, t.n2, t.d2, t.eps, t.weight_decay, *later.values())
+        return replace(self, tables=t._replace(**later, spans=merged[0], leaders=merged[1])), now
 
     def _factors(self) -> FloatArray:
         """By which the steps multiply the weights."""
@@ -219,15 +224,19 @@ def prepare(
     rates = learning_rates(by_step_and_group("lr", lr, groups, "Pass finite rates, such as 0.001."))
     first, second = (_betas(name, value, groups) for name, value in (("beta1", beta1), ("beta2", beta2)))
     (n1, d1), (n2, d2) = ratios(first), ratios(second)
+    for table, n, d in (first, n1, d1), (second, n2, d2):
+        if (n == d).any():
+            raise _too_near_one(table.name, table.values.max())
     root = arguments.real_array("eps_root", eps_root)
     if root.shape:
         raise arguments.fault("eps_root", "be one number", f"an array of shape {root.shape}")
     _not_negative(Table("eps_root", root, ()))
     softening = _not_negative(by_step_and_group("eps", eps, groups, "Pass finite numbers, such as 1e-8."))
-    if not root and not softening.values.all():
+    if (least := float(softening.values.min() + np.sqrt(root))) < SMALLEST_EPS:
         raise arguments.fault_of_several(
-            "eps", "be above 0 where eps_root is 0", "0",
-            "Where a gradient is 0 a step would be 0 / 0: pass eps=1e-8, or leave eps_root at its default.",
+            "eps", f"be at least {SMALLEST_EPS:g} together with the root of eps_root", f"{least:g}",
+            "The second moment is a multiple of 2**-62, so with less steps would be far above lr where gradients are "
+            "small. Pass eps=1e-8, or leave eps_root at its default.",
         )  # fmt: skip
     decay = _not_negative(by_step_and_group("weight_decay", weight_decay, groups, "Pass finite decays; 0 is none."))
     unknown = np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1), np.int64)
@@ -248,15 +257,19 @@ def _betas(name: str, value: npt.ArrayLike, groups: int) -> Table:
             "the gradient at weights that are to be found when it is undone, so it cannot be. 1e-3, say, is close.",
         )  # fmt: skip
     if high > LARGEST_DECAY:
-        raise arguments.fault(
-            name, "be at most 65535/65536, the largest ratio below 1 of the exact arithmetic", f"{high:.8g}",
-            "At 1 a moment would never learn of a gradient; pass 0.99998, say.",
-        )  # fmt: skip
+        raise _too_near_one(name, high)
     if low < SMALLEST_DECAY:
         raise arguments.fault(
             name, "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
         )
     return table
+
+
+def _too_near_one(name: str, value: float) -> ArgumentError:
+    return arguments.fault(
+        name, "be at most 65535/65536, the largest ratio below 1 of the exact arithmetic", f"{value:.12g}",
+        "At 1 a moment would never learn of a gradient; pass 0.99998, say.",
+    )  # fmt: skip
 
 
 def _not_negative(table: Table) -> Table:
