@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from fastrev._engine import arguments
+from fastrev._engine import arguments, chaos
 from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.validation import Validation, require_finite, validations
 from fastrev.mlp import MLP
@@ -155,5 +155,6 @@ def meta_grad(
     w, v = run.w, run.v
     loss, w_bar = validate(w)
     require_finite(run, loss, w_bar)
-    grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
+    with chaos.naming("valid"):
+        grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
     return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)
