@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastrev
+from fastrev._files import files
 from fastrev._tuning.trials import Trial, attempt
 from fastrev.errors import ArgumentError
 from fastrev.interop import jax as fastrev_jax
@@ -332,3 +333,20 @@ def test_what_has_no_derivative_is_constant_in_graphs(jax, torch, kind):
         constant = torch.tensor(number, dtype=torch.float64)
         assert loss_of(constant, fastrev_torch.validation_loss).item() == expected_of(kind).loss
         assert jax.jit(loss_of, static_argnums=1)(number, fastrev_jax.validation_loss) == expected_of(kind).loss
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about, arrays: about.update(optimizer="Lion"), "its optimizer 'Lion' is unknown here"),
+        (lambda about, arrays: arrays.pop("given.beta2"), "'beta2' of its Adam is missing"),
+    ],
+    ids=["optimizer", "number"],
+)
+def test_a_file_of_another_optimizer_is_refused(change, message, tmp_path):
+    tune("Adam", meta_steps=1, runs=1).save(tmp_path / "a")
+    kind, about, arrays = files.read(tmp_path / "a")
+    change(about, arrays)
+    files.write(tmp_path / "b", kind, about, arrays)
+    with pytest.raises(ArgumentError, match=f"'path' must be a file that fastrev wrote, not '.*b': {message}"):
+        fastrev.load(tmp_path / "b")
