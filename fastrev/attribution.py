@@ -136,7 +136,7 @@ def attribute(
     name = None if network else _name_of_weights(problem, example_weights)
     columns = as_columns(groups, weights_of(problem, name).size)
     source = Source(problem, name, as_queries(model, queries), columns)
-    return Attribution(**source.effects(progress)._asdict(), source=source)
+    return Attribution(**vars(source.effects(progress)), source=source)
 
 
 def _name_of_weights(problem: Problem, name: Any) -> str:

@@ -417,6 +417,7 @@ def test_bad_arguments_are_named(message, named):
         ("'rows'.*from 0 to 39, not 40", lambda: FOUND.self_influence([40])),
         ("'rows' must be whole numbers", lambda: FOUND.self_influence([0.5])),
         ("'query'", lambda: FOUND.plot(-1)),
+        ("'query' must be at most 19", lambda: FOUND.check(subsets=3).plot(20)),
         (r"'shape' must be \(height, width\) of 4 pixels", lambda: FOUND.plot(shape=(3, 3))),
         ("'batches' must be left out", lambda: attributed(
             CASE, batch_size=None, steps=None, batches=np.zeros((2, 3), int)).check(redraw=True)),
@@ -430,6 +431,50 @@ def test_bad_requests_are_named(message, call):
 def test_a_query_without_a_finite_loss_is_refused():
     with pytest.raises(fastrev.DivergenceError, match=r"loss of queries\[1\] after training is nan"):
         attributed(CASE, queries=[lambda w: (0.0, w), lambda w: (np.nan, w)])
+
+
+def test_a_query_without_a_finite_loss_after_a_retraining_is_refused():
+    """Of which no rank means anything."""
+
+    def fragile(w):
+        return (0.0 if (w == FOUND.w).all() else np.inf), np.ones(w.size)
+
+    found = attributed(CASE, queries=[lambda w: (w @ w, 2 * w), fragile])
+    for workers in (1, 2):
+        with pytest.raises(
+            fastrev.DivergenceError, match=r"queries\[1\] after .* without subsets\[0\] is inf"
+        ) as error:
+            found.check(subsets=3, workers=workers)
+        assert error.value.run.stats.steps == CASE.arguments["steps"]
+
+
+def test_a_retraining_that_is_refused_says_of_which_subset():
+    """Of two examples, each of which keeps the other from running away."""
+    model, train = fastrev.MLP((1, 1), loss="squared_error"), (np.ones((2, 1)), np.ones(2))
+    found = fastrev.attribute(
+        model, np.zeros(2), train=train, queries=train, example_weights=[100.0, -99.0], lr=[[1.0, 0.0]], decay=0.5,
+        steps=40,
+    )  # fmt: skip
+    refused = r"^In the retraining without subsets\[0\]: Step \d+ of 40 was refused.* error.run.rewind\(\)"
+    with pytest.raises(fastrev.DivergenceError, match=refused) as error:
+        found.check(fraction=0.5, subsets=3)
+    error.value.run.rewind()
+    assert error.value.run.stats.steps == error.value.step
+
+
+def test_somebody_must_be_left_to_be_drawn():
+    everybody = attributed(CASE, batch_size=None, groups=[np.arange(N), [0], [1]])
+    assert everybody.check(fraction=0.4, subsets=8).real.shape == (Q, 8)  # weights of 0 are fine
+    with pytest.raises(
+        fastrev.ArgumentError, match=r"'fraction' must leave examples .*one that leaves 0 of 40 without "
+    ):
+        everybody.check(fraction=0.4, subsets=8, redraw=True)
+    few = attributed(CASE, batch_size=30)
+    assert few.check(fraction=0.25, subsets=3, redraw=True).real.shape == (Q, 3)
+    with pytest.raises(
+        fastrev.ArgumentError, match=r"a batch of 30 at least, not one that leaves 29 of 40 without subs"
+    ):
+        few.check(fraction=0.275, subsets=3, redraw=True)
 
 
 # ---- pictures ----------------------------------------------------------------------------------------------------

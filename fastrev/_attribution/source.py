@@ -40,7 +40,8 @@ class Block(NamedTuple):
     w: FloatArray  # (P,): the final weights, the same of all blocks
 
 
-class Effects(NamedTuple):
+@dataclass(frozen=True)
+class Effects:
     """What an `Attribution` holds beside its source."""
 
     effects: FloatArray
@@ -89,11 +90,22 @@ class Source:
             by_weights = self._by_weights(run, gradients, progress)
         return Block(which, losses, -weights_of(self.problem, self.name) * by_weights, w)
 
-    def losses_without(self, without: Ints, redraw: bool) -> FloatArray:
-        """The losses (Q,) after a training without these columns."""
+    def losses_without(self, subset: int, without: Ints, redraw: bool) -> FloatArray:
+        """The losses (Q,) after a training without these columns, which are the subset of this number."""
         run = Run(self._without(self.columns.left(without), redraw))
-        make_all_steps(run, False)
-        return self.queries.losses(run.w)
+        try:
+            make_all_steps(run, False)
+        except DivergenceError as error:
+            message = f"In the retraining without subsets[{subset}]: {error}"
+            raise DivergenceError(message, step=error.step, group=error.group, run=error.run) from None
+        losses = self.queries.losses(run.w)
+        for query in np.flatnonzero(~np.isfinite(losses))[:1]:
+            raise DivergenceError(
+                f"The loss of {self.queries.name}[{query}] after the retraining without subsets[{subset}] is "
+                f"{losses[query]:g}. The likely cause is a learning rate that is nearly too high.",
+                step=run.stats.steps, group="", run=run,
+            )  # fmt: skip
+        return losses
 
     def _without(self, left: FloatArray, redraw: bool) -> Problem:
         """The problem with these shares of the weights: 0 at the same steps, or with batches of the others alone."""
@@ -137,7 +149,7 @@ def _size(arrays: Iterable[FloatArray]) -> int:
     return sum(each.size for each in arrays)
 
 
-def losses_without(source: Source, task: tuple[Ints, bool]) -> FloatArray:
+def losses_without(source: Source, task: tuple[int, Ints, bool]) -> FloatArray:
     """For a pool to call."""
     return source.losses_without(*task)
 

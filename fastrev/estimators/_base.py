@@ -198,7 +198,7 @@ class MetaMLP(BaseEstimator):
         )  # fmt: skip
         queries = as_queries(self.model_, (self.scaler_.transform(X_queries), targets))
         source = Source(problem, None, queries, columns(as_columns(groups, len(X))))
-        return Attribution(**source.effects(progress, self._require_own)._asdict(), source=source)
+        return Attribution(**vars(source.effects(progress, self._require_own)), source=source)
 
     def _require_own(self, w: FloatArray) -> None:
         """Refuse final weights of a training on other examples."""
