@@ -75,7 +75,7 @@ def validation_loss(
     theta : dict of str to array, optional
         Of an Objective, other values of some or all of its hyperparameters.
     truncate : int, optional
-        Differentiate through the last K steps only.
+        Differentiate through the last `truncate` steps only.
 
     Returns
     -------
