@@ -350,3 +350,31 @@ def test_a_file_of_another_optimizer_is_refused(change, message, tmp_path):
     files.write(tmp_path / "b", kind, about, arrays)
     with pytest.raises(ArgumentError, match=f"'path' must be a file that fastrev wrote, not '.*b': {message}"):
         fastrev.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_v_and_v_bar_are_of_the_velocity_or_of_the_first_moment(kind):
+    """By differences, of a loss of both ends."""
+    data = DATA["train"]
+    w0, a, b = MODEL.init(0), *RNG.standard_normal((2, MODEL.num_params))
+    usual = OPTIMIZERS[kind]
+
+    def end(lr: Any) -> fastrev.Run:
+        return fastrev.train(MODEL, w0, train=data, steps=T, optimizer=replace(usual, lr=lr))
+
+    def loss(lr: Any) -> float:
+        run = end(lr)
+        return float(a @ run.w + b @ run.v)
+
+    h, along = 1e-5, RNG.standard_normal((T, G)) * usual.lr
+    expected = (loss(usual.lr + h * along) - loss(usual.lr - h * along)) / (2 * h)
+    assert np.vdot(end(usual.lr).pullback(a, b, wrt=("lr",)).lr, along) == pytest.approx(expected, rel=1e-6)
+    only = end(usual.lr).pullback(0 * a, b, wrt=("lr",)).lr
+    assert np.vdot(only, along) != pytest.approx(0.0)
+
+
+def test_v_of_adam_is_the_mean_of_gradients():
+    """After one step, (1 - beta1) g."""
+    data, w0 = DATA["train"], MODEL.init(0)
+    run = fastrev.train(MODEL, w0, train=data, steps=1, optimizer=fastrev.Adam(lr=0.1, beta1=0.75))
+    assert run.v == pytest.approx(0.25 * MODEL.grad(w0, *data), abs=1e-12)
