@@ -438,6 +438,43 @@ def gflops(m: int, k: int, n: int) -> Turn:
     return lambda: {f"{m}, {k}, {n}": 2e-9 * m * k * n / shortest(seconds)}
 
 
+@numba.njit
+def one_by_one(count, a, b, m, n, k, c, wide_b, wide_c):
+    """The products of A with one B (k, n) after the other."""
+    c[:] = 0.0
+    for each in range(count):
+        products.product(a, 0, k, 1, b, each * k * n, m, n, k, c, each * m * n)
+
+
+@numba.njit
+def wide(count, a, b, m, n, k, c, wide_b, wide_c):
+    """As one product, where all B and C are interleaved already."""
+    wide_c[:] = 0.0
+    products.product(a, 0, k, 1, wide_b, 0, m, count * n, k, wide_c, 0)
+
+
+@numba.njit
+def interleaved(count, a, b, m, n, k, c, wide_b, wide_c):
+    """As one product, B interleaved before it and C taken apart after it."""
+    for each in range(count):
+        for i in range(k):
+            copy_elements(b, (each * k + i) * n, wide_b, (i * count + each) * n, n)
+    wide(count, a, b, m, n, k, c, wide_b, wide_c)
+    for each in range(count):
+        for i in range(m):
+            copy_elements(wide_c, (i * count + each) * n, c, (each * m + i) * n, n)
+
+
+def for_losses(function: Any, count: int) -> Turn:
+    """Microseconds a loss of one product with the same A for so many losses."""
+    seconds = {}
+    for m, k, n in WIDE:
+        a, b, c, wide_b, wide_c = (np.full(size, 1e-3) for size in (m * k, *2 * (count * k * n, count * m * n)))
+        seconds[f"{m}, {k}, {n}"] = stopwatch(function, count, a, b, m, n, k, c, wide_b, wide_c)
+        assert np.allclose(wide_c if function is wide else c, 1e-6 * k)
+    return lambda: {shape: 1e6 * shortest(each) / count for shape, each in seconds.items()}
+
+
 def products_of_w3() -> Turn:
     """Microseconds of a step's products."""
     shapes = np.array(of_a_step(workload("W3", steps=1)))
@@ -701,6 +738,8 @@ def divisions() -> Turn:
 INPUTS = np.random.default_rng(0).uniform(-3.0, 3.0, 1600)
 LANES = VECTOR // 8
 LARGE, PANELS_OF_4 = (200, 784, 50), (50, 64, 4 * LANES)
+# of W2 and of W1, where the losses have A in common
+WIDE = (50, 64, 32), (50, 32, 10), (32, 50, 10), (200, 784, 50), (200, 50, 50), (50, 200, 10)
 JIT, PRODUCTS, BUFFER = "kernels/jit.py", "kernels/products.py", "kernels/information_buffer.py"
 LANES = "kernels/lanes.py"
 ROWS, WALK = "ROWS = 8 if AVX512 else 4", "vectors == 2 or vectors == 4"
@@ -810,6 +849,14 @@ CHOICES = {
         **beside(
             partial(gflops, *PANELS_OF_4), as_2_and_2=Variant(), as_3_and_1=Edit(PRODUCTS, WALK, "vectors == 2")
         ),
+    ),
+    "wide": Choice(
+        "a product of each loss", "us",
+        {
+            "one by one": partial(for_losses, one_by_one, 8),
+            **{f"{count} wide": partial(for_losses, wide, count) for count in (4, 8)},
+            **{f"{count} to be interleaved": partial(for_losses, interleaved, count) for count in (4, 8)},
+        },
     ),
     "transpose": Choice(
         "transpose", "ms",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from fastrev._attribution.columns import as_columns
@@ -72,8 +71,11 @@ def attribute(
 
     Raises
     ------
-    ArgumentError, DivergenceError, ReversalError, TrainingInterrupt
+    ArgumentError, ReversalError, TrainingInterrupt
         As in `meta_grad`.
+    DivergenceError
+        As in `meta_grad`; also if the loss of a query after training, or its gradient, is not finite, of which it says
+        the number.
 
     Warns
     -----
@@ -94,8 +96,11 @@ def attribute(
     where learning rates are near the edge of chaos, with activations with kinks such as "relu", and for large parts of
     the data, a fifth or so, whose effects do not add up.
 
-    Queries are taken in blocks whose derivatives and scratch take 256 MB at most, 8 (N + 6 P) bytes a query: one
-    training and one reversal for each block.  What is returned takes 8 Q N bytes, or 8 Q times the number of groups.
+    Queries are taken in blocks of 256 MB at most, or of one: one training and one reversal for each block.  A query of
+    an MLP takes 8 bytes for each of 2 N numbers, some copies of the P parameters, 3 with SGD and 4 with Adam, twice
+    the numbers of the optimizer, (T, G) of a table, and up to two thousand norms.  Of an Objective it is 5 P and 6 P,
+    and in place of 2 N twice all of its `theta`, whose derivatives come together, and the largest array of it once
+    more.  What is returned takes 8 Q N bytes, or 8 Q times the number of groups.
 
     References
     ----------
@@ -130,15 +135,8 @@ def attribute(
     problem.trained.require_hvp()
     name = None if network else _name_of_weights(problem, example_weights)
     columns = as_columns(groups, weights_of(problem, name).size)
-    return attributed(Source(problem, name, as_queries(model, queries), columns), progress)
-
-
-def attributed(source: Source, progress: bool) -> Attribution:
-    """The effects of all columns of a source."""
-    effects, losses = np.empty((source.queries.count, source.columns.count)), np.empty(source.queries.count)
-    for block in source.blocks(np.arange(source.queries.count), progress):
-        effects[block.which], losses[block.which] = source.columns.gathered(block.effects), block.losses
-    return Attribution(effects=effects, losses=losses, w=block.run.w, groups=source.columns.labels, source=source)
+    source = Source(problem, name, as_queries(model, queries), columns)
+    return Attribution(**vars(source.effects(progress)), source=source)
 
 
 def _name_of_weights(problem: Problem, name: Any) -> str:

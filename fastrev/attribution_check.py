@@ -90,6 +90,8 @@ class AttributionCheck:
 
         Raises
         ------
+        ArgumentError
+            If there is no such query.
         MissingExtraError
             If matplotlib is not installed.
         """

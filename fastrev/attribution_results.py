@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fastrev._attribution.scores import changes, intervals, mean_score, rank_correlations
 from fastrev._attribution.source import Source, losses_without
 from fastrev._engine import arguments
+from fastrev._engine.batches import FullBatch
 from fastrev._engine.equality import compared_by_value
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.progress import progress_bar
@@ -80,6 +81,11 @@ class Attribution:
         Returns
         -------
         TopExamples
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is at fault.
         """
         effects = self.effects[arguments.index("query", query, len(self.effects))]
         order, k = np.argsort(-effects, kind="stable"), arguments.count("k", k)
@@ -167,10 +173,11 @@ class Attribution:
         Raises
         ------
         ArgumentError
-            If an argument is at fault, or batches cannot be drawn again: where `batches` were given, or of an
-            Objective.
+            If an argument is at fault, or batches cannot be drawn again: where `batches` were given, of an Objective,
+            or without a subset that leaves fewer examples than there are in a batch.
         DivergenceError
-            If a step of a retraining is refused.
+            If a step of a retraining is refused, or the loss of a query after it is not finite.  It says of which
+            subset.
 
         References
         ----------
@@ -191,6 +198,8 @@ class Attribution:
             trained.batches.drawn_from(trained.examples)  # refuses those that were given
         rng = np.random.default_rng(seed)
         without = np.stack([np.sort(rng.choice(columns, size, replace=False)) for _ in range(count)])
+        if redraw:
+            self._require_examples(without)
         real = self._retrained(without, redraw, workers, progress).T - self.losses[:, None]
         predicted = changes(self.effects, without)
         score = rank_correlations(predicted, real)
@@ -203,7 +212,7 @@ class Attribution:
 
     def _retrained(self, without: Ints, redraw: bool, workers: Any, progress: bool) -> FloatArray:
         """The losses (S, Q) without each of the subsets."""
-        tasks = [(each, redraw) for each in without]
+        tasks = [(subset, columns, redraw) for subset, columns in enumerate(without)]
         at_a_time = max(1, len(tasks) // 10) if progress else len(tasks)
         found: list[FloatArray] = []
         bar = progress_bar(progress, len(tasks), "retraining", "run")
@@ -213,6 +222,21 @@ class Attribution:
                 found += part
                 tick(len(part))
         return np.stack(found)
+
+    def _require_examples(self, without: Ints) -> None:
+        """Refuse subsets without which batches cannot be drawn from the examples that are left."""
+        trained = self._require_network()
+        full = isinstance(trained.batches, FullBatch)
+        fewest = 1 if full else trained.batches.size
+        for subset, columns in enumerate(without):
+            left = np.count_nonzero(self.source.columns.left(columns))
+            if left < fewest:
+                kind = "one at least" if full else f"a batch of {fewest} at least"
+                raise arguments.fault(
+                    "fraction", f"leave examples to train on where redraw=True, {kind}",
+                    f"one that leaves {left} of {trained.examples} without subsets[{subset}], {columns.tolist()}",
+                    "Pass a smaller one, or to attribute smaller groups.",
+                )  # fmt: skip
 
     def _require_network(self, *otherwise: str) -> MLPObjective:
         trained = self.source.problem.trained

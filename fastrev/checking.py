@@ -60,7 +60,7 @@ def check_meta_grad(
     Parameters
     ----------
     model, w0, train, valid, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0, example_weights, wrt
-        As in `meta_grad`.
+        As in `meta_grad`, but `valid` is one loss.
     directions : int
         Random directions in which each hyperparameter is moved.
     direction_seed : int

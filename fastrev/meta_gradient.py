@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from fastrev._engine import arguments
+from fastrev._engine import arguments, chaos
 from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.validation import Validation, require_finite, validations
 from fastrev.mlp import MLP
@@ -50,8 +50,8 @@ def meta_grad(
     w0 : (P,) array_like
         Initial weights, magnitudes below 2048; rounded to multiples of 2**-52, to which a reversal returns.
     train : pair (X, Y)
-        Training inputs (N, D) and targets: (N, K), or (N,) classes for cross_entropy, or (N,) for one output; see
-        `MLP`.  Arrays of the model's dtype are not copied; one that changes in place during the call is a
+        Training inputs (N, D) and targets: (N, outputs), or (N,) classes for cross_entropy, or (N,) for one output;
+        see `MLP`.  Arrays of the model's dtype are not copied; one that changes in place during the call is a
         `ReversalError`.
     valid : pair (X, Y), or function, or list of K such
         Validation examples, of any number.  They may be the training examples; the gradients by `x` and `y` are then
@@ -84,8 +84,8 @@ def meta_grad(
         "weight_decay", "w0"), and of an MLP "l2", "x", "y", "example_weights", of an Objective "theta", all of its own
         hyperparameters.  Default: all but the last three of an MLP.
     truncate : int, optional
-        Differentiate through the last K steps only, as if all before had been fixed: derivatives by what came before,
-        `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
+        Differentiate through the last `truncate` steps only, as if all before had been fixed: derivatives by what came
+        before, `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
     progress : bool
         Show a progress bar.
 
@@ -155,5 +155,6 @@ def meta_grad(
     w, v = run.w, run.v
     loss, w_bar = validate(w)
     require_finite(run, loss, w_bar)
-    grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
+    with chaos.naming("valid"):
+        grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
     return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)

@@ -26,7 +26,8 @@ class Stats:
     stored_bits : float
         Information that the run held at its end so that it could be taken back.
     bits_per_parameter_step : float
-        The same per parameter and step.  ``log2(1 / decay)`` is the least possible.
+        The same per parameter and step.  The least possible is ``log2(1 / decay)``, of Adam ``log2(1 / beta1) +
+        log2(1 / beta2)``, and with weight decay ``log2(1 / (1 - lr * weight_decay))`` more.
     bytes_held : int
         Memory of the state, its information, workspace and derivatives together.  The data are not counted.
     exact : bool or None
@@ -66,7 +67,7 @@ class Gradients:
         By the initial weights and velocity.
     x : (N, D) float64 ndarray
         By the training inputs.
-    y : (N, K) or (N,) float64 ndarray
+    y : (N, outputs) or (N,) float64 ndarray
         By the training targets, (N,) if these were; for targets given as classes, by their one-hot form.
     example_weights : (N,) float64 ndarray
         By the weights of the training examples.
@@ -103,7 +104,7 @@ class MetaGradient:
     loss : float, or (K,) float64 ndarray
         The validation loss after training, or those of a list: of examples the mean, without penalty.
     w, v : (P,) float64 ndarray
-        Final weights and velocity.
+        Final weights and velocity; of Adam, which has none, v is the first moment m.
     grad : Gradients
         Derivatives of `loss`.
     stats : Stats

@@ -46,7 +46,7 @@ from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.optimizers import BY_NAME, SGD, Adam
 from fastrev.settings import threads
-from fastrev.training import Run, train
+from fastrev.training import Run, moments, train
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -275,7 +275,7 @@ def assert_reversible(model: MLP | Objective, w0: npt.ArrayLike, **training: Any
         If a training is not taken back to its start.
     """
     runs = [_train(model, w0, training) for _ in range(3)]
-    ends = [{"w": run.w, "v": run.v, "bits": run.stats.stored_bits} for run in runs]
+    ends = [{"w": run.w, "v": run.v, "moments": moments(run), "bits": run.stats.stored_bits} for run in runs]
     for other in ends[1:]:
         _assert_law("Two trainings with the same arguments end alike", other, ends[0])
     runs[0].rewind()

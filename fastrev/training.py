@@ -115,7 +115,7 @@ class Run(Exclusive):
             Derivative of the loss by the final weights, or those of K losses: all gradients then have a first axis of
             K.
         v_bar : array_like, of the shape of w_bar, optional
-            Derivative by the final velocity; default zero.
+            Derivative by the final velocity, of Adam by the final first moment m; default zero.
         wrt : tuple of str, optional
             What to differentiate by, as in `meta_grad`.
         truncate : int, optional
@@ -286,7 +286,7 @@ def train(
     callback: Callback | tuple[Callback, npt.ArrayLike] | None = None,
     progress: bool = False,
 ) -> Run:
-    """Train by SGD with momentum so that the run can be taken back, and differentiated, exactly.
+    """Train, by SGD with momentum or another optimizer, so that it can be taken back, and differentiated, exactly.
 
     Training inputs and targets are not copied where they are arrays of the model's dtype already: leave them alone
     until the run has been taken back.
@@ -402,6 +402,11 @@ def _first(rows: Any) -> Any:
 def values(run: Run) -> dict[str, FloatArray]:
     """All that there is to differentiate by, in float64."""
     return run._problem.values()
+
+
+def moments(run: Run) -> FloatArray:
+    """All that the optimizer keeps beside the weights, (M, P)."""
+    return run._moments()
 
 
 def differentiable(run: Run, wrt: tuple[str, ...] | None) -> tuple[str, ...]:

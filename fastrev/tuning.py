@@ -14,7 +14,7 @@ from fastrev._engine.hyperparameters import LARGEST_DECAY, SMALLEST_DECAY
 from fastrev._engine.optimizer import Optimizer, arguments_of, replaced
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_name
 from fastrev._engine.rule import Rule
-from fastrev._engine.validation import Validation, validation
+from fastrev._engine.validation import Validation, require_one, validation
 from fastrev._tuning import outer
 from fastrev._tuning.checkpoints import digest, plan_fingerprint
 from fastrev._tuning.held_out import HeldOut, held_out
@@ -83,10 +83,10 @@ def tune(
         As in `meta_grad`: where to begin.  The shapes of what is learned say how finely: `lr`, of an optimizer too, as
         a number, (T,), (1, G) or (T, G).
     valid : pair (X, Y), function, or float
-        As in `meta_grad`; or a share between 0 and 1 of the training examples of an MLP.  Each run then holds another
-        such share out, drawn by its seed, of each class alike where the loss is cross_entropy, and is validated on it:
-        where examples are few, all serve for both, and what is learned fits none of them in particular.  With
-        `example_weights` the held-out examples keep theirs.  `TuneResult.train` trains on all.
+        As in `meta_grad`, but one loss; or a share between 0 and 1 of the training examples of an MLP.  Each run then
+        holds another such share out, drawn by its seed, of each class alike where the loss is cross_entropy, and is
+        validated on it: where examples are few, all serve for both, and what is learned fits none of them in
+        particular.  With `example_weights` the held-out examples keep theirs.  `TuneResult.train` trains on all.
     w0 : (P,) array_like, or function of a seed, optional
         Initial weights of all runs, or of each.  Default: ``model.init(seed, scale=init_scale)``.
     learn : tuple of str
@@ -181,6 +181,7 @@ def tune(
     >>> result.lr.shape, result.loss < result.start_loss
     ((20, 4), True)
     """
+    require_one("valid", valid)
     if isinstance(model, MLP):
         train, valid = _own_examples(model, "train", train), _own_examples(model, "valid", valid)
     chosen = optimizer_of(lr, decay, optimizer)

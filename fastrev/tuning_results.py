@@ -355,13 +355,24 @@ def load(path: Any) -> TuneResult:
     given, network = parts["given"], about["model"]
     model = None if network is None else MLP(**network)
     none = dict.fromkeys(("train", "batches", "v0", "example_weights", "init_scale", "l2"))
-    optimizer = BY_NAME[about["optimizer"]]
-    given["optimizer"] = optimizer(**{each.name: given.pop(each.name) for each in fields(optimizer)})
+    given["optimizer"] = _optimizer(path, about["optimizer"], given)
     learned, w0 = parts["learned"], _not_kept if about["drawn"] else given.pop("w0", None)
     x, y = (given.pop(name, learned.get(name)) for name in ("x", "y"))
     none["train"] = None if x is None else (x, y)
     training = Training(model, w0, {**none, **about["settings"], **given, "seed": 0}, None)
     return TuneResult(learned=learned, training=training, history=History(**parts["history"]), **about["result"])
+
+
+def _optimizer(path: Any, name: str, given: dict[str, Any]) -> Optimizer:
+    """The optimizer of a file, whose numbers it is given among others and takes."""
+    kind = BY_NAME.get(name)
+    names = [] if kind is None else [each.name for each in fields(kind)]
+    missing = [each for each in names if each not in given]
+    if kind is None or missing:
+        what = f"its optimizer {name!r}" if kind is None else f"{' and '.join(map(repr, missing))} of its {name}"
+        raise files.unfit("path", str(path), f"{what} is unknown here" if kind is None else f"{what} is missing")
+    optimizer: Optimizer = kind(**{each: given.pop(each) for each in names})
+    return optimizer
 
 
 def _not_kept(seed: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -97,9 +98,49 @@ def test_an_optimizer_is_passed_on():
 
 
 def test_blocks_of_queries_change_no_bit(monkeypatch):
-    monkeypatch.setattr(source, "_BLOCK_BYTES", 3 * 8 * (N + 6 * CASE.model.num_params))
+    monkeypatch.setattr(source, "_BLOCK_BYTES", 3 * source.bytes_of_a_query(FOUND.source.problem))
     assert [len(block.which) for block in FOUND.source.blocks(np.arange(Q), False)] == [3, 3, 3, 3, 3, 3, 2]
     assert attributed(CASE) == FOUND
+
+
+def peak(function):
+    """The largest number of bytes that it held at once."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("optimizer", [fastrev.SGD, fastrev.Adam])
+def test_blocks_are_as_large_as_is_said(optimizer, monkeypatch):
+    """What is said of a query is what another one in a block takes, of whichever part most of it is."""
+    rng = np.random.default_rng(0)
+
+    def network(steps, examples, hidden):
+        model = fastrev.MLP((2, hidden, 2))
+        train = rng.standard_normal((examples, 2)), rng.integers(2, size=examples)
+        how = {"train": train, "optimizer": optimizer(**optimizer.usual | {"lr": np.full((steps, 4), 1e-3)})}
+        return lambda q: fastrev.attribute(model, model.init(0), queries=(rng.random((q, 2)), np.zeros(q, int)), **how)
+
+    def own(more):
+        model = Weighed(rng.standard_normal((9, 3)), rng.standard_normal(9))
+        model.theta["unused"] = np.zeros(more)
+        crosses = model.cross
+        model.cross = lambda w, u, t: crosses(w, u, t) | {"unused": np.zeros(more)}
+        query = squared(np.ones(3), 0.0)
+        how = {"example_weights": "weights", "optimizer": optimizer(**optimizer.usual), "steps": 3}
+        return lambda q: fastrev.attribute(model, np.zeros(3), queries=[query] * q, **how)
+
+    for ask in (network(3000, 9, 2), network(5, 20_000, 2), network(5, 9, 4000), own(20_000)):
+        size = source.bytes_of_a_query(ask(2).source.problem)
+        few, many = peak(lambda: ask(2)), peak(lambda: ask(22))
+        assert 0.6 * 20 * size < many - few < 1.02 * 20 * size
+        with monkeypatch.context() as patch:
+            patch.setattr(source, "_BLOCK_BYTES", 2 * size)
+            given_back = 22 * ask(2).effects[0].nbytes
+            assert peak(lambda: ask(22)) < few + given_back + 3 * size
 
 
 def test_queries_may_be_functions_and_sets_of_examples():
@@ -143,7 +184,7 @@ def test_a_group_is_the_sum_of_its_members():
 def test_self_influence_is_the_diagonal(monkeypatch):
     own = attributed(CASE, queries=(X, Y))
     assert FOUND.self_influence() == pytest.approx(np.diag(own.effects), rel=1e-10)
-    monkeypatch.setattr(source, "_BLOCK_BYTES", 7 * 8 * (N + 6 * CASE.model.num_params))
+    monkeypatch.setattr(source, "_BLOCK_BYTES", 7 * source.bytes_of_a_query(FOUND.source.problem))
     assert FOUND.self_influence([9, 3, 9]) == pytest.approx(np.diag(own.effects)[[9, 3, 9]], rel=1e-10)
     assert attributed(CASE, groups=Y).self_influence([5]) == pytest.approx(own.effects[5, 5], rel=1e-10)
     assert FOUND.self_influence(np.zeros(0, int)).shape == (0,)
@@ -376,6 +417,7 @@ def test_bad_arguments_are_named(message, named):
         ("'rows'.*from 0 to 39, not 40", lambda: FOUND.self_influence([40])),
         ("'rows' must be whole numbers", lambda: FOUND.self_influence([0.5])),
         ("'query'", lambda: FOUND.plot(-1)),
+        ("'query' must be at most 19", lambda: FOUND.check(subsets=3).plot(20)),
         (r"'shape' must be \(height, width\) of 4 pixels", lambda: FOUND.plot(shape=(3, 3))),
         ("'batches' must be left out", lambda: attributed(
             CASE, batch_size=None, steps=None, batches=np.zeros((2, 3), int)).check(redraw=True)),
@@ -387,8 +429,52 @@ def test_bad_requests_are_named(message, call):
 
 
 def test_a_query_without_a_finite_loss_is_refused():
-    with pytest.raises(fastrev.DivergenceError, match="loss of query 1 after training is nan"):
+    with pytest.raises(fastrev.DivergenceError, match=r"loss of queries\[1\] after training is nan"):
         attributed(CASE, queries=[lambda w: (0.0, w), lambda w: (np.nan, w)])
+
+
+def test_a_query_without_a_finite_loss_after_a_retraining_is_refused():
+    """Of which no rank means anything."""
+
+    def fragile(w):
+        return (0.0 if (w == FOUND.w).all() else np.inf), np.ones(w.size)
+
+    found = attributed(CASE, queries=[lambda w: (w @ w, 2 * w), fragile])
+    for workers in (1, 2):
+        with pytest.raises(
+            fastrev.DivergenceError, match=r"queries\[1\] after .* without subsets\[\d\] is inf"
+        ) as error:
+            found.check(subsets=3, workers=workers)
+        assert error.value.run.stats.steps == CASE.arguments["steps"]
+
+
+def test_a_retraining_that_is_refused_says_of_which_subset():
+    """Of two examples, each of which keeps the other from running away."""
+    model, train = fastrev.MLP((1, 1), loss="squared_error"), (np.ones((2, 1)), np.ones(2))
+    found = fastrev.attribute(
+        model, np.zeros(2), train=train, queries=train, example_weights=[100.0, -99.0], lr=[[1.0, 0.0]], decay=0.5,
+        steps=40,
+    )  # fmt: skip
+    refused = r"^In the retraining without subsets\[0\]: Step \d+ of 40 was refused.* error.run.rewind\(\)"
+    with pytest.raises(fastrev.DivergenceError, match=refused) as error:
+        found.check(fraction=0.5, subsets=3)
+    error.value.run.rewind()
+    assert error.value.run.stats.steps == error.value.step
+
+
+def test_somebody_must_be_left_to_be_drawn():
+    everybody = attributed(CASE, batch_size=None, groups=[np.arange(N), [0], [1]])
+    assert everybody.check(fraction=0.4, subsets=8).real.shape == (Q, 8)  # weights of 0 are fine
+    with pytest.raises(
+        fastrev.ArgumentError, match=r"'fraction' must leave examples .*one that leaves 0 of 40 without "
+    ):
+        everybody.check(fraction=0.4, subsets=8, redraw=True)
+    few = attributed(CASE, batch_size=30)
+    assert few.check(fraction=0.25, subsets=3, redraw=True).real.shape == (Q, 3)
+    with pytest.raises(
+        fastrev.ArgumentError, match=r"a batch of 30 at least, not one that leaves 29 of 40 without subs"
+    ):
+        few.check(fraction=0.275, subsets=3, redraw=True)
 
 
 # ---- pictures ----------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import numpy as np
 import pytest
 
 import fastrev
+from fastrev._attribution import source
 from fastrev._engine import chaos
 from fastrev._engine import state as states
 from fastrev.training import Run
@@ -127,13 +129,18 @@ def test_a_run_without_a_step_has_a_norm():
     assert run.stats.adjoint_steps.tolist() == [0]
 
 
-def chaotic(steps=200, **changes):
-    """Gradient descent on an egg box, far beyond its stable rates."""
+def egg_box(steps):
     model = Quadratic(centers=np.zeros((steps, 5)))
     model.grad = lambda w, t: np.sin(3 * w)
     model.hvp = lambda w, u, t: 3 * np.cos(3 * w) * u
     model.cross = lambda w, u, t: {"scale": np.zeros(5), "shift": 0.0}
-    return fastrev.meta_grad(model, W0, valid=valid, **({"lr": 4.0, "decay": 0.5, "steps": steps} | changes))
+    return model
+
+
+def chaotic(steps=200, **changes):
+    """Gradient descent on an egg box, far beyond its stable rates."""
+    how = {"valid": valid, "lr": 4.0, "decay": 0.5, "steps": steps}
+    return fastrev.meta_grad(egg_box(steps), W0, **(how | changes))
 
 
 def test_chaos_is_warned_of_with_the_step_and_a_remedy_that_holds():
@@ -151,6 +158,40 @@ def test_chaos_is_warned_of_with_the_step_and_a_remedy_that_holds():
         assert chaotic(truncate=200 - steady).stats.adjoint_norms.max() <= 10 * norms[-1]
         chaotic(lr=0.01)
         fastrev.meta_grad(Quadratic(), W0, valid=valid, **SETTINGS)
+
+
+def still(w):
+    return 0.0, np.zeros(w.size)
+
+
+def test_losses_are_named_by_whoever_gave_them(monkeypatch):
+    """By the argument that they came in, and by their numbers there also where they are taken in blocks."""
+
+    def said():
+        return [re.search(r"meta-gradient (.*?)(?:grew|overflowed)", str(each.message))[1] for each in caught]
+
+    with pytest.warns(fastrev.ChaosWarning) as caught:
+        chaotic(valid=[still, valid, valid, still])
+    assert said() == ["of 2 of 4 losses (valid[1, 2]) "]
+    with pytest.warns(fastrev.ChaosWarning) as caught:
+        chaotic()
+    assert said() == [""]
+    run = fastrev.train(egg_box(200), W0, lr=4.0, decay=0.5, steps=200)
+    with pytest.warns(fastrev.ChaosWarning) as caught:
+        run.pullback(np.stack([run.w, 0 * run.w]))
+    assert said() == ["of 1 of 2 losses (w_bar[0]) "]
+
+    model, how = egg_box(200), {"example_weights": "scale", "lr": 4.0, "decay": 0.5, "steps": 200}
+    problem = fastrev.attribute(model, W0, queries=[still], **how).source.problem
+    monkeypatch.setattr(source, "_BLOCK_BYTES", 3 * source.bytes_of_a_query(problem))
+    with pytest.warns(fastrev.ChaosWarning) as caught:
+        fastrev.attribute(model, W0, queries=[still, valid, valid, valid, still, valid, still, valid], **how)
+    assert said() == ["of 2 of 3 losses (queries[1, 2]) ", "of 2 of 3 losses (queries[3, 5]) ",
+                      "of 1 of 2 losses (queries[7]) "]  # fmt: skip
+    with pytest.warns(fastrev.ChaosWarning) as caught:
+        fastrev.attribute(model, W0, queries=[still, still, still, valid], **how)
+    assert said() == ["of queries[3] "]
+    assert (caught[0].filename, len(caught)) == (__file__, 1)
 
 
 def test_where_warnings_are_errors_the_run_has_been_taken_back():

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 import fastrev
 from fastrev.estimators import MetaMLPClassifier, MetaMLPRegressor
+from fastrev.training import Run
 from tests.cases import relative_error
 
 FAST = {
@@ -128,7 +129,11 @@ def test_after_learning_it_is_the_last_training():
 @pytest.mark.parametrize(
     "train", [(X[:99], Y[:99]), (X[:100] + 1e-9, Y[:100]), (X[:100], np.roll(Y[:100], 1))], ids=["rows", "X", "y"]
 )
-def test_other_data_are_refused(train):
+def test_other_data_are_refused_before_the_way_back(train, monkeypatch):
+    def way_back(run, *args, **named):
+        raise AssertionError("it began, to no end")
+
+    monkeypatch.setattr(Run, "pullback", way_back)
     with pytest.raises(ValueError, match="'train' must hold the examples that fit was given"):
         FITTED.attribute(*ASKED, train=train)
 

@@ -9,6 +9,8 @@ import pytest
 
 import fastrev
 from fastrev._engine import compiled_many, workspace
+from fastrev.interop import jax as fastrev_jax
+from fastrev.interop import torch as fastrev_torch
 from fastrev.testing import assert_same
 from tests.cases import WRT, Case, digits_like, random_case, relative_error
 from tests.test_interrupts import at_every_line, cores
@@ -157,6 +159,26 @@ def test_what_is_a_list_of_losses():
         case.meta_grad(valid=[f, lambda w: 1.0])
     with pytest.raises(fastrev.DivergenceError, match=r"loss of valid\[1\] after training is inf"):
         case.meta_grad(valid=[f, lambda w: (np.inf, w)])
+
+
+def test_who_takes_one_loss_says_who_takes_many():
+    case = digits_like(steps=5)
+    named = case.arguments | {"valid": [case.arguments["valid"]] * 2}
+    tuned = {"learn": ("lr",), "meta_steps": 1, "runs": 1, "progress": False}
+    doors = [
+        lambda: fastrev.check_meta_grad(case.model, case.w0, **named),
+        lambda: fastrev.tune(case.model, case.w0, **named, **tuned),
+        lambda: fastrev_jax.validation_loss(case.model, case.w0, **named),
+        lambda: fastrev_torch.validation_loss(case.model, case.w0, **named),
+    ]
+    for door in doors:
+        with pytest.raises(
+            fastrev.ArgumentError, match=r"'valid' must be one loss here, .*a list of 2.*meta_grad takes"
+        ):
+            door()
+    del named["valid"]
+    with pytest.raises(fastrev.ArgumentError, match=r"'queries\[1\]' must be one loss here, .*a list of 1.*by itself"):
+        fastrev.attribute(case.model, case.w0, queries=[lambda w: (0.0, w), [lambda w: (0.0, w)]], **named)
 
 
 def test_an_objective():

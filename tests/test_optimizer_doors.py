@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import fastrev
+from fastrev._files import files
 from fastrev._tuning.trials import Trial, attempt
 from fastrev.errors import ArgumentError
 from fastrev.interop import jax as fastrev_jax
@@ -332,3 +333,48 @@ def test_what_has_no_derivative_is_constant_in_graphs(jax, torch, kind):
         constant = torch.tensor(number, dtype=torch.float64)
         assert loss_of(constant, fastrev_torch.validation_loss).item() == expected_of(kind).loss
         assert jax.jit(loss_of, static_argnums=1)(number, fastrev_jax.validation_loss) == expected_of(kind).loss
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda about, arrays: about.update(optimizer="Lion"), "its optimizer 'Lion' is unknown here"),
+        (lambda about, arrays: arrays.pop("given.beta2"), "'beta2' of its Adam is missing"),
+    ],
+    ids=["optimizer", "number"],
+)
+def test_a_file_of_another_optimizer_is_refused(change, message, tmp_path):
+    tune("Adam", meta_steps=1, runs=1).save(tmp_path / "a")
+    kind, about, arrays = files.read(tmp_path / "a")
+    change(about, arrays)
+    files.write(tmp_path / "b", kind, about, arrays)
+    with pytest.raises(ArgumentError, match=f"'path' must be a file that fastrev wrote, not '.*b': {message}"):
+        fastrev.load(tmp_path / "b")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_v_and_v_bar_are_of_the_velocity_or_of_the_first_moment(kind):
+    """By differences, of a loss of both ends."""
+    data = DATA["train"]
+    w0, a, b = MODEL.init(0), *RNG.standard_normal((2, MODEL.num_params))
+    usual = OPTIMIZERS[kind]
+
+    def end(lr: Any) -> fastrev.Run:
+        return fastrev.train(MODEL, w0, train=data, steps=T, optimizer=replace(usual, lr=lr))
+
+    def loss(lr: Any) -> float:
+        run = end(lr)
+        return float(a @ run.w + b @ run.v)
+
+    h, along = 1e-5, RNG.standard_normal((T, G)) * usual.lr
+    expected = (loss(usual.lr + h * along) - loss(usual.lr - h * along)) / (2 * h)
+    assert np.vdot(end(usual.lr).pullback(a, b, wrt=("lr",)).lr, along) == pytest.approx(expected, rel=1e-6)
+    only = end(usual.lr).pullback(0 * a, b, wrt=("lr",)).lr
+    assert np.vdot(only, along) != pytest.approx(0.0)
+
+
+def test_v_of_adam_is_the_mean_of_gradients():
+    """After one step, (1 - beta1) g."""
+    data, w0 = DATA["train"], MODEL.init(0)
+    run = fastrev.train(MODEL, w0, train=data, steps=1, optimizer=fastrev.Adam(lr=0.1, beta1=0.75))
+    assert run.v == pytest.approx(0.25 * MODEL.grad(w0, *data), abs=1e-12)

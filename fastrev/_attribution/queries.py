@@ -20,6 +20,7 @@ class Queries(Protocol):
     """Q losses."""
 
     count: int  # Q
+    name: str  # in messages, which put a number behind it
 
     def example(self, query: int) -> tuple[Floating, Floating] | None:
         """Inputs (D,) and targets (K,) of one, if it is an example."""
@@ -34,8 +35,9 @@ class Queries(Protocol):
 class ExampleQueries:
     """The loss of each of some checked examples of a network."""
 
-    def __init__(self, model: Architecture, data: Data, count: int) -> None:
-        self.count, self._model, self._data = count, model, data._replace(weights=np.empty(0, model.dtype))
+    def __init__(self, model: Architecture, data: Data, count: int, name: str = "queries") -> None:
+        self.count, self.name = count, name
+        self._model, self._data = model, data._replace(weights=np.empty(0, model.dtype))
 
     def example(self, query: int) -> tuple[Floating, Floating]:
         """Inputs (D,) and targets (K,) of one."""
@@ -61,6 +63,8 @@ class ExampleQueries:
 
 class FunctionQueries:
     """Losses with their gradients, each by a function."""
+
+    name = "queries"
 
     def example(self, query: int) -> None:
         """It is none."""

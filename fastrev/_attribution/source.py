@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -10,16 +10,25 @@ import numpy as np
 
 from fastrev._attribution.columns import Columns
 from fastrev._attribution.queries import ExampleQueries, Queries
+from fastrev._engine import chaos
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.problem import Problem
 from fastrev._engine.python_objective import theta_name
-from fastrev._engine.types import FloatArray, Ints
+from fastrev._engine.types import AnyArray, FloatArray, Ints
+from fastrev._engine.walk import Trace
 from fastrev.errors import DivergenceError
 from fastrev.training import Run, make_all_steps
 
-# Of what a reversal holds for each query: its derivatives by N weights, its adjoint, and tangents of 4 P numbers.
-# More queries are taken in blocks, each by a training and a reversal of its own.
+# Of what a reversal holds for all queries together.  More are taken in blocks, each by a training and a reversal of its
+# own, and a query that takes more in a block by itself.
 _BLOCK_BYTES = 2**28
+
+
+Accept = Callable[[FloatArray], None]  # raises, if it does not
+
+
+def everything(w: FloatArray) -> None:
+    """Accept any weights."""
 
 
 class Block(NamedTuple):
@@ -28,7 +37,17 @@ class Block(NamedTuple):
     which: Ints  # (K,)
     losses: FloatArray  # (K,)
     effects: FloatArray  # (K, N): of leaving out each example
-    run: Run
+    w: FloatArray  # (P,): the final weights, the same of all blocks
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What an `Attribution` holds beside its source."""
+
+    effects: FloatArray
+    losses: FloatArray
+    w: FloatArray
+    groups: AnyArray | None
 
 
 @dataclass(frozen=True)
@@ -44,25 +63,49 @@ class Source:
         """The same, asked about the loss of each training example of a network."""
         trained = self.problem.trained
         assert isinstance(trained, MLPObjective)
-        return replace(self, queries=ExampleQueries(trained.model, trained.data, trained.examples))
+        return replace(self, queries=ExampleQueries(trained.model, trained.data, trained.examples, "train"))
 
-    def blocks(self, which: Ints, progress: bool) -> Iterator[Block]:
+    def effects(self, progress: bool, accept: Accept = everything) -> Effects:
+        """Those of all columns on all queries; `accept` is given the final weights before the way back."""
+        count = self.queries.count
+        effects, losses = np.empty((count, self.columns.count)), np.empty(count)
+        for block in self.blocks(np.arange(count), progress, accept):
+            effects[block.which], losses[block.which] = self.columns.gathered(block.effects), block.losses
+        return Effects(effects, losses, block.w, self.columns.labels)
+
+    def blocks(self, which: Ints, progress: bool, accept: Accept = everything) -> Iterator[Block]:
         """Effects on these queries."""
-        weights, size = weights_of(self.problem, self.name), self.problem.trained.num_params
-        most = max(1, _BLOCK_BYTES // (8 * (weights.size + 6 * size)))
+        most = max(1, _BLOCK_BYTES // bytes_of_a_query(self.problem))
         for first in range(0, len(which), most):
-            part = which[first : first + most]
-            run = Run(self.problem)
-            make_all_steps(run, progress)
-            losses, gradients = self.queries.cotangents(run.w, part)
-            _require_finite(run, part, losses, gradients)
-            yield Block(part, losses, -weights * self._by_weights(run, gradients, progress), run)
+            yield self._block(which[first : first + most], progress, accept)
 
-    def losses_without(self, without: Ints, redraw: bool) -> FloatArray:
-        """The losses (Q,) after a training without these columns."""
+    def _block(self, which: Ints, progress: bool, accept: Accept) -> Block:
+        run = Run(self.problem)
+        make_all_steps(run, progress)
+        w = run.w
+        accept(w)
+        losses, gradients = self.queries.cotangents(w, which)
+        _require_finite(run, self.queries.name, which, losses, gradients)
+        with chaos.naming(self.queries.name, which):
+            by_weights = self._by_weights(run, gradients, progress)
+        return Block(which, losses, -weights_of(self.problem, self.name) * by_weights, w)
+
+    def losses_without(self, subset: int, without: Ints, redraw: bool) -> FloatArray:
+        """The losses (Q,) after a training without these columns, which are the subset of this number."""
         run = Run(self._without(self.columns.left(without), redraw))
-        make_all_steps(run, False)
-        return self.queries.losses(run.w)
+        try:
+            make_all_steps(run, False)
+        except DivergenceError as error:
+            message = f"In the retraining without subsets[{subset}]: {error}"
+            raise DivergenceError(message, step=error.step, group=error.group, run=error.run) from None
+        losses = self.queries.losses(run.w)
+        for query in np.flatnonzero(~np.isfinite(losses))[:1]:
+            raise DivergenceError(
+                f"The loss of {self.queries.name}[{query}] after the retraining without subsets[{subset}] is "
+                f"{losses[query]:g}. The likely cause is a learning rate that is nearly too high.",
+                step=run.stats.steps, group="", run=run,
+            )  # fmt: skip
+        return losses
 
     def _without(self, left: FloatArray, redraw: bool) -> Problem:
         """The problem with these shares of the weights: 0 at the same steps, or with batches of the others alone."""
@@ -87,18 +130,37 @@ def weights_of(problem: Problem, name: str | None) -> FloatArray:
     return trained.weights if isinstance(trained, MLPObjective) else trained.theta()[str(name)]
 
 
-def losses_without(source: Source, task: tuple[Ints, bool]) -> FloatArray:
+def bytes_of_a_query(problem: Problem) -> int:
+    """What a reversal holds for each loss that it is given, at its end, where it holds most."""
+    trained, rule = problem.trained, problem.rule
+    vectors = 2 + len(rule.moments)  # its gradient, and the adjoints of the weights and moments
+    # the derivatives by the rule's numbers, whatever is asked for, and the norms; once more as they are handed over
+    twice = _size(rule.new_adjoint()) + Trace(range(problem.steps), np.empty((1, 0))).norms.size
+    if isinstance(trained, MLPObjective):
+        own = 2 * trained.examples  # the derivatives by the weights, and the effects
+    else:
+        vectors += 2  # the direction, and the Hessian times it
+        sums = trained.new_sums(("theta",)).values()  # all hyperparameters, of which it cannot be asked for one
+        twice, own = twice + _size(sums), max(each.size for each in sums)
+    return 8 * (vectors * trained.num_params + 2 * twice + own)
+
+
+def _size(arrays: Iterable[FloatArray]) -> int:
+    return sum(each.size for each in arrays)
+
+
+def losses_without(source: Source, task: tuple[int, Ints, bool]) -> FloatArray:
     """For a pool to call."""
     return source.losses_without(*task)
 
 
-def _require_finite(run: Run, which: Ints, losses: FloatArray, gradients: FloatArray) -> None:
+def _require_finite(run: Run, name: str, which: Ints, losses: FloatArray, gradients: FloatArray) -> None:
     """Refuse losses from which no derivative can begin."""
     fine = np.isfinite(losses) & np.isfinite(gradients).all(axis=1)
     if not fine.all():
         at = int(np.argmin(fine))
         raise DivergenceError(
-            f"The loss of query {which[at]} after training is {losses[at]:g} and its gradient is not finite. The "
+            f"The loss of {name}[{which[at]}] after training is {losses[at]:g} and its gradient is not finite. The "
             "likely cause is a learning rate that is too high, or queries on another scale than the training inputs.",
             step=run.stats.steps, group="", run=run,
         )  # fmt: skip

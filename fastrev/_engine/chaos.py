@@ -36,6 +36,16 @@ def unheard() -> Iterator[None]:
         _here.unheard = False
 
 
+@contextmanager
+def naming(name: str, numbers: Ints | None = None) -> Iterator[None]:
+    """Have this thread told of losses by these names and numbers: it did not pass the rows of w_bar itself."""
+    _here.named = name, numbers
+    try:
+        yield
+    finally:
+        del _here.named
+
+
 def growth(norms: FloatArray | None) -> float:
     """How much the adjoint grew on its way back: infinity where it overflowed."""
     if norms is None or not norms.size or norms[-1] == 0:
@@ -71,11 +81,13 @@ def guard(norms: FloatArray, at: Ints, references: Sequence[float]) -> None:
 
 
 def _of(rows: list[int], count: int) -> str:
-    """Of which of some losses, where there is more than one."""
+    """Of which of some losses, where there is more than one, or it has a number among others."""
+    name, numbers = getattr(_here, "named", ("w_bar", None))
     if count == 1:
-        return ""
-    first = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
-    return f"of {len(rows)} of {count} losses (w_bar[{first}]) "
+        return "" if numbers is None else f"of {name}[{numbers[0]}] "
+    which = rows if numbers is None else numbers[rows].tolist()
+    first = ", ".join(map(str, which[:_NAMED])) + (", ..." if len(which) > _NAMED else "")
+    return f"of {len(rows)} of {count} losses ({name}[{first}]) "
 
 
 def _first_below(norms: FloatArray, at: Ints, bound: float) -> int:

@@ -43,8 +43,16 @@ def _is_one(valid: Any) -> bool:
     return pair or callable(valid) or callable(getattr(valid, "loss_and_grad", None))
 
 
+def require_one(name: str, valid: Any) -> None:
+    """Refuse a list of losses where one is to be passed."""
+    if is_list(valid):
+        remedy = "fastrev.meta_grad takes a list of them." if name == "valid" else "Pass each by itself."
+        raise arguments.fault(name, "be one loss here, a pair (X, Y) or a function", f"a list of {len(valid)}", remedy)
+
+
 def validation(model: Any, valid: Any, name: str = "valid") -> Callable[[FloatArray], tuple[float, FloatArray]]:
     """The checked argument `valid`, or what else takes the same, as a function of the final weights."""
+    require_one(name, valid)
     if callable(getattr(valid, "loss_and_grad", None)):
         return lambda w: _checked(name, valid.loss_and_grad(w.copy(), 0), w.size)
     if callable(valid):

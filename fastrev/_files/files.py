@@ -98,13 +98,13 @@ def read(path: StrPath, kind: str | None = None, name: str = "path") -> Contents
     text = checked(path, name)
     try:
         if not stat.S_ISREG(Path(text).stat().st_mode):  # before it is opened: a pipe would wait for its other end
-            raise _unfit(name, text, "it is a folder, or no regular file")
+            raise unfit(name, text, "it is a folder, or no regular file")
         with Path(text).open("rb") as file:
             members = archive.read(file)
     except OSError as error:
-        raise _unfit(name, text, reason(error)) from error
+        raise unfit(name, text, reason(error)) from error
     except archive.ArchiveError as error:
-        raise _unfit(name, text, f"it {error}", "Pass another file, or make it again.") from error
+        raise unfit(name, text, f"it {error}", "Pass another file, or make it again.") from error
     try:
         head = json.loads(members.pop(_HEAD).tobytes())
         version, library = int(head["format"]), str(head["library"])
@@ -112,13 +112,13 @@ def read(path: StrPath, kind: str | None = None, name: str = "path") -> Contents
             found, about, names = str(head["kind"]), dict(head["about"]), dict(head["arrays"])
             arrays = {str(real): members.pop(each) for each, real in names.items()}
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise _unfit(name, text, "it is no file of fastrev's") from error
+        raise unfit(name, text, "it is no file of fastrev's") from error
     if version != _FORMAT:
         why = f"it was written by fastrev {library}, in format {version}; this is {__version__}, of format {_FORMAT}"
-        raise _unfit(name, text, why, "Upgrade fastrev to read it.")
+        raise unfit(name, text, why, "Upgrade fastrev to read it.")
     if kind not in (None, found):
         remedy = _READERS.get(found, "Pass one of that kind.")
-        raise _unfit(name, text, f"it is a file of kind {found!r}, not {kind!r}", remedy)
+        raise unfit(name, text, f"it is a file of kind {found!r}, not {kind!r}", remedy)
     return Contents(found, about, arrays)
 
 
@@ -144,7 +144,6 @@ def _storable(real: str, value: object) -> AnyArray:
     return array
 
 
-def _unfit(
-    name: str, path: str, why: str, remedy: str = "Pass the path of a file that fastrev wrote."
-) -> ArgumentError:
+def unfit(name: str, path: str, why: str, remedy: str = "Pass the path of a file that fastrev wrote.") -> ArgumentError:
+    """The error for a file, to be raised by the caller."""
     return fault(name, "be a file that fastrev wrote", f"{path!r}: {why}", remedy)

@@ -25,7 +25,6 @@ from fastrev._engine.hyperparameters import axis_of_steps, refuse_ambiguity
 from fastrev._engine.optimizer import arguments_of
 from fastrev._engine.problem import prepare
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev.attribution import attributed
 from fastrev.attribution_results import Attribution
 from fastrev.estimators._examples import Examples, as_weights, distinct, merged
 from fastrev.mlp import MLP
@@ -198,13 +197,16 @@ class MetaMLP(BaseEstimator):
             **_data(examples, self.scaler_), optimizer=self.optimizer_, l2=self.l2_, batches=None, v0=None,
         )  # fmt: skip
         queries = as_queries(self.model_, (self.scaler_.transform(X_queries), targets))
-        found = attributed(Source(problem, None, queries, columns(as_columns(groups, len(X)))), progress)
-        if not np.array_equal(found.w, self.w_):
+        source = Source(problem, None, queries, columns(as_columns(groups, len(X))))
+        return Attribution(**vars(source.effects(progress, self._require_own)), source=source)
+
+    def _require_own(self, w: FloatArray) -> None:
+        """Refuse final weights of a training on other examples."""
+        if not np.array_equal(w, self.w_):
             raise arguments.fault(
                 "train", "hold the examples that fit was given, and sample_weight their weights", "others",
                 "A training on these ends at other weights than fit found.",
             )  # fmt: skip
-        return found
 
     def _attributable(
         self, X: FloatArray, y: AnyArray, weights: FloatArray

@@ -57,7 +57,7 @@ def validation_loss(
         Training inputs (N, D) and targets: (N, K), or (N,) int classes, which have no derivative.
     valid : pair (X, Y) of arrays, or function
         Validation examples, which may be traced but not differentiated by; or a function from the final weights (P,) to
-        a pair of loss and gradient (P,), in NumPy.
+        a pair of loss and gradient (P,), in NumPy.  One loss, not a list of them.
     lr, decay : float or (T,), (T, 1), (1, G), (T, G) array
         Learning rates and momentum decays.
     optimizer : SGD or Adam, optional
@@ -75,7 +75,7 @@ def validation_loss(
     theta : dict of str to array, optional
         Of an Objective, other values of some or all of its hyperparameters.
     truncate : int, optional
-        Differentiate through the last K steps only.
+        Differentiate through the last `truncate` steps only.
 
     Returns
     -------

@@ -15,7 +15,7 @@ from fastrev._engine.examples import inputs_and_targets
 from fastrev._engine.optimizer import arguments_of
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_key, theta_name
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev._engine.validation import require_finite, validation
+from fastrev._engine.validation import require_finite, require_one, validation
 from fastrev.errors import ArgumentError
 from fastrev.interop._shared import quoted, walk
 from fastrev.optimizers import optimizer_of
@@ -148,6 +148,7 @@ def gather(
     given |= {name: value for name, value in arrays.items() if value is not None}
     if train is not None:
         given |= zip(("train[0]", "train[1]"), inputs_and_targets("train", train), strict=True)
+    require_one("valid", valid)
     if isinstance(valid, tuple | list):
         given |= zip(_OF_VALID, inputs_and_targets("valid", valid), strict=True)
         valid = None

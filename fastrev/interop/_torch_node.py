@@ -46,7 +46,7 @@ def validation_loss(
         Training inputs (N, D) and targets: (N, K), or (N,) int classes, which have no derivative.
     valid : pair (X, Y) of tensors, or function
         Validation examples, which are not differentiated by; or a function from the final weights (P,) to a pair of
-        loss and gradient (P,), in NumPy, or an objective of `fastrev.interop`.
+        loss and gradient (P,), in NumPy, or an objective of `fastrev.interop`.  One loss, not a list of them.
     lr, decay : float or (T,), (T, 1), (1, G), (T, G) tensor
         Learning rates and momentum decays.
     optimizer : SGD or Adam, optional
@@ -64,7 +64,7 @@ def validation_loss(
     theta : dict of str to tensor, optional
         Of an Objective, other values of some or all of its hyperparameters.
     truncate : int, optional
-        Differentiate through the last K steps only.
+        Differentiate through the last `truncate` steps only.
 
     Returns
     -------
