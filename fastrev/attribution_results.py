@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._attribution.scores import changes, intervals, mean_score, rank_correlations
+from fastrev._attribution.scores import changes, drawn, intervals, mean_score, rank_correlations
 from fastrev._attribution.source import Source, losses_without
 from fastrev._engine import arguments
 from fastrev._engine.equality import compared_by_value
@@ -145,7 +145,7 @@ class Attribution:
         fraction : float
             Share of the examples, or groups, that each subset leaves out.
         subsets : int
-            How many are drawn, at least 3: as many trainings.
+            How many are drawn, at least 3, no two alike: as many trainings.  All there are, where there are no more.
         redraw : bool
             What "left out" means.  False: the weights of these examples are 0.  Every step is made on the batch that it
             had, and divides by B as before, so that a batch with k such examples makes a step of ``(B - k) / B`` of the
@@ -167,8 +167,8 @@ class Attribution:
         Raises
         ------
         ArgumentError
-            If an argument is at fault, or batches cannot be drawn again: where `batches` were given, or of an
-            Objective.
+            If an argument is at fault, if there are fewer than 3 examples, or groups, and so than 3 subsets, or if
+            batches cannot be drawn again: where `batches` were given, or of an Objective.
         DivergenceError
             If a step of a retraining is refused.
 
@@ -181,6 +181,11 @@ class Attribution:
         arguments.whole("seed", seed, 0)
         if not arguments.is_number(fraction) or not 0 < fraction < 1:
             raise arguments.fault("fraction", "be a number above 0 and below 1", arguments.shown(fraction))
+        if columns < _FEWEST_SUBSETS:  # as many subsets
+            raise arguments.fault(
+                "train" if self.groups is None else "groups", f"hold {_FEWEST_SUBSETS} at least for check", f"{columns}",
+                "Train without each by example_weights, and hold the losses against effects.",
+            )  # fmt: skip
         size = max(1, round(fraction * columns))
         if size >= columns:
             raise arguments.fault("fraction", f"leave one of {columns} at least", f"{fraction}", "Pass a smaller one.")
@@ -189,8 +194,7 @@ class Attribution:
                 "redraw", "be False for a fastrev.Objective", "True", "It has batches of its own."
             )
             trained.batches.drawn_from(trained.examples)  # refuses those that were given
-        rng = np.random.default_rng(seed)
-        without = np.stack([np.sort(rng.choice(columns, size, replace=False)) for _ in range(count)])
+        without = drawn(columns, size, count, seed)
         real = self._retrained(without, redraw, workers, progress).T - self.losses[:, None]
         predicted = changes(self.effects, without)
         score = rank_correlations(predicted, real)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from math import comb
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 import fastrev
 from fastrev._attribution import source
-from fastrev._attribution.scores import intervals, rank_correlations
+from fastrev._attribution.scores import drawn, intervals, rank_correlations
 from fastrev.attribution_results import TopExamples
 from tests.cases import digits_like, random_case, relative_error
 
@@ -237,6 +240,32 @@ def test_groups_are_left_out_as_a_whole():
     weights = np.where(np.isin(np.arange(N) // 4, check.subsets[1]), 0.0, 1.0)
     assert (check.real[:, 1] == FOUND.source.queries.losses(CASE.train(example_weights=weights).w) - found.losses).all()
     assert check.predicted[:, 1] == pytest.approx(FOUND.effects[:, weights == 0].sum(axis=1))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(3, 9), st.data(), st.integers(3, 40), st.integers(0, 5))
+def test_no_subset_is_drawn_twice(columns, data, count, seed):
+    size = data.draw(st.integers(1, columns - 1))
+    subsets = drawn(columns, size, count, seed)
+    assert subsets.shape == (min(count, comb(columns, size)), size)
+    assert (np.diff(subsets, axis=1) > 0).all()
+    assert 0 <= subsets.min() <= subsets.max() < columns
+    assert len(np.unique(subsets, axis=0)) == len(subsets)
+    assert (subsets == drawn(columns, size, count, seed)).all()
+
+
+def test_of_few_groups_all_subsets_are_left_out():
+    ten = attributed(CASE, groups=np.arange(N) // 4)
+    check = ten.check(fraction=0.1, subsets=30)
+    assert check.subsets.tolist() == [[g] for g in range(10)]
+    assert "20 queries, all 10 subsets of 10 % left out" in str(check)
+    assert (check.predicted == ten.effects).all()
+    fewer = ten.check(fraction=0.1, subsets=9)
+    assert "20 queries, 9 subsets of 10 % left out" in str(fewer)
+    assert attributed(CASE, groups=Y).check(fraction=0.5).subsets.tolist() == [[0, 1], [0, 2], [1, 2]]
+    for groups, count in ((Y == 0, 2), (np.zeros(N), 1)):
+        with pytest.raises(fastrev.ArgumentError, match=f"'groups' must hold 3 at least for check, not {count}"):
+            attributed(CASE, groups=groups).check()
 
 
 def test_what_never_changes_has_no_score():
