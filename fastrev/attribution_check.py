@@ -99,7 +99,7 @@ class AttributionCheck:
 
     @property
     def _columns(self) -> int:
-        return round(self.subsets.shape[1] / self.fraction)
+        return int(round(self.subsets.shape[1] / self.fraction))
 
     @property
     def _left_out(self) -> str:

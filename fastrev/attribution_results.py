@@ -183,8 +183,8 @@ class Attribution:
             raise arguments.fault("fraction", "be a number above 0 and below 1", arguments.shown(fraction))
         if columns < _FEWEST_SUBSETS:  # as many subsets
             raise arguments.fault(
-                "train" if self.groups is None else "groups", f"hold {_FEWEST_SUBSETS} at least for check", f"{columns}",
-                "Train without each by example_weights, and hold the losses against effects.",
+                "train" if self.groups is None else "groups", f"hold {_FEWEST_SUBSETS} at least for check",
+                f"{columns}", "Train without each by example_weights, and hold the losses against effects.",
             )  # fmt: skip
         size = max(1, round(fraction * columns))
         if size >= columns:
