@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fastrev._attribution.columns import as_columns
 from fastrev._attribution.queries import as_queries
+from fastrev._attribution.shown import Shown
 from fastrev._attribution.source import Source, weights_of
 from fastrev._engine import arguments
 from fastrev._engine.optimizer import Optimizer
@@ -134,12 +135,14 @@ def attribute(
     return attributed(Source(problem, name, as_queries(model, queries), columns), progress)
 
 
-def attributed(source: Source, progress: bool) -> Attribution:
-    """The effects of all columns of a source."""
+def attributed(source: Source, progress: bool, shown: Shown | None = None) -> Attribution:
+    """The effects of all columns of a source; pictures show its own examples, or others."""
     effects, losses = np.empty((source.queries.count, source.columns.count)), np.empty(source.queries.count)
     for block in source.blocks(np.arange(source.queries.count), progress):
         effects[block.which], losses[block.which] = source.columns.gathered(block.effects), block.losses
-    return Attribution(effects=effects, losses=losses, w=block.run.w, groups=source.columns.labels, source=source)
+    return Attribution(
+        effects=effects, losses=losses, w=block.run.w, groups=source.columns.labels, source=source, shown=shown
+    )
 
 
 def _name_of_weights(problem: Problem, name: Any) -> str:

@@ -99,7 +99,8 @@ class AttributionCheck:
 
     @property
     def _columns(self) -> int:
-        return int(round(self.subsets.shape[1] / self.fraction))
+        columns: int = round(self.subsets.shape[1] / self.fraction)
+        return columns
 
     @property
     def _left_out(self) -> str:

@@ -406,6 +406,9 @@ def test_bad_arguments_are_named(message, named):
         ("'rows' must be whole numbers", lambda: FOUND.self_influence([0.5])),
         ("'query'", lambda: FOUND.plot(-1)),
         (r"'shape' must be \(height, width\) of 4 pixels", lambda: FOUND.plot(shape=(3, 3))),
+        (r"'shape' must be \(height, width\) of 4 pixels", lambda: FOUND.plot(shape=(-2, -2))),
+        (r"'shape' must be \(height, width\) of 4 pixels", lambda: FOUND.plot(shape=4)),
+        (r"'shape' must be \(\) or left out for groups", lambda: attributed(CASE, groups=Y).plot(shape=(2, 2))),
         ("'batches' must be left out", lambda: attributed(
             CASE, batch_size=None, steps=None, batches=np.zeros((2, 3), int)).check(redraw=True)),
     ],
@@ -429,7 +432,13 @@ def test_bars_are_the_effects():
     top = FOUND.top(1, 3)
     assert [bar.get_width() for bar in axis.patches] == [*top.helpful_effects, *top.harmful_effects[::-1]]
     labels = [each.get_text() for each in axis.get_yticklabels()]
-    assert labels == [str(i) for i in [*top.helpful, *top.harmful[::-1]]]
+    assert labels == [f"row {i}: {Y[i]}" for i in [*top.helpful, *top.harmful[::-1]]]
+    asked, read = (
+        classes[1] for classes in (CASE.arguments["valid"][1], CASE.model.predict(FOUND.w, CASE.arguments["valid"][0]))
+    )
+    assert axis.get_title() == f"query 1: {asked}, read as {read}\nloss {FOUND.losses[1]:.3g}"
+    labels = [each.get_text() for each in attributed(CASE, groups=Y * 1.0).plot().axes[0].get_yticklabels()]
+    assert set(labels) == {"0", "1", "2"}
     assert axis.yaxis_inverted()
 
 
@@ -448,15 +457,33 @@ def test_images_are_those_of_the_rows():
     axis = found.plot(1, k=2).axes[1]
     assert axis.get_title() == f"{top.helpful_effects[0]:+#.2g}"
     assert axis.get_xlabel() == f"row {top.helpful[0]}: {classes[top.helpful[0]]}"
-    assert found.plot(shape=(4, 9)).axes[0].images[0].get_array().shape == (4, 9)
+    assert found.plot(shape=[4, 9]).axes[0].images[0].get_array().shape == (4, 9)
     assert not found.plot(shape=()).axes[0].images
     assert not attributed(CASE).plot().axes[0].images  # two pixels by two are no image
+
+
+@pytest.mark.parametrize("k", [1, 3, 9, 20])
+def test_titles_of_a_picture_are_whole_and_apart(k):
+    rng = np.random.default_rng(0)
+    images, classes, model = rng.random((60, 36)), np.arange(60) % 3, fastrev.MLP((36, 3))
+    found = fastrev.attribute(
+        model, model.init(0), train=(images, classes), queries=(images[:2], classes[:2]), lr=0.1, decay=0.5, steps=5
+    )
+    figure = found.plot(1, k=k)
+    figure.canvas.draw()
+    left, right = (part.get_window_extent() for part in (each._suptitle for each in figure.subfigs))
+    assert 0 <= left.x0 < left.x1 < right.x0 < right.x1 <= figure.bbox.x1
+    assert figure.bbox.width / figure.dpi < 15
+    shown = [axis for axis in figure.axes[1:] if axis.images]
+    assert len(shown) == sum(map(len, (found.top(1, k).helpful, found.top(1, k).harmful)))
+    assert all(axis.spines["top"].get_visible() for axis in [figure.axes[0], *shown])
 
 
 def test_a_check_is_drawn_as_a_dot_for_each_subset():
     check = FOUND.check(subsets=5)
     (axis,) = check.plot(3).axes
     diagonal, dots = axis.lines
+    assert [each.get_text() for each in axis.get_legend().get_texts()] == ["predicted = real"]
     assert (dots.get_xdata() == check.predicted[3]).all()
     assert (dots.get_ydata() == check.real[3]).all()
     assert (diagonal.get_xdata() == diagonal.get_ydata()).all()

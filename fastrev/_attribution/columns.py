@@ -47,11 +47,6 @@ class Columns:
         self.examples, self.count, self.labels, self._of = examples, count, labels, of
         self.rows = (np.arange(examples), np.ones(examples)) if rows is None else rows
 
-    @property
-    def are_examples(self) -> bool:
-        """Whether each column is one, in their order."""
-        return self._of is None
-
     def gathered(self, by_example: FloatArray) -> FloatArray:
         """Sums (K, J) of the shares of what belongs to the examples, (K, N)."""
         if self._of is None:

@@ -21,8 +21,9 @@ class Queries(Protocol):
 
     count: int  # Q
 
-    def example(self, query: int) -> tuple[Floating, Floating] | None:
-        """Inputs (D,) and targets (K,) of one, if it is an example."""
+    @property
+    def data(self) -> Data | None:
+        """Inputs and targets, if they are examples."""
 
     def losses(self, w: FloatArray) -> FloatArray:
         """All of them, (Q,)."""
@@ -35,18 +36,19 @@ class ExampleQueries:
     """The loss of each of some checked examples of a network."""
 
     def __init__(self, model: Architecture, data: Data, count: int) -> None:
-        self.count, self._model, self._data = count, model, data._replace(weights=np.empty(0, model.dtype))
+        self.count, self._model = count, model
+        self.data = data._replace(weights=np.empty(0, model.dtype))
 
-    def example(self, query: int) -> tuple[Floating, Floating]:
+    def _example(self, query: int) -> tuple[Floating, Floating]:
         """Inputs (D,) and targets (K,) of one."""
         d, k = self._model.sizes[0], self._model.sizes[-1]
-        return self._data.x[query * d : (query + 1) * d], self._data.y[query * k : (query + 1) * k]
+        return self.data.x[query * d : (query + 1) * d], self.data.y[query * k : (query + 1) * k]
 
     def losses(self, w: FloatArray) -> FloatArray:
         """All of them, (Q,)."""
         model, weights = self._model, w.astype(self._model.dtype)
-        interruptible.compile_here("losses", None, model.dtype, lambda: loss_of_each(model, weights, self._data, 1))
-        return loss_of_each(model, weights, self._data, self.count)
+        interruptible.compile_here("losses", None, model.dtype, lambda: loss_of_each(model, weights, self.data, 1))
+        return loss_of_each(model, weights, self.data, self.count)
 
     def cotangents(self, w: FloatArray, which: Ints) -> tuple[FloatArray, FloatArray]:
         """Some of them, (K,), and their gradients, (K, P)."""
@@ -54,16 +56,15 @@ class ExampleQueries:
         weights = w.astype(self._model.dtype)
         losses, gradients = np.empty(len(which)), np.empty((len(which), w.size))
         for at, i in enumerate(which.tolist()):
-            x, y = self.example(i)
-            losses[at], gradients[at] = loss_and_gradient(self._model, weights, self._data._replace(x=x, y=y), 1)
+            x, y = self._example(i)
+            losses[at], gradients[at] = loss_and_gradient(self._model, weights, self.data._replace(x=x, y=y), 1)
         return losses, gradients
 
 
 class FunctionQueries:
     """Losses with their gradients, each by a function."""
 
-    def example(self, query: int) -> None:
-        """It is none."""
+    data = None
 
     def __init__(self, functions: Sequence[Callable[[FloatArray], tuple[float, FloatArray]]]) -> None:
         self.count, self._functions = len(functions), functions
