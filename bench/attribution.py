@@ -31,6 +31,7 @@ PAGE = ROOT / "docs" / "guides" / "attribution.md"
 TRAINED, QUERIES = 1000, 100  # and as many others, for the damping
 SHARES = (0.01, 0.05, 0.2)
 SUBSETS = 50
+MOVE = 0.099  # h of metasmoothness, by which weights of 1 move
 SEEDS_OF_WAYS = 2  # of the seeds, where one thing is changed
 OWN, SINGLES = "`fastrev.attribute`", "the same, a reversal for each query"
 INFLUENCE, PRODUCTS, COSINES = "influence functions", "gradient products", "gradient cosines"
@@ -151,7 +152,7 @@ def measured(way: Way, seed: int) -> Found:
 def checked(way: Way, seed: int) -> tuple[float, list[Array]]:
     """Metasmoothness, and the scores of attribution alone, of each share."""
     model, w0, _, asked, named = scene(way, seed)
-    smoothness = fastrev.metasmoothness(model, w0, wrt=("example_weights",), h=0.099, **named)
+    smoothness = fastrev.metasmoothness(model, w0, wrt=("example_weights",), h=MOVE, **named)
     queries = tuple(each[:QUERIES] for each in asked)
     found = fastrev.attribute(model, w0, queries=queries, **named)
     checks = [found.check(share, SUBSETS, workers=2, seed=seed, redraw=way.redraw) for share in SHARES]
@@ -222,7 +223,8 @@ def main() -> None:
         print(ways({name: others[name]}).splitlines()[-1], flush=True)
     text += f"One thing changed at a time, {SEEDS_OF_WAYS} seeds:\n\n{ways(others)}\n\n"
     text += (
-        f"Means over {QUERIES} queries, with standard deviations over {options.seeds} seeds, {SUBSETS} subsets each: "
+        f"Means over {QUERIES} queries, with standard deviations over {options.seeds} seeds, {SUBSETS} subsets each; "
+        f"metasmoothness by the weights of the examples, at h = {MOVE}: "
         f"{machine('numpy', 'numba', 'scikit-learn')}, {today()}."
     )
     if options.dry:

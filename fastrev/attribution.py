@@ -60,7 +60,8 @@ def attribute(
         what stands for them, of shape (N,): the factor of each example in its gradient.
     groups : (N,) array_like, or sequence of array_like of int, optional
         Leave out groups of examples at a time: a label for each example, whose groups are in the order of the sorted
-        labels, or the rows of the examples of each group, which may overlap.
+        labels, or the rows of the examples of each group, which may overlap.  Small ones: a whole class is no small
+        change, and of large groups the effects rank at best.
     progress : bool
         Show progress bars.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class AttributionCheck:
     predicted, real : (Q, S) float64 ndarray
         Change of each query's loss without each subset.
     subsets : (S, k) int64 ndarray
-        The columns of ``Attribution.effects`` that were left out.
+        The columns of ``Attribution.effects`` that were left out, no two of them alike.
     fraction : float
         k in units of all columns.
     redraw : bool
@@ -71,7 +72,7 @@ class AttributionCheck:
             If `effects` are at fault.
         """
         others = arguments.real_array("effects", effects)
-        queries, columns = len(self.score), round(self.subsets.shape[1] / self.fraction)
+        queries, columns = len(self.score), self._columns
         if others.shape != (queries, columns):
             raise arguments.fault("effects", f"have shape ({queries}, {columns})", f"shape {others.shape}")
         return rank_correlations(changes(others, self.subsets), self.real)
@@ -99,9 +100,16 @@ class AttributionCheck:
         return pictures.of_check(self.predicted[q], self.real[q], float(self.score[q]), f"query {q}", self._left_out)
 
     @property
+    def _columns(self) -> int:
+        columns: int = round(self.subsets.shape[1] / self.fraction)
+        return columns
+
+    @property
     def _left_out(self) -> str:
         batches = "batches drawn again" if self.redraw else "the same batches"
-        return f"{len(self.subsets)} subsets of {100 * self.fraction:.3g} % left out, {batches}"
+        count, size = self.subsets.shape
+        every = "all " if count == comb(self._columns, size) else ""
+        return f"{every}{count} subsets of {100 * self.fraction:.3g} % left out, {batches}"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: mean score {self.mean_score:.3f}, {self._left_out}>"

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._attribution.scores import changes, intervals, mean_score, rank_correlations
+from fastrev._attribution.scores import changes, drawn, intervals, mean_score, rank_correlations
+from fastrev._attribution.shown import Shown, of_network
 from fastrev._attribution.source import Source, losses_without
 from fastrev._engine import arguments
 from fastrev._engine.batches import FullBatch
@@ -67,6 +68,7 @@ class Attribution:
     w: FloatArray
     groups: AnyArray | None
     source: Source = field(compare=False)
+    shown: Shown | None = field(default=None, compare=False)  # None: what the network was trained on
 
     def top(self, query: int = 0, k: int = 10) -> TopExamples:
         """The most helpful and the most harmful examples of a query.
@@ -151,7 +153,7 @@ class Attribution:
         fraction : float
             Share of the examples, or groups, that each subset leaves out.
         subsets : int
-            How many are drawn, at least 3: as many trainings.
+            How many are drawn, at least 3, no two alike: as many trainings.  All there are, where there are no more.
         redraw : bool
             What "left out" means.  False: the weights of these examples are 0.  Every step is made on the batch that it
             had, and divides by B as before, so that a batch with k such examples makes a step of ``(B - k) / B`` of the
@@ -173,11 +175,14 @@ class Attribution:
         Raises
         ------
         ArgumentError
-            If an argument is at fault, or batches cannot be drawn again: where `batches` were given, of an Objective,
-            or without a subset that leaves fewer examples than there are in a batch.
+            If an argument is at fault, if there are fewer than 3 examples, or groups, and so than 3 subsets, if groups
+            overlap, or if batches cannot be drawn again: where `batches` were given, of an Objective, or without a
+            subset that leaves fewer examples than there are in a batch.
         DivergenceError
             If a step of a retraining is refused, or the loss of a query after it is not finite.  It says of which
             subset.
+        ReversalError
+            If the training data changed in place since.
 
         References
         ----------
@@ -188,6 +193,11 @@ class Attribution:
         arguments.whole("seed", seed, 0)
         if not arguments.is_number(fraction) or not 0 < fraction < 1:
             raise arguments.fault("fraction", "be a number above 0 and below 1", arguments.shown(fraction))
+        if columns < _FEWEST_SUBSETS:  # as many subsets
+            raise arguments.fault(
+                "train" if self.groups is None else "groups", f"hold {_FEWEST_SUBSETS} at least for check",
+                f"{columns}", "Train without each by example_weights, and hold the losses against effects.",
+            )  # fmt: skip
         size = max(1, round(fraction * columns))
         if size >= columns:
             raise arguments.fault("fraction", f"leave one of {columns} at least", f"{fraction}", "Pass a smaller one.")
@@ -196,8 +206,12 @@ class Attribution:
                 "redraw", "be False for a fastrev.Objective", "True", "It has batches of its own."
             )
             trained.batches.drawn_from(trained.examples)  # refuses those that were given
-        rng = np.random.default_rng(seed)
-        without = np.stack([np.sort(rng.choice(columns, size, replace=False)) for _ in range(count)])
+        if self.source.columns.overlap:
+            raise arguments.fault(
+                "groups", "not overlap for check, which leaves out several at a time", "groups with common examples",
+                "Attribute again by groups of which each example is in one.",
+            )  # fmt: skip
+        without = drawn(columns, size, count, seed)
         if redraw:
             self._require_examples(without)
         real = self._retrained(without, redraw, workers, progress).T - self.losses[:, None]
@@ -254,8 +268,9 @@ class Attribution:
         k : int
             How many of each, at most.
         shape : tuple (height, width), optional
-            Draw inputs as images of this shape.  Default: square ones, where there are that many pixels and 36 at
-            least.  ``()``, a `fastrev.Objective`, or groups: bars for the effects.
+            Draw inputs as images of this shape, those of an estimator as they were before it standardised them.
+            Default: square ones, where there are that many pixels and 36 at least.  ``()``, a `fastrev.Objective`, or
+            groups, which are no images: bars for the effects.
 
         Returns
         -------
@@ -269,28 +284,40 @@ class Attribution:
             If matplotlib is not installed.
         """
         q, top = arguments.index("query", query, len(self.effects)), self.top(query, k)
-        title = f"query {q}, loss {self.losses[q]:.3g}"
-        if (found := self._images(q, shape)) is not None:
-            return pictures.as_images(top, *found, title)
-        names = np.arange(self.effects.shape[1]) if self.groups is None else self.groups
+        shown = of_network(self.source, self.w) if self.shown is None else self.shown
+        size = self._size_of_images(shown, shape)
+        known = "" if shown is None else shown.title(q)
+        title = f"query {q}{known and ': '}{known}\nloss {self.losses[q]:.3g}"
+        if shown is not None and size:
+            query_image = None if shown.queries is None else shown.queries[q].reshape(size)
+            return pictures.as_images(top, shown.inputs.reshape(-1, *size), query_image, shown.labels, title)
+        if self.groups is not None:
+            names = [pictures.written(each) for each in self.groups]
+        else:
+            labels = None if shown is None else shown.labels
+            names = pictures.captions(np.arange(self.effects.shape[1]), labels)
         return pictures.as_bars(top, names, "training example" if self.groups is None else "group", title)
 
-    def _images(self, query: int, shape: tuple[int, ...] | None) -> tuple[FloatArray, AnyArray | None, Any] | None:
-        """Training inputs (N, height, width), that of the query if it is an example, and classes."""
-        trained = self.source.problem.trained
-        if not isinstance(trained, MLPObjective) or not self.source.columns.are_examples or shape == ():
-            return None
-        pixels = trained.model.sizes[0]
+    def _size_of_images(self, shown: Shown | None, shape: Any) -> tuple[int, ...]:
+        """Height and width; none for bars."""
+        if isinstance(shape, tuple) and shape == ():
+            return ()
+        if shown is None or self.groups is not None:
+            if shape is not None:
+                what = "a fastrev.Objective" if shown is None else "groups"
+                raise arguments.fault(
+                    "shape", f"be () or left out for {what}", arguments.shown(shape), "Bars are drawn."
+                )
+            return ()
+        pixels = shown.inputs.shape[1]
         if shape is None:
             side = isqrt(pixels)
-            if side**2 != pixels or pixels < _FEWEST_PIXELS:
-                return None
-            shape = side, side
-        if not isinstance(shape, tuple) or len(shape) != 2 or shape[0] * shape[1] != pixels:
+            return (side, side) if side**2 == pixels and pixels >= _FEWEST_PIXELS else ()
+        whole = isinstance(shape, tuple | list) and all(isinstance(each, int | np.integer) for each in shape)
+        sizes = tuple(shape) if whole else ()
+        if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] != pixels:
             raise arguments.fault("shape", f"be (height, width) of {pixels} pixels, or ()", arguments.shown(shape))
-        values, example = trained.values(), self.source.queries.example(query)
-        targets = values["y"].argmax(axis=1) if trained.model.loss == "cross_entropy" else None
-        return values["x"].reshape(-1, *shape), None if example is None else example[0].reshape(shape), targets
+        return sizes
 
     def __repr__(self) -> str:
         columns = "training examples" if self.groups is None else "groups"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import pickle
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
+from math import comb
 from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 import fastrev
 from fastrev._attribution import source
-from fastrev._attribution.scores import intervals, rank_correlations
+from fastrev._attribution.scores import drawn, intervals, rank_correlations
 from fastrev.attribution_results import TopExamples
 from tests.cases import digits_like, random_case, relative_error
 
@@ -280,6 +283,32 @@ def test_groups_are_left_out_as_a_whole():
     assert check.predicted[:, 1] == pytest.approx(FOUND.effects[:, weights == 0].sum(axis=1))
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(3, 9), st.data(), st.integers(3, 40), st.integers(0, 5))
+def test_no_subset_is_drawn_twice(columns, data, count, seed):
+    size = data.draw(st.integers(1, columns - 1))
+    subsets = drawn(columns, size, count, seed)
+    assert subsets.shape == (min(count, comb(columns, size)), size)
+    assert (np.diff(subsets, axis=1) > 0).all()
+    assert 0 <= subsets.min() <= subsets.max() < columns
+    assert len(np.unique(subsets, axis=0)) == len(subsets)
+    assert (subsets == drawn(columns, size, count, seed)).all()
+
+
+def test_of_few_groups_all_subsets_are_left_out():
+    ten = attributed(CASE, groups=np.arange(N) // 4)
+    check = ten.check(fraction=0.1, subsets=30)
+    assert check.subsets.tolist() == [[g] for g in range(10)]
+    assert "20 queries, all 10 subsets of 10 % left out" in str(check)
+    assert (check.predicted == ten.effects).all()
+    fewer = ten.check(fraction=0.1, subsets=9)
+    assert "20 queries, 9 subsets of 10 % left out" in str(fewer)
+    assert attributed(CASE, groups=Y).check(fraction=0.5).subsets.tolist() == [[0, 1], [0, 2], [1, 2]]
+    for groups, count in ((Y == 0, 2), (np.zeros(N), 1)):
+        with pytest.raises(fastrev.ArgumentError, match=f"'groups' must hold 3 at least for check, not {count}"):
+            attributed(CASE, groups=groups).check()
+
+
 def test_what_never_changes_has_no_score():
     still = attributed(CASE, lr=0.0)
     assert (still.effects == 0).all()
@@ -419,6 +448,9 @@ def test_bad_arguments_are_named(message, named):
         ("'query'", lambda: FOUND.plot(-1)),
         ("'query' must be at most 19", lambda: FOUND.check(subsets=3).plot(20)),
         (r"'shape' must be \(height, width\) of 4 pixels", lambda: FOUND.plot(shape=(3, 3))),
+        (r"'shape' must be \(height, width\) of 4 pixels", lambda: FOUND.plot(shape=(-2, -2))),
+        (r"'shape' must be \(height, width\) of 4 pixels", lambda: FOUND.plot(shape=4)),
+        (r"'shape' must be \(\) or left out for groups", lambda: attributed(CASE, groups=Y).plot(shape=(2, 2))),
         ("'batches' must be left out", lambda: attributed(
             CASE, batch_size=None, steps=None, batches=np.zeros((2, 3), int)).check(redraw=True)),
     ],
@@ -449,13 +481,13 @@ def test_a_query_without_a_finite_loss_after_a_retraining_is_refused():
 
 
 def test_a_retraining_that_is_refused_says_of_which_subset():
-    """Of two examples, each of which keeps the other from running away."""
-    model, train = fastrev.MLP((1, 1), loss="squared_error"), (np.ones((2, 1)), np.ones(2))
+    """Of examples of which one keeps the others from running away."""
+    model, train = fastrev.MLP((1, 1), loss="squared_error"), (np.ones((3, 1)), np.ones(3))
     found = fastrev.attribute(
-        model, np.zeros(2), train=train, queries=train, example_weights=[100.0, -99.0], lr=[[1.0, 0.0]], decay=0.5,
-        steps=40,
+        model, np.zeros(2), train=train, queries=train, example_weights=[100.0, 50.0, -149.0], lr=[[1.0, 0.0]],
+        decay=0.5, steps=40,
     )  # fmt: skip
-    refused = r"^In the retraining without subsets\[0\]: Step \d+ of 40 was refused.* error.run.rewind\(\)"
+    refused = r"^In the retraining without subsets\[\d\]: Step \d+ of 40 was refused.* error.run.rewind\(\)"
     with pytest.raises(fastrev.DivergenceError, match=refused) as error:
         found.check(fraction=0.5, subsets=3)
     error.value.run.rewind()
@@ -463,12 +495,6 @@ def test_a_retraining_that_is_refused_says_of_which_subset():
 
 
 def test_somebody_must_be_left_to_be_drawn():
-    everybody = attributed(CASE, batch_size=None, groups=[np.arange(N), [0], [1]])
-    assert everybody.check(fraction=0.4, subsets=8).real.shape == (Q, 8)  # weights of 0 are fine
-    with pytest.raises(
-        fastrev.ArgumentError, match=r"'fraction' must leave examples .*one that leaves 0 of 40 without "
-    ):
-        everybody.check(fraction=0.4, subsets=8, redraw=True)
     few = attributed(CASE, batch_size=30)
     assert few.check(fraction=0.25, subsets=3, redraw=True).real.shape == (Q, 3)
     with pytest.raises(
@@ -486,7 +512,13 @@ def test_bars_are_the_effects():
     top = FOUND.top(1, 3)
     assert [bar.get_width() for bar in axis.patches] == [*top.helpful_effects, *top.harmful_effects[::-1]]
     labels = [each.get_text() for each in axis.get_yticklabels()]
-    assert labels == [str(i) for i in [*top.helpful, *top.harmful[::-1]]]
+    assert labels == [f"row {i}: {Y[i]}" for i in [*top.helpful, *top.harmful[::-1]]]
+    asked, read = (
+        classes[1] for classes in (CASE.arguments["valid"][1], CASE.model.predict(FOUND.w, CASE.arguments["valid"][0]))
+    )
+    assert axis.get_title() == f"query 1: {asked}, read as {read}\nloss {FOUND.losses[1]:.3g}"
+    labels = [each.get_text() for each in attributed(CASE, groups=Y * 1.0).plot().axes[0].get_yticklabels()]
+    assert set(labels) == {"0", "1", "2"}
     assert axis.yaxis_inverted()
 
 
@@ -505,16 +537,55 @@ def test_images_are_those_of_the_rows():
     axis = found.plot(1, k=2).axes[1]
     assert axis.get_title() == f"{top.helpful_effects[0]:+#.2g}"
     assert axis.get_xlabel() == f"row {top.helpful[0]}: {classes[top.helpful[0]]}"
-    assert found.plot(shape=(4, 9)).axes[0].images[0].get_array().shape == (4, 9)
+    assert found.plot(shape=[4, 9]).axes[0].images[0].get_array().shape == (4, 9)
     assert not found.plot(shape=()).axes[0].images
     assert not attributed(CASE).plot().axes[0].images  # two pixels by two are no image
+
+
+@pytest.mark.parametrize("k", [1, 3, 9, 20])
+def test_titles_of_a_picture_are_whole_and_apart(k):
+    rng = np.random.default_rng(0)
+    images, classes, model = rng.random((60, 36)), np.arange(60) % 3, fastrev.MLP((36, 3))
+    found = fastrev.attribute(
+        model, model.init(0), train=(images, classes), queries=(images[:2], classes[:2]), lr=0.1, decay=0.5, steps=5
+    )
+    figure = found.plot(1, k=k)
+    figure.canvas.draw()
+    left, right = (part.get_window_extent() for part in (each._suptitle for each in figure.subfigs))
+    assert 0 <= left.x0 < left.x1 < right.x0 < right.x1 <= figure.bbox.x1
+    assert figure.bbox.width / figure.dpi < 15
+    shown = [axis for axis in figure.axes[1:] if axis.images]
+    assert len(shown) == sum(map(len, (found.top(1, k).helpful, found.top(1, k).harmful)))
+    assert all(axis.spines["top"].get_visible() for axis in [figure.axes[0], *shown])
 
 
 def test_a_check_is_drawn_as_a_dot_for_each_subset():
     check = FOUND.check(subsets=5)
     (axis,) = check.plot(3).axes
     diagonal, dots = axis.lines
+    assert [each.get_text() for each in axis.get_legend().get_texts()] == ["predicted = real"]
     assert (dots.get_xdata() == check.predicted[3]).all()
     assert (dots.get_ydata() == check.real[3]).all()
     assert (diagonal.get_xdata() == diagonal.get_ydata()).all()
     assert f"score {check.score[3]:.3f}" in axis.get_title()
+
+
+# ---- what may change meanwhile ---------------------------------------------------------------------------------
+
+
+def test_queries_are_its_own_and_data_that_changed_are_refused():
+    x, y, xq = X.copy(), Y.copy(), CASE.arguments["valid"][0].copy()
+    found = attributed(CASE, (xq, CASE.arguments["valid"][1]), train=(x, y))
+    before = found.check(0.1, 10)
+    xq *= 2
+    assert found.check(0.1, 10) == before
+    x *= 2
+    with pytest.raises(fastrev.ReversalError, match=r"train\[0\] changed in place after the attribution"):
+        found.check(0.1, 10)
+
+
+def test_groups_that_overlap_have_effects_but_no_check():
+    found = attributed(CASE, groups=[[0, 1], [0, 2], [3], [4]])
+    np.testing.assert_allclose(found.effects[:, 1], FOUND.effects[:, [0, 2]].sum(axis=1), rtol=1e-12)
+    with pytest.raises(fastrev.ArgumentError, match="'groups' must not overlap for check"):
+        found.check(0.5, 5)

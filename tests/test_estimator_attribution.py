@@ -126,6 +126,31 @@ def test_after_learning_it_is_the_last_training():
     assert (fitted.attribute(*ASKED, train=TRAIN).w == fitted.w_).all()
 
 
+def test_pictures_show_the_rows_as_they_were_given():
+    x, y = np.random.default_rng(0).integers(17, size=(60, 36)).astype(float), np.arange(60) % 3 * 2.0
+    weights = np.ones(60)
+    weights[:3] = 0, 2, 3
+    fitted = clone(FITTED).fit(x[:50], y[:50], sample_weight=weights[:50])
+    found = fitted.attribute(x[50:], y[50:], train=(x[:50], y[:50]), sample_weight=weights[:50])
+    top, figure = found.top(4, 2), found.plot(4, 2)
+    query, *others = (axis.images[0].get_array() for axis in figure.axes)
+    assert (query.ravel() == x[54]).all()
+    for shown, i in zip(others, [*top.helpful, *top.harmful], strict=True):
+        assert (shown.ravel() == x[i]).all()
+    assert figure.axes[1].get_xlabel() == f"row {top.helpful[0]}: {y[top.helpful[0]]:.0f}"
+    read = fitted.predict(x[54:55])[0]
+    assert (
+        figure.subfigs[0]._suptitle.get_text()
+        == f"query 4: {y[54]:.0f}, read as {read:.0f}\nloss {found.losses[4]:.3g}"
+    )
+    assert found.plot(4, shape=(4, 9)).axes[0].images[0].get_array().shape == (4, 9)
+    assert not found.plot(4, shape=()).axes[0].images
+    with pytest.raises(
+        fastrev.ArgumentError, match=r"'shape' must be \(height, width\) of 36 pixels, or \(\), not \(9, 9\)"
+    ):
+        found.plot(4, shape=(9, 9))
+
+
 @pytest.mark.parametrize(
     "train", [(X[:99], Y[:99]), (X[:100] + 1e-9, Y[:100]), (X[:100], np.roll(Y[:100], 1))], ids=["rows", "X", "y"]
 )

@@ -48,9 +48,11 @@ class Columns:
         self.rows = (np.arange(examples), np.ones(examples)) if rows is None else rows
 
     @property
-    def are_examples(self) -> bool:
-        """Whether each column is one, in their order."""
-        return self._of is None
+    def overlap(self) -> bool:
+        """Whether two of them take from the same example more than there is."""
+        if self._of is None:
+            return False
+        return bool(np.bincount(self._of.examples, self._of.shares).max(initial=0.0) > 1 + _NOTHING_LEFT)
 
     def gathered(self, by_example: FloatArray) -> FloatArray:
         """Sums (K, J) of the shares of what belongs to the examples, (K, N)."""

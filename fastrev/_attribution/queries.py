@@ -22,8 +22,9 @@ class Queries(Protocol):
     count: int  # Q
     name: str  # in messages, which put a number behind it
 
-    def example(self, query: int) -> tuple[Floating, Floating] | None:
-        """Inputs (D,) and targets (K,) of one, if it is an example."""
+    @property
+    def data(self) -> Data | None:
+        """Inputs and targets, if they are examples."""
 
     def losses(self, w: FloatArray) -> FloatArray:
         """All of them, (Q,)."""
@@ -36,19 +37,19 @@ class ExampleQueries:
     """The loss of each of some checked examples of a network."""
 
     def __init__(self, model: Architecture, data: Data, count: int, name: str = "queries") -> None:
-        self.count, self.name = count, name
-        self._model, self._data = model, data._replace(weights=np.empty(0, model.dtype))
+        self.count, self.name, self._model = count, name, model
+        self.data = data._replace(weights=np.empty(0, model.dtype))
 
-    def example(self, query: int) -> tuple[Floating, Floating]:
+    def _example(self, query: int) -> tuple[Floating, Floating]:
         """Inputs (D,) and targets (K,) of one."""
         d, k = self._model.sizes[0], self._model.sizes[-1]
-        return self._data.x[query * d : (query + 1) * d], self._data.y[query * k : (query + 1) * k]
+        return self.data.x[query * d : (query + 1) * d], self.data.y[query * k : (query + 1) * k]
 
     def losses(self, w: FloatArray) -> FloatArray:
         """All of them, (Q,)."""
         model, weights = self._model, w.astype(self._model.dtype)
-        interruptible.compile_here("losses", None, model.dtype, lambda: loss_of_each(model, weights, self._data, 1))
-        return loss_of_each(model, weights, self._data, self.count)
+        interruptible.compile_here("losses", None, model.dtype, lambda: loss_of_each(model, weights, self.data, 1))
+        return loss_of_each(model, weights, self.data, self.count)
 
     def cotangents(self, w: FloatArray, which: Ints) -> tuple[FloatArray, FloatArray]:
         """Some of them, (K,), and their gradients, (K, P)."""
@@ -56,8 +57,8 @@ class ExampleQueries:
         weights = w.astype(self._model.dtype)
         losses, gradients = np.empty(len(which)), np.empty((len(which), w.size))
         for at, i in enumerate(which.tolist()):
-            x, y = self.example(i)
-            losses[at], gradients[at] = loss_and_gradient(self._model, weights, self._data._replace(x=x, y=y), 1)
+            x, y = self._example(i)
+            losses[at], gradients[at] = loss_and_gradient(self._model, weights, self.data._replace(x=x, y=y), 1)
         return losses, gradients
 
 
@@ -65,9 +66,7 @@ class FunctionQueries:
     """Losses with their gradients, each by a function."""
 
     name = "queries"
-
-    def example(self, query: int) -> None:
-        """It is none."""
+    data = None
 
     def __init__(self, functions: Sequence[Callable[[FloatArray], tuple[float, FloatArray]]]) -> None:
         self.count, self._functions = len(functions), functions
@@ -85,7 +84,9 @@ class FunctionQueries:
 def as_queries(model: Any, queries: Any) -> Queries:
     """The checked argument `queries`: a pair of examples, or a list of whatever `valid` may be."""
     if isinstance(model, Architecture) and isinstance(queries, tuple):
-        return ExampleQueries(model, *as_pair(model, "queries", queries))
+        data, count = as_pair(model, "queries", queries)
+        # its own, for it is asked about them again after retrainings
+        return ExampleQueries(model, data._replace(x=data.x.copy(), y=data.y.copy()), count)
     if not isinstance(queries, list) or not queries:
         pair = "a pair (X, Y) of examples or " if isinstance(model, Architecture) else ""
         raise arguments.fault(

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+from math import comb
+
 import numpy as np
 
 from fastrev._engine.types import FloatArray, Ints
 
 _RESAMPLES = 1000
 _NUMBERS = 2_000_000  # that are ranked at a time
+
+
+def drawn(columns: int, size: int, count: int, seed: int) -> Ints:
+    """Distinct subsets (S, size) of the columns: so many at random, or all, in order, where there are no more."""
+    if comb(columns, size) <= count:
+        return np.array(list(combinations(range(columns), size)), np.int64)
+    rng, found = np.random.default_rng(seed), dict[tuple[int, ...], None]()  # in the order in which they came
+    while len(found) < count:
+        found[tuple(np.sort(rng.choice(columns, size, replace=False)).tolist())] = None
+    return np.array(list(found), np.int64)
 
 
 def changes(effects: FloatArray, subsets: Ints) -> FloatArray:

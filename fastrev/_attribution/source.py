@@ -16,7 +16,7 @@ from fastrev._engine.problem import Problem
 from fastrev._engine.python_objective import theta_name
 from fastrev._engine.types import AnyArray, FloatArray, Ints
 from fastrev._engine.walk import Trace
-from fastrev.errors import DivergenceError
+from fastrev.errors import DivergenceError, ReversalError, TrainingInterrupt
 from fastrev.training import Run, make_all_steps
 
 # Of what a reversal holds for all queries together.  More are taken in blocks, each by a training and a reversal of its
@@ -92,9 +92,16 @@ class Source:
 
     def losses_without(self, subset: int, without: Ints, redraw: bool) -> FloatArray:
         """The losses (Q,) after a training without these columns, which are the subset of this number."""
+        if changed := self.problem.changed():
+            raise ReversalError(
+                f"{' and '.join(changed)} changed in place after the attribution: a retraining would be of another "
+                "problem. Leave such arrays alone, or attribute again."
+            )
         run = Run(self._without(self.columns.left(without), redraw))
         try:
             make_all_steps(run, False)
+        except TrainingInterrupt:
+            raise KeyboardInterrupt from None  # what was trained so far is of no use to anyone
         except DivergenceError as error:
             message = f"In the retraining without subsets[{subset}]: {error}"
             raise DivergenceError(message, step=error.step, group=error.group, run=error.run) from None

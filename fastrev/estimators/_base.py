@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastrev._attribution.columns import Columns, as_columns
 from fastrev._attribution.queries import as_queries
+from fastrev._attribution.shown import Shown
 from fastrev._attribution.source import Source
 from fastrev._engine import arguments
 from fastrev._engine.examples import inputs_and_targets
@@ -190,6 +191,7 @@ class MetaMLP(BaseEstimator):
         check_is_fitted(self)
         X, y = self._validated(*inputs_and_targets("train", train), reset=False)
         examples, columns = self._attributable(X, self._encoded("train[1]", y), as_weights(sample_weight, len(X)))
+        read_as = self.predict(X_queries)  # by the names of features that it may have
         X_queries, y_queries = self._validated(X_queries, y_queries, reset=False)
         targets = self._as_trained(self._encoded("y_queries", y_queries))
         problem = prepare(
@@ -198,7 +200,8 @@ class MetaMLP(BaseEstimator):
         )  # fmt: skip
         queries = as_queries(self.model_, (self.scaler_.transform(X_queries), targets))
         source = Source(problem, None, queries, columns(as_columns(groups, len(X))))
-        return Attribution(**vars(source.effects(progress, self._require_own)), source=source)
+        shown = Shown(X, _single(y), X_queries, _single(y_queries), _single(read_as))
+        return Attribution(**vars(source.effects(progress, self._require_own)), source=source, shown=shown)
 
     def _require_own(self, w: FloatArray) -> None:
         """Refuse final weights of a training on other examples."""
@@ -337,6 +340,11 @@ def standardiser(name: str, values: FloatArray, weights: FloatArray) -> Any:
             name, "have variances below 1e308", f"values up to {np.abs(values).max():g}", "Pass it in other units."
         )
     return scaler
+
+
+def _single(values: AnyArray) -> AnyArray | None:
+    """One for each row, (n_samples,), if it is one."""
+    return values.reshape(len(values)) if values.size == len(values) else None
 
 
 def _is_auto(value: Any) -> bool:
