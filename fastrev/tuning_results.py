@@ -44,7 +44,8 @@ class MinimizeResult(Account):
     success : bool
         False after Ctrl-C, or where a method of SciPy says so.
     message : str
-        Why it ended, and how many of the final runs diverged if any did.
+        Why it ended; where the start was best, that nothing was learned and what to try; and how many of the final runs
+        diverged if any did.
     history : History
         Every meta-step.
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import spearmanr
 
 import fastrev
-from fastrev.experiments import chaos, distill, main, reverse, select, valley
+from fastrev.experiments import attribute, chaos, distill, main, reverse, select, valley
 from fastrev.experiments._shared.datasets import Dataset, load
 from fastrev.experiments._shared.influence import Influence, cosines, gradients, hessian
 from fastrev.experiments._shared.judging import detection
@@ -322,7 +322,7 @@ def test_attribution_ranks_what_its_peers_do_not(tmp_path, capsys):
     assert [f"{share:.0%}" for share in saved["shares"]] == ["1%", "5%", "20%"]
     for share, row in zip(saved["shares"], saved["scores"], strict=True):
         shown = " +- ".join(f"{each:.3f}" for each in (row[0].mean(), row[0].std()))
-        assert re.search(rf"^{share:.0%} +{re.escape(shown)} ", printed, re.M)
+        assert re.search(rf"^{100 * share:.0f} % +{re.escape(shown)} ", printed, re.M)
     assert saved["losses"].shape == (3, 6)
     assert (saved["losses"][:, 0] == saved["losses"][0, 0]).all()
     assert saved["losses"][0, -1] > saved["losses"][2, -1]  # of the most helpful, and of random ones
@@ -334,6 +334,32 @@ def test_attribution_ranks_what_its_peers_do_not(tmp_path, capsys):
     assert (saved["harmful_effects"] < 0).all()
     assert saved["helpful_images"].shape == (9, 8, 8)
     assert f"Test digit {saved['number']} is read as a {saved['label']} with probability" in printed
+    assert saved["read_as"] == saved["label"]
+
+    figure = attribute.draw(saved)
+    figure.canvas.draw()
+    own, influence, scores, without = figure.subfigs[1].axes
+    assert [axis.get_title() for axis in (own, influence)] == [
+        f"{name}: its loss without\na random 5 %" for name in ("attribution", "influence functions")
+    ]
+    for axis in (own, influence, scores, without):
+        title, frame = axis.title.get_window_extent(), axis.get_window_extent()
+        assert frame.x0 - 0.2 * frame.width < title.x0 < title.x1 < frame.x1 + 0.2 * frame.width
+    assert [each.get_text() for each in scores.get_xticklabels()] == ["1 %", "5 %", "20 %"]
+    assert "20 subsets" in scores.get_xlabel()
+    assert all(each == round(each) for each in without.get_xticks())
+    (legend,) = figure.subfigs[1].legends
+    names = [each.get_text() for each in legend.get_texts()]
+    assert len(set(names)) == len(names) == 7
+    assert {"attribution", "gradient products", "at random", "predicted = real"} < set(names)
+
+
+def test_where_no_digit_is_read_right_it_says_so(tmp_path, capsys):
+    ran("attribute", tmp_path, *FEW[:-4], "--subsets", "3", "--most", "2", "--queries", "2", "--lr", "1e-9")
+    printed = capsys.readouterr().out
+    assert "No test digit is read right. Number " in printed
+    assert ", is read as a " in printed
+    assert " with probability" in printed
 
 
 def test_influence_functions_are_exact_at_the_optimum():

@@ -81,6 +81,22 @@ def test_it_finds_the_minimum():
     assert result.history.loss[0] == result.start_fun
 
 
+@pytest.mark.parametrize(
+    ("named", "remedy"),
+    [({}, "a lower meta_lr, more runs"), ({"method": "L-BFGS-B"}, "more runs")],
+)
+def test_where_the_start_is_best_the_result_says_so(named, remedy):
+    """From the minimum every step goes up, and of a flat function none goes down."""
+    learned = minimize(quadratic, meta_steps=5, **named)
+    assert "Nothing was learned" not in learned.message
+    flat = lambda values, seed: (1.0, {"x": np.ones(3)})
+    for fun, x0 in ((quadratic, TARGET), (flat, np.zeros(3))):
+        result = minimize(fun, {"x": x0}, meta_steps=5, **named)
+        assert result.fun == result.start_fun == fun({"x": x0}, 0)[0]
+        end = f" Nothing was learned: on the seeds compared the start was best. Try {remedy} or more meta_steps."
+        assert result.message.endswith(end)
+
+
 def test_it_finds_the_minimum_through_noise():
     result = minimize(noisy, runs=8, meta_steps=100)
     assert np.abs(result.x["x"] - TARGET).max() < 0.3
@@ -405,7 +421,7 @@ def test_patience(patience):
         assert (since == patience) == (nit == result.nit)
     assert result.nit == (4 if patience == 1 else 5 if patience == 2 else 11)
     assert result.success
-    assert result.message == f"The moving average of the loss has not fallen for {patience} meta-steps."
+    assert result.message.startswith(f"The moving average of the loss has not fallen for {patience} meta-steps.")
 
 
 def test_the_callback_sees_where_it_stands():

@@ -82,6 +82,21 @@ def test_a_schedule_has_a_panel_a_group(schedule):
     assert [each.get_text() for each in figure.subfigs[1].legends[0].get_texts()] == ["start", "learned"]
 
 
+def test_values_that_hardly_differ_are_drawn_without_a_warning(recwarn):
+    """Those of a result that kept its start: apart by rounding."""
+    values = 0.9 + 2e-16 * np.arange(3)
+    for draw in (canvas.by_logarithm, canvas._by_memory):
+        axis = canvas.figure(4, 3).subplots()
+        axis.plot(values)
+        draw(axis, values)
+        low, high = axis.get_ylim()
+        assert low < values.min() < values.max() < high
+    result = tuned(lr=1e-12, l2=1e-12, learn=("l2",))
+    result = replace(result, history=result.history._replace(loss=np.full(4, np.nextafter(result.loss, 2))))
+    drawn(replace(result, start_loss=result.loss).plot())
+    assert not recwarn.list
+
+
 def test_the_loss_is_that_of_the_history(schedule):
     accepted = schedule.history.accepted.copy()
     accepted[[1, 3]] = False

@@ -46,6 +46,7 @@ def by_logarithm(axis: Any, values: FloatArray) -> None:
     low, high = (finite.min(), finite.max()) if finite.size else (1.0, 1.0)
     decades = np.log10(high / low)
     room = 10 ** max(0.06 * decades, 0.02)
+    axis.set_autoscaley_on(False)  # else it is done once more, with a warning where values hardly differ
     axis.set_yscale("log")
     axis.set_ylim(low / room, high * room)
     if decades < 0.7:
@@ -63,6 +64,7 @@ def _by_memory(axis: Any, values: FloatArray) -> None:
     shown = np.clip([*np.ravel(values), *_ALWAYS_SHOWN], 0.0, 1 - 1e-6)
     low, high = nines(shown.min()), nines(shown.max())
     room = 0.06 * (high - low)
+    axis.set_autoscaley_on(False)
     axis.set_yscale("function", functions=(nines, share))
     axis.set_ylim(share(low - room), share(high + room))
     fine = high - low < 2.2

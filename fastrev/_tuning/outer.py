@@ -131,7 +131,9 @@ def run(
             descent.each = each
             failed, message = _descend(descent, keeper, settings)
             keeper.keep(descent, last=True)
-            return _ending(descent, descent.chosen(), not failed, message)
+            chosen = descent.chosen()
+            kept = _start_kept(settings) if chosen.loss == chosen.start_loss else ""
+            return _ending(descent, chosen, not failed, message + kept)
     except KeyboardInterrupt:
         keeper.keep(descent, last=True)
         progress = descent.progress
@@ -165,6 +167,12 @@ def _descend(descent: Descent, keeper: checkpoints.Keeper, settings: Settings) -
 
 class _EndedError(Exception):
     """By the callback; a StopIteration would mean something to SciPy."""
+
+
+def _start_kept(settings: Settings) -> str:
+    """What is to be said where nothing that was found is better."""
+    rate = "a lower meta_lr, more runs" if settings.method == "adam" else "more runs"
+    return f" Nothing was learned: on the seeds compared the start was best. Try {rate} or more meta_steps."
 
 
 def _ending(descent: Descent, chosen: Choice, success: bool, message: str) -> Ending:

@@ -27,6 +27,7 @@ from fastrev.experiments._shared.settings import Settings as Common
 SHARES = (0.01, 0.05, 0.2)  # of the training examples, left out
 DRAWN = 1  # which of them
 ROWS = OWN, INFLUENCE, PRODUCTS, COSINES = "attribution", "influence functions", "gradient products", "gradient cosines"
+COLORS = {OWN: "C0", INFLUENCE: "C1", PRODUCTS: "C2", COSINES: "C4", "at random": "0.5"}
 TOP = 9  # images of each kind
 
 Array = npt.NDArray[np.float64]
@@ -77,17 +78,18 @@ def run(settings: Settings, keep: Kept) -> bool:
         best = max(damped, key=lambda each: np.nansum(check.score_of(each)[count:]))
         effects.append({OWN: found.effects, INFLUENCE: best, **similar})
         scores.append([check.score_of(effects[-1][name])[:count] for name in ROWS])
-        print(f"{share:<8.0%}{''.join(f'{_spread(each):>22}' for each in scores[-1])}", flush=True)
+        print(f"{_percent(share):<8}{''.join(f'{_spread(each):>22}' for each in scores[-1])}", flush=True)
         checks.append(check)
         keep(rows=ROWS, shares=SHARES[: len(scores)], scores=scores)
 
     right = test[1] == model.predict(found.w, test[0])
-    q = int(np.argmax(np.where(right, found.losses[:count], -1)))  # of the right predictions the least certain
+    # of the right predictions the least certain; of none the least wrong
+    q = int(np.argmax(np.where(right, found.losses[:count], -1)) if right.any() else found.losses[:count].argmin())
     check, of_query = checks[DRAWN], {name: effects[DRAWN][name][q] for name in (OWN, INFLUENCE)}
     keep(
         predicted=[[each[subset].sum() for subset in check.subsets] for each in of_query.values()], real=check.real[q],
         left_out=SHARES[DRAWN], number=q, query=test[0][q].reshape(data.shape), label=test[1][q],
-        probability=np.exp(-found.losses[q]),
+        read_as=model.predict(found.w, test[0][q : q + 1])[0], probability=np.exp(-found.losses[q]),
     )  # fmt: skip
     top = found.top(q, TOP)
     for name, rows, values in (
@@ -122,11 +124,16 @@ def leave_out(
 def _report(
     ways: Mapping[str, tuple[Array, npt.NDArray[np.int64]]], label: int, number: int, settings: Settings
 ) -> None:
-    losses, _ = ways[OWN]
-    print(f"Test digit {number} is read as a {label} with probability {np.exp(-losses[0]):.2f}. Left out of its "
-          f"{settings.examples} examples, those that help it most first:")  # fmt: skip
+    losses, classes = ways[OWN]
+    read, probability = classes[0], f"{np.exp(-losses[0]):.2f}"
+    if read == label:
+        head = f"Test digit {number} is read as a {label} with probability {probability}."
+    else:
+        so = f"a {label} with probability {probability}, is read as a {read}"
+        head = f"No test digit is read right. Number {number}, {so}."
+    print(f"{head} Left out of its {settings.examples} examples, those that help it most first:")
     for name, (losses, classes) in ways.items():
-        other = np.flatnonzero(classes != label)
+        other = np.flatnonzero(classes != read)
         end = f"with {other[0]} left out it is read as a {classes[other[0]]}" if other.size else "it is read as it was"
         print(f"  {name:<22}{end}; with {settings.most} the probability is {np.exp(-losses[-1]):.2f}")
 
@@ -139,8 +146,10 @@ def draw(saved: pictures.Saved) -> Any:
     """Who decided the prediction; what was predicted and real; and what becomes of it without them."""
     figure = pictures.figure(14, 8)
     above, below = figure.subfigures(2, 1, height_ratios=(1, 1.25))
-    certainty = f"read so with probability {saved['probability']:.2f}"
-    title = f"test digit {saved['number']}, a {saved['label']},\n{certainty}"
+    title = (
+        f"test digit {saved['number']}: {saved['label']}, read as {saved['read_as']}\n"
+        f"probability of {saved['label']}: {saved['probability']:.2f}"
+    )
     helpful, harmful = (
         attributions.Row(
             saved[f"{name}_images"],
@@ -152,46 +161,49 @@ def draw(saved: pictures.Saved) -> Any:
     attributions.helpful_and_harmful(above, saved["query"], title, helpful, harmful)
     own, influence, every, without = below.subplots(1, 4)
     for axis, name, predicted in zip((own, influence), ROWS, saved["predicted"], strict=False):
-        attributions.predicted_and_real(axis, predicted, saved["real"], "C0" if name == OWN else "C1")
-        axis.set_title(f"{name}: its loss without\nrandom {saved['left_out']:.0%} of the examples")
+        attributions.predicted_and_real(axis, predicted, saved["real"], COLORS[name])
+        axis.set_title(f"{name}: its loss without\na random {_percent(float(saved['left_out']))}", fontsize="medium")
     _scores(every, saved)
     if "losses" in saved:  # not if it was interrupted
         _one_by_one(without, saved)
     else:
         without.set_axis_off()
+    known: dict[str, Any] = {}  # of all panels: colours mean the same in each
+    for axis in (every, without, own):
+        known |= {label: line for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    below.legend(known.values(), known, loc="outside lower center", ncols=len(known), fontsize="small", frameon=False)
     return figure
 
 
 def _scores(axis: Any, saved: pictures.Saved) -> None:
     """The scores of all queries, a box for each way to predict and share."""
     rows, shares = saved["rows"], saved["shares"]
-    for i, (name, color) in enumerate(zip(rows, ("C0", "C1", "C2", "C4"), strict=True)):
+    for i, name in enumerate(rows.tolist()):
         at = np.arange(len(shares)) + (i - 1.5) * 0.2
         boxes = axis.boxplot(
             saved["scores"][:, i].T, positions=at, widths=0.16, whis=(0, 100), patch_artist=True, manage_ticks=False,
             medianprops={"color": "k"},
         )  # fmt: skip
         for box in boxes["boxes"]:
-            box.set(facecolor=color)
-        axis.plot([], [], "s", color=color, label=str(name))
-    axis.set_xticks(range(len(shares)), [f"{share:.0%}" for share in shares])
-    axis.set(xlabel="of the training examples left out", ylabel="scores of the queries: quartiles, range")
-    axis.set_title("rank correlation of\npredicted and real changes")
-    _legend(axis)
+            box.set(facecolor=COLORS[name])
+        axis.plot([], [], "s", color=COLORS[name], label=name)
+    axis.set_xticks(range(len(shares)), [_percent(share) for share in shares])
+    subsets, queries = len(saved["real"]), saved["scores"].shape[2]
+    axis.set(xlabel=f"left out, {subsets} subsets each", ylabel=f"scores of {queries} queries: quartiles, range")
+    axis.set_title("rank correlation of\npredicted and real changes", fontsize="medium")
     axis.grid(alpha=0.3, axis="y")
 
 
 def _one_by_one(axis: Any, saved: pictures.Saved) -> None:
     """The query's loss without more and more examples."""
-    for name, losses, color in zip(saved["orders"], saved["losses"], ("C0", "C1", "0.5"), strict=True):
-        axis.plot(losses, color=color, label=str(name))
-    axis.plot(saved["expected"], color="C0", linestyle=":", label="predicted by attribution")
+    for name, losses in zip(saved["orders"].tolist(), saved["losses"], strict=True):
+        axis.plot(losses, color=COLORS[name], label=name)
+    axis.plot(saved["expected"], color=COLORS[OWN], linestyle=":", label="predicted by attribution")
     axis.set(xlabel="examples left out, the most helpful first", ylabel="loss of the query")
-    axis.set_title("its loss without\nthe most helpful examples")
-    _legend(axis)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_title("its loss without\nthe most helpful examples", fontsize="medium")
     axis.grid(alpha=0.3)
 
 
-def _legend(axis: Any) -> None:
-    """Below the axes, where it hides nothing."""
-    axis.legend(loc="upper center", bbox_to_anchor=(0.45, -0.17), ncols=2, fontsize="small", frameon=False)
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

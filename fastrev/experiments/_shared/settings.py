@@ -90,7 +90,7 @@ class Settings:
 
     data: Folder = setting(None, "MNIST's files in place of scikit-learn's digits: a folder of IDX files, or an .npz")
     seed: Seed = setting(0, "of the split, the initial weights and the batches")
-    workers: Workers = setting(-1, "threads that share the trainings of a meta-step, -1 for all cores")
+    workers: Workers = setting(-1, "threads that share trainings, -1 for all cores")
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Settings]) -> None:
