@@ -128,6 +128,7 @@ class Attribution:
             "model", "be a fastrev.MLP for self_influence", "a fastrev.Objective",
             "Pass queries=[...], a function of each training example's loss, to attribute.",
         )  # fmt: skip
+        self.source.require_unchanged()
         examples, shares = self.source.columns.rows
         which = np.arange(len(examples)) if rows is None else _rows(rows, len(examples))
         distinct, of = np.unique(examples[which], return_inverse=True)
@@ -313,7 +314,9 @@ class Attribution:
         if shape is None:
             side = isqrt(pixels)
             return (side, side) if side**2 == pixels and pixels >= _FEWEST_PIXELS else ()
-        whole = isinstance(shape, tuple | list) and all(isinstance(each, int | np.integer) for each in shape)
+        whole = isinstance(shape, tuple | list) and all(
+            isinstance(each, int | np.integer) and not isinstance(each, bool) for each in shape
+        )
         sizes = tuple(shape) if whole else ()
         if len(sizes) != 2 or min(sizes) < 1 or sizes[0] * sizes[1] != pixels:
             raise arguments.fault("shape", f"be (height, width) of {pixels} pixels, or ()", arguments.shown(shape))

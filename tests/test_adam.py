@@ -445,6 +445,12 @@ def test_optimizers_compare_and_show_their_arguments():
     shown = "Adam(lr=array(3,), beta1=0.9, beta2=0.999, eps=1e-08, eps_root=1e-08, weight_decay=0.0)"
     assert repr(fastrev.Adam(np.ones(3))) == shown
     assert repr(fastrev.SGD(0.1, 0.9)) == "SGD(lr=0.1, decay=0.9)"
+    assert repr(fastrev.SGD([[0.1], [0.2, 0.3]], "fast")) == "SGD(lr=a list, decay=fast)"
+
+
+@pytest.mark.parametrize("eps", [1e-8, np.float32(1e-8), float(np.exp(np.log(1e-8)))])
+def test_what_pytorch_has_is_taken_in_float32_too(eps):
+    digits_like(steps=3, lr=None, decay=None).train(optimizer=fastrev.Adam(0.01, eps=eps, eps_root=0.0))
 
 
 @pytest.mark.parametrize("name", ["decay", "v0"])

@@ -576,12 +576,16 @@ def test_a_check_is_drawn_as_a_dot_for_each_subset():
 def test_queries_are_its_own_and_data_that_changed_are_refused():
     x, y, xq = X.copy(), Y.copy(), CASE.arguments["valid"][0].copy()
     found = attributed(CASE, (xq, CASE.arguments["valid"][1]), train=(x, y))
-    before = found.check(0.1, 10)
+    of_all = attributed(CASE, [(xq, CASE.arguments["valid"][1])], train=(x, y))
+    before = found.check(0.1, 10), of_all.check(0.1, 10)
     xq *= 2
-    assert found.check(0.1, 10) == before
+    assert (found.check(0.1, 10), of_all.check(0.1, 10)) == before
     x *= 2
     with pytest.raises(fastrev.ReversalError, match=r"train\[0\] changed in place after the attribution"):
         found.check(0.1, 10)
+    for changed in (found.self_influence, found.plot):
+        with pytest.raises(fastrev.ReversalError, match=r"train\[0\] changed in place after the attribution"):
+            changed()
 
 
 def test_groups_that_overlap_have_effects_but_no_check():

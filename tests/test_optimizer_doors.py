@@ -211,7 +211,7 @@ def test_rates_and_weight_decays_that_move_too_far_together_are_survived():
     assert "'weight_decay' must be at most (1 - 2**-16) / lr" in outcome.refusal
     assert np.isfinite(attempt(result.training, Trial({"lr": np.array(0.06)}, 0, True)).loss)
     together = {"optimizer": fastrev.Adam(lr=0.1, weight_decay=20.0), "learn": ("lr",)}
-    with pytest.raises(ArgumentError, match="'weight_decay' must be below 1 / lr"):
+    with pytest.raises(ArgumentError, match="'weight_decay' must be at most"):
         tune("Adam", **together)
     softening = {"optimizer": fastrev.Adam(0.03, eps=1e-3, eps_root=0.0), "transforms": {"eps": "linear"}}
     assert tune("Adam", **softening, learn=("eps",), meta_lr=0.01).loss < np.inf  # goes down to 0, where it is refused

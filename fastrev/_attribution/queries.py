@@ -12,7 +12,7 @@ from fastrev._engine.architecture import Architecture
 from fastrev._engine.evaluation import loss_and_gradient, loss_of_each
 from fastrev._engine.examples import as_pair
 from fastrev._engine.types import FloatArray, Floating, Ints
-from fastrev._engine.validation import validation
+from fastrev._engine.validation import of_examples, validation
 from fastrev.kernels.structures import Data
 
 
@@ -84,13 +84,22 @@ class FunctionQueries:
 def as_queries(model: Any, queries: Any) -> Queries:
     """The checked argument `queries`: a pair of examples, or a list of whatever `valid` may be."""
     if isinstance(model, Architecture) and isinstance(queries, tuple):
-        data, count = as_pair(model, "queries", queries)
-        # its own, for it is asked about them again after retrainings
-        return ExampleQueries(model, data._replace(x=data.x.copy(), y=data.y.copy()), count)
+        return ExampleQueries(model, *_own(*as_pair(model, "queries", queries)))
     if not isinstance(queries, list) or not queries:
         pair = "a pair (X, Y) of examples or " if isinstance(model, Architecture) else ""
         raise arguments.fault(
             "queries", f"be {pair}a list of functions from weights (P,) to a pair of loss and gradient (P,)",
             "an empty list" if isinstance(queries, list) else arguments.named(queries),
         )  # fmt: skip
-    return FunctionQueries([validation(model, each, f"queries[{i}]") for i, each in enumerate(queries)])
+    return FunctionQueries([_function(model, f"queries[{i}]", each) for i, each in enumerate(queries)])
+
+
+def _function(model: Any, name: str, query: Any) -> Callable[[FloatArray], tuple[float, FloatArray]]:
+    if isinstance(model, Architecture) and isinstance(query, tuple):
+        return of_examples(model, *_own(*as_pair(model, name, query)))
+    return validation(model, query, name)
+
+
+def _own(data: Data, count: int) -> tuple[Data, int]:
+    """A copy of examples that are asked about again after retrainings."""
+    return data._replace(x=data.x.copy(), y=data.y.copy()), count

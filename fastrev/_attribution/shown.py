@@ -34,6 +34,7 @@ def of_network(source: Source, w: FloatArray) -> Shown | None:
     trained = source.problem.trained
     if not isinstance(trained, MLPObjective):
         return None
+    source.require_unchanged()
     values, model = trained.values(), trained.model
     classes = model.loss == "cross_entropy"
     labels = values["y"].argmax(axis=1) if classes else None

@@ -65,6 +65,14 @@ class Source:
         assert isinstance(trained, MLPObjective)
         return replace(self, queries=ExampleQueries(trained.model, trained.data, trained.examples, "train"))
 
+    def require_unchanged(self) -> None:
+        """Refuse data that are no longer those of the effects."""
+        if changed := self.problem.changed():
+            raise ReversalError(
+                f"{' and '.join(changed)} changed in place after the attribution, whose effects are of what was there "
+                "before. Leave such arrays alone, or attribute again."
+            )
+
     def effects(self, progress: bool, accept: Accept = everything) -> Effects:
         """Those of all columns on all queries; `accept` is given the final weights before the way back."""
         count = self.queries.count
@@ -92,11 +100,7 @@ class Source:
 
     def losses_without(self, subset: int, without: Ints, redraw: bool) -> FloatArray:
         """The losses (Q,) after a training without these columns, which are the subset of this number."""
-        if changed := self.problem.changed():
-            raise ReversalError(
-                f"{' and '.join(changed)} changed in place after the attribution: a retraining would be of another "
-                "problem. Leave such arrays alone, or attribute again."
-            )
+        self.require_unchanged()
         run = Run(self._without(self.columns.left(without), redraw))
         try:
             make_all_steps(run, False)

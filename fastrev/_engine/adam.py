@@ -232,9 +232,9 @@ def prepare(
         raise arguments.fault("eps_root", "be one number", f"an array of shape {root.shape}")
     _not_negative(Table("eps_root", root, ()))
     softening = _not_negative(by_step_and_group("eps", eps, groups, "Pass finite numbers, such as 1e-8."))
-    if (least := float(softening.values.min() + np.sqrt(root))) < SMALLEST_EPS:
+    if (least := float(softening.values.min() + np.sqrt(root))) < SMALLEST_EPS * (1 - 1e-6):  # float32's 1e-8 is less
         raise arguments.fault_of_several(
-            "eps", f"be at least {SMALLEST_EPS:g} together with the root of eps_root", f"{least:g}",
+            "eps", f"be at least {SMALLEST_EPS:g} together with the root of eps_root", f"{least:.7g}",
             "The second moment is a multiple of 2**-62, so with less steps would be far above lr where gradients are "
             "small. Pass eps=1e-8, or leave eps_root at its default.",
         )  # fmt: skip

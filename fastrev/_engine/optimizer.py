@@ -29,11 +29,16 @@ def arguments_of(optimizer: Optimizer) -> dict[str, Any]:
 
 def described(optimizer: Optimizer) -> str:
     """Its class with its arguments, of which arrays are shown by their shapes."""
-    shown = (
-        f"{name}=array{np.shape(value)}" if np.ndim(value) else f"{name}={value}"
-        for name, value in arguments_of(optimizer).items()
-    )  # fmt: skip
+    shown = (f"{name}={_brief(value)}" for name, value in arguments_of(optimizer).items())
     return f"{type(optimizer).__name__}({', '.join(shown)})"
+
+
+def _brief(value: Any) -> str:
+    try:
+        shape = tuple(np.shape(value))
+    except Exception:  # of what is no array, and will be refused as such
+        return f"a {type(value).__name__}"
+    return f"array{shape}" if shape else f"{value}"
 
 
 def replaced(optimizer: Optimizer, values: Mapping[str, Any]) -> Optimizer:
