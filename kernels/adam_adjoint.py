@@ -27,10 +27,11 @@ from .reductions import dot
 @inlined
 def pull_position(tables, w, moments, g, adjoint, t, u, scratch):
     """Through all of the step but the gradient."""
-    for group in range(tables.groups.size - 2, -1, -1):
-        start, stop = tables.groups[group], tables.groups[group + 1]
-        _pull(rates_of(tables, t, group), w, moments, g, adjoint.w, adjoint.moments, adjoint.rule, t, group, start,
-              stop, u, scratch)  # fmt: skip
+    spans = tables.leaders.size
+    for span in range(spans):
+        first, last = tables.leaders[span], tables.leaders[span + 1] if span + 1 < spans else tables.groups.size - 1
+        _pull(rates_of(tables, t, first), tables.groups, w, moments, g, adjoint.w, adjoint.moments, adjoint.rule, t,
+              first, last, u, scratch)  # fmt: skip
     _through_products(adjoint.rule.beta1, adjoint.rule.product1, tables.n1, tables.d1, t)
     _through_products(adjoint.rule.beta2, adjoint.rule.product2, tables.n2, tables.d2, t)
 
@@ -42,17 +43,32 @@ def pull_moments(tables, moments, g, adjoint, t, hu):
 
 
 @kernel
-def _pull(rates, w, moments, g, dw, d_moments, sums, t, group, start, stop, u, scratch):
-    """In blocks, whose coefficients stay in the L1 cache."""
-    for low in range(start, stop, buffer.BLOCK):
+def _pull(rates, groups, w, moments, g, dw, d_moments, sums, t, first, last, u, scratch):
+    """Of the groups first <= group < last, in blocks whose coefficients stay in the L1 cache."""
+    stop = groups[last]
+    for low in range(groups[first], stop, buffer.BLOCK):
         high = min(low + buffer.BLOCK, stop)
-        m, s, g_b = moments[0, low:high], moments[1, low:high], g[low:high]
+        m, s, g_b, w_b = moments[0, low:high], moments[1, low:high], g[low:high], w[low:high]
         dw_b, dm, ds = dw[low:high], d_moments[0, low:high], d_moments[1, low:high]
         h, z, hz, k, ks = _coefficients(m, s, rates, scratch)
-        _add_rates(sums, t, group, rates, dw_b, w[low:high], z, hz, ks)
+        for group in range(first, last):
+            start, end = _within(groups, group, low, high)
+            if start < end:
+                _add_rates(sums, t, group, rates, dw_b, w_b, z, hz, ks, start, end)
         _pull_block(rates, h, k, g_b, dw_b, dm, ds, u[low:high])
-        _add_betas(sums, t, group, m, s, g_b, dm, ds, rates, h, z)
+        _what_was_forgotten(m, s, g_b, h, z)
+        for group in range(first, last):
+            start, end = _within(groups, group, low, high)
+            if start < end:
+                _add(sums.beta1, t, group, dot(dm, h, start, end) / rates.beta1)
+                _add(sums.beta2, t, group, dot(ds, z, start, end) / rates.beta2)
         _forget(rates, dm, ds)
+
+
+@inlined
+def _within(groups, group, low, high):
+    """Where a group begins and ends within a block."""
+    return max(groups[group], low) - low, min(groups[group + 1], high) - low
 
 
 @inlined
@@ -73,15 +89,15 @@ def _coefficients(m, s, rates, scratch):
 
 
 @inlined
-def _add_rates(sums, t, group, rates, dw, w, z, hz, ks):
+def _add_rates(sums, t, group, rates, dw, w, z, hz, ks, start, end):
     """dalpha, deps, dlambda; and the derivatives by the logarithms of 1 - c1 and 1 - c2."""
-    size, c1, c2 = dw.size, rates.c1, rates.c2
-    of_z, of_w = dot(dw, z, 0, size), dot(dw, w, 0, size)
+    c1, c2 = rates.c1, rates.c2
+    of_z, of_w = dot(dw, z, start, end), dot(dw, w, start, end)
     _add(sums.lr, t, group, -of_z - rates.weight_decay * of_w)
     _add(sums.weight_decay, t, group, -rates.alpha * of_w)
-    _add(sums.eps, t, group, rates.alpha * dot(dw, hz, 0, size))
+    _add(sums.eps, t, group, rates.alpha * dot(dw, hz, start, end))
     _add(sums.product1, ZERO, group, -rates.alpha * (1.0 - c1) / c1 * of_z)
-    _add(sums.product2, ZERO, group, rates.alpha * (1.0 - c2) / (c2 * c2) * dot(dw, ks, 0, size))
+    _add(sums.product2, ZERO, group, rates.alpha * (1.0 - c2) / (c2 * c2) * dot(dw, ks, start, end))
 
 
 @inlined
@@ -97,14 +113,12 @@ def _pull_block(rates, h, k, g, dw, dm, ds, u):
 
 
 @inlined
-def _add_betas(sums, t, group, m, s, g, dm, ds, rates, of_m, of_s):
-    """dbeta1 and dbeta2: beta1 (m - g) is the new m less g, and beta2 (s - g**2) the new s less g**2."""
+def _what_was_forgotten(m, s, g, of_m, of_s):
+    """beta1 (m - g) is the new m less g, and beta2 (s - g**2) the new s less g**2."""
     for p in range(m.size):
         x = np.float64(g[p])
         of_m[p] = np.float64(m[p]) - x
         of_s[p] = np.float64(s[p]) - x * x
-    _add(sums.beta1, t, group, dot(dm, of_m, 0, m.size) / rates.beta1)
-    _add(sums.beta2, t, group, dot(ds, of_s, 0, m.size) / rates.beta2)
 
 
 @inlined
