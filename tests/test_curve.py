@@ -56,7 +56,9 @@ def weights_after(case: Case, steps: int) -> np.ndarray:
 def everything(run: fastrev.Run) -> dict[str, Any]:
     """All bits that a run consists of."""
     state, top = run._state, int(run._state.cursor[1])
-    return {name: getattr(state, name).copy() for name in ("w", "moments", "heads", "cursor")} | {"tail": state.tail[:top]}
+    return {name: getattr(state, name).copy() for name in ("w", "moments", "heads", "cursor")} | {
+        "tail": state.tail[:top]
+    }
 
 
 def derivatives(run: fastrev.Run) -> dict[str, Any]:
