@@ -48,7 +48,7 @@ def in_floats(case: Workload, eps: float, eps_root: float) -> np.ndarray:
 
 def distance(a: np.ndarray, b: np.ndarray) -> str:
     """Relative to the largest."""
-    return f"{np.abs(a - b).max() / np.abs(b).max():.0e}".replace("e-0", "e-")
+    return f"{np.abs(a - b).max() / np.abs(b).max():.0e}"
 
 
 def main() -> None:
@@ -66,11 +66,8 @@ def main() -> None:
             distance(ours.w, in_floats(case, 1e-8, 0.0)),
         ]
         default = ", the default" if (eps, eps_root) == (1e-8, fastrev.Adam(LR).eps_root) else ""
-        lines.append(
-            f"| {eps:.0e} | {eps_root:.0e}{default} | {' | '.join(figures)} |".replace("e-0", "e-").replace(
-                "0e+00", "0"
-            )
-        )
+        line = f"| {eps:.0e} | {eps_root:.0e}{default} | {' | '.join(figures)} |".replace("0e+00", "0")
+        lines.append(line.replace("e-0", "e-").replace("-", "\u2011"))  # which browsers do not break
         print(lines[-1], flush=True)
     rewrite(PAGE, "bench.adam_accuracy", "\n".join([*lines, "", f"{machine('numpy', 'numba', 'jax')}, {today()}."]))
 
