@@ -5,6 +5,9 @@
 | W3 | 10-16-2, batches of 32, T = 1000         | tiny                         |
 | W4 | 784-10, all 10 images, T = 100           | distillation                 |
 
+`HELD_OUT` are others, which nobody tunes for: wide and large ones, odd widths, one example a step and a thousand, other
+activations and losses.
+
 Each is differentiated by the initial weights (of SGD by the velocity, too) and by the hyperparameters of the optimizer,
 of every step and group but for Adam's eps and weight decay; W4 by its training images and penalties, too.
 """
@@ -33,6 +36,14 @@ class Shape:
     rows: int
     valid_rows: int
     by: tuple[str, ...] = ()  # differentiated by these, too
+    activation: str = "tanh"
+    loss: str = "cross_entropy"
+
+    def __str__(self) -> str:
+        """The network, and what else is not the same in all."""
+        what = ["-".join(map(str, self.sizes)), *({self.activation, self.loss} - {"tanh", "cross_entropy"}), *self.by]
+        batch = f"all {self.rows}" if self.batch is None else f"batch {self.batch}"
+        return ", ".join([*(each.replace("_", " ") for each in what), batch, f"T = {self.steps}"])
 
 
 SHAPES = {
@@ -40,6 +51,23 @@ SHAPES = {
     "W2": Shape((64, 32, 10), 50, 400, 1000, 1000),
     "W3": Shape((10, 16, 2), 32, 1000, 500, 500),
     "W4": Shape((784, 10), None, 100, 10, 5000, ("l2", "x")),
+}
+HELD_OUT = {
+    "wide layers": Shape((784, 300, 100, 10), 128, 100, 5000, 5000),
+    "regression": Shape((32, 64, 64, 1), 64, 500, 1000, 1000, activation="softplus", loss="squared_error"),
+    "by images": Shape((784, 10), 500, 200, 5000, 5000, ("x",)),
+    "tinier": Shape((4, 8, 3), 16, 5000, 500, 500),
+    "one wide layer": Shape((256, 1024, 10), 64, 50, 2000, 2000),
+    "all rows": Shape((20, 20, 2), None, 1000, 200, 500),
+    "relu": Shape((100, 50, 10), 32, 2000, 2000, 2000, activation="relu"),
+    "P = 1e5": Shape((311, 311, 10), 64, 100, 2000, 2000),
+    "P = 5e5": Shape((702, 702, 10), 64, 49, 2000, 2000),
+    "P = 1e6": Shape((995, 995, 10), 64, 25, 2000, 2000),
+    "batch 257": Shape((784, 50, 50, 50, 10), 257, 49, 5000, 5000),
+    "batch 1000": Shape((64, 32, 10), 1000, 100, 5000, 1000),
+    "batch 1": Shape((50, 37, 23, 5), 1, 1600, 1000, 500),
+    "3,000 units": Shape((784, 3000, 10), 64, 9, 2000, 1000),
+    "depth 6": Shape((64, 33, 31, 29, 27, 25, 10), 50, 400, 1000, 1000),
 }
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
 PRECISIONS = {"float64": np.float64, "float32": np.float32}
@@ -59,6 +87,12 @@ class Workload:
     batches: npt.NDArray[np.int64] | None  # (T, B); None: all rows in every step
     wrt: tuple[str, ...]
     dtype: np.dtype[np.floating]
+    activation: str = "tanh"
+    loss: str = "cross_entropy"
+
+    @property
+    def model(self) -> fastrev.MLP:
+        return fastrev.MLP(self.sizes, activation=self.activation, loss=self.loss, dtype=self.dtype)
 
     @property
     def steps(self) -> int:
@@ -73,22 +107,37 @@ class Workload:
     def run(self) -> fastrev.MetaGradient:
         """Solve it with fastrev."""
         return fastrev.meta_grad(
-            fastrev.MLP(self.sizes, dtype=self.dtype), self.w0, train=self.train, valid=self.valid,
+            self.model, self.w0, train=self.train, valid=self.valid,
             optimizer=self.optimizer, batches=self.batches, l2=0.0 if self.l2 is None else self.l2, wrt=self.wrt,
+        )  # fmt: skip
+
+    def forward(self) -> fastrev.Run:
+        """Train only."""
+        return fastrev.train(
+            self.model, self.w0, train=self.train, optimizer=self.optimizer, batches=self.batches,
+            l2=0.0 if self.l2 is None else self.l2,
         )  # fmt: skip
 
 
 def workload(
     name: str, dtype: npt.DTypeLike = np.float64, steps: int | None = None, optimizer: str = "SGD"
 ) -> Workload:
-    """One of `SHAPES` by one of `OPTIMIZERS`, with other than its own number of steps if asked to."""
-    shape = SHAPES[name]
+    """One of `SHAPES` or `HELD_OUT` by one of `OPTIMIZERS`, with other than its own number of steps if asked to."""
+    return of_shape(name, (SHAPES | HELD_OUT)[name], dtype, steps, optimizer)
+
+
+def of_shape(
+    name: str, shape: Shape, dtype: npt.DTypeLike = np.float64, steps: int | None = None, optimizer: str = "SGD"
+) -> Workload:
+    """A workload of any shape."""
     steps = shape.steps if steps is None else steps
     rng = np.random.default_rng(0)
     d, k, groups = shape.sizes[0], shape.sizes[-1], 2 * (len(shape.sizes) - 1)
     rows = shape.rows + shape.valid_rows
     x = (rng.random((rows, d)) * (rng.random((rows, d)) < 0.2)).astype(dtype)
     y = np.eye(k, dtype=dtype)[rng.integers(k, size=rows)]
+    if shape.loss == "squared_error":
+        y = rng.standard_normal((rows, k)).astype(dtype)
     w0 = np.concatenate(
         [
             part
@@ -108,6 +157,8 @@ def workload(
         batches=None if shape.batch is None else rng.integers(shape.rows, size=(steps, shape.batch)),
         wrt=("w0", *wrt, *shape.by),
         dtype=np.dtype(dtype),
+        activation=shape.activation,
+        loss=shape.loss,
     )
 
 
