@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import warnings
@@ -39,7 +40,7 @@ from bench.many_runs import TASKS, WAYS, all_runs
 from bench.products_alone import of_a_step
 from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES, workload
-from fastrev._engine import sgd
+from fastrev._engine import sgd, teams
 from fastrev._engine import state as states
 from fastrev._engine.chaos import CHAOTIC_GROWTH
 from fastrev.kernels import (
@@ -51,6 +52,7 @@ from fastrev.kernels import (
     products,
     rationals,
     reductions,
+    scattering,
     structures,
     training,
 )
@@ -59,6 +61,7 @@ from fastrev.kernels.checksums import checksum
 from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.primitives import bits, copy_elements, shift_right, wrapping_add, wrapping_mul
 from fastrev.kernels.rules import BY_MOMENTUM
+from fastrev.kernels.team import meet
 from fastrev.kernels.vectors import VECTOR
 
 ROOT = Path(__file__).parent.parent
@@ -215,6 +218,56 @@ def whole(*names: str) -> Turn:
     for case in cases:
         case.run()
     return lambda: {case.name: 1e6 * elapsed(case.run) / case.steps for case in cases}
+
+
+def forward(*names: str) -> Turn:
+    """Microseconds a step of trainings."""
+    cases = [workload(name) for name in names]
+    for case in cases:
+        case.forward()
+    return lambda: {case.name: 1e6 * elapsed(case.forward) / case.steps for case in cases}
+
+
+def SHARING(work: float) -> dict[str, Any]:  # noqa: N802
+    """From how many multiply-adds a step on two threads share it."""
+    return {"fastrev._engine.teams.WORTH_A_STEP": work}
+
+
+@numba.njit(nogil=True)
+def meet_often(team, count, data, own):
+    """Meetings, between which each thread writes its half of the data and reads the other's."""
+    half = data.size // 2
+    mine, others = (0, half) if team.me == 0 else (half, 0)
+    for i in range(count):
+        for p in range(half):
+            data[mine + p] = i
+        meet(team)
+        for p in range(half):
+            own[p] = data[others + p]
+        meet(team)
+
+
+def meeting(size: int) -> Turn:
+    """Nanoseconds of a meeting; or of `size` bytes of 32 KB, from each thread to the other."""
+    count, data, own = 2000, np.zeros(2 * 4096 if size else 0), np.zeros((2, 4096))
+
+    def turn() -> Figures:
+        def walk(team: structures.Team) -> None:
+            meet_often(team, count, data, own[team.me])
+
+        seconds = elapsed(lambda: teams.together(0, 2, walk))
+        return {"": 1e9 * seconds / count / (2**15 / size if size else 2)}
+
+    turn()
+    return turn
+
+
+def short(**steps: int) -> Turn:
+    """Microseconds of whole meta-gradients of few steps, of about 1e6 multiply-adds each."""
+    cases = [workload(name, steps=count) for name, count in steps.items()]
+    for case in cases:
+        case.run()
+    return lambda: {case.name: 1e6 * shortest(partial(elapsed, case.run)) for case in cases}
 
 
 def elapsed(function: Callable[[], object]) -> float:
@@ -438,6 +491,12 @@ def gflops(m: int, k: int, n: int) -> Turn:
     return lambda: {f"{m}, {k}, {n}": 2e-9 * m * k * n / shortest(seconds)}
 
 
+def narrow() -> Turn:
+    """GFLOP/s of products whose last vector has two elements."""
+    turns = [gflops(*LARGE), gflops(200, 784, 10)]
+    return lambda: {shape: found for turn in turns for shape, found in turn().items()}
+
+
 @numba.njit
 def one_by_one(count, a, b, m, n, k, c, wide_b, wide_c):
     """The products of A with one B (k, n) after the other."""
@@ -484,11 +543,43 @@ def products_of_w3() -> Turn:
 
 
 def transpose() -> Turn:
-    """Milliseconds of a transpose whose columns are whole pages apart."""
-    size = 512
-    a, b = np.ones(size * size), np.empty(size * size)
-    seconds = stopwatch(products.transpose, a, 0, size, size, b)
-    return lambda: {f"{size}, {size}": 1e3 * shortest(seconds)}
+    """Microseconds of transposes: few columns, a square, one whose columns are whole pages apart."""
+    seconds = {}
+    for m, n in ((784, 10), (50, 50), (512, 512)):
+        a, b = np.ones(m * n), np.empty(m * n)
+        seconds[f"{m}, {n}"] = stopwatch(products.transpose, a, 0, m, n, b, 0)
+    return lambda: {shape: 1e6 * shortest(each) for shape, each in seconds.items()}
+
+
+@numba.njit
+def into_an_array(a, b, c, d, m, n, k, rows, x, s):
+    """S[row_i] -= (A B + C D)_i for the rows of some steps, the terms as an array."""
+    for t in range(rows.shape[0]):
+        x[:] = 0.0
+        products.product(a, 0, k, 1, b, 0, m, n, k, x, 0)
+        products.product(c, 0, k, 1, d, 0, m, n, k, x, 0)
+        for i in range(m):
+            s_i, x_i = s[rows[t, i] * n : (rows[t, i] + 1) * n], x[i * n : (i + 1) * n]
+            for j in range(n):
+                s_i[j] -= x_i[j]
+
+
+@numba.njit
+def in_registers(a, b, c, d, m, n, k, rows, x, s):
+    """The same as the kernel does it."""
+    for t in range(rows.shape[0]):
+        scattering.subtract_products(a, 0, b, 0, c, 0, d, 0, m, n, k, rows, t, 0, s)
+
+
+def scatter(function: Any) -> Turn:
+    """Microseconds a step of 250 rows of 5,000."""
+    steps, m, n, k = 20, 250, 784, 10
+    seconds = {}
+    for dtype in (np.float64, np.float32):
+        a, b, x = (np.full(size, 1e-3, dtype) for size in (m * k, k * n, m * n))
+        rows = np.random.default_rng(0).integers(5000, size=(steps, m))
+        seconds[np.dtype(dtype).name] = stopwatch(function, a, b, a, b, m, n, k, rows, x, np.zeros(5000 * n))
+    return lambda: {dtype: 1e6 * shortest(each) / steps for dtype, each in seconds.items()}
 
 
 def loop(function: Any, inputs: np.ndarray) -> Turn:
@@ -742,16 +833,15 @@ LARGE, PANELS_OF_4 = (200, 784, 50), (50, 64, 4 * LANES)
 WIDE = (50, 64, 32), (50, 32, 10), (32, 50, 10), (200, 784, 50), (200, 50, 50), (50, 200, 10)
 JIT, PRODUCTS, BUFFER = "kernels/jit.py", "kernels/products.py", "kernels/information_buffer.py"
 LANES = "kernels/lanes.py"
-ROWS, WALK = "ROWS = 8 if AVX512 else 4", "vectors == 2 or vectors == 4"
+ROWS, WALK = "ROWS = 8 if AVX512 else 4", "2 if vectors == 4 else 3"
 # As many rows as the registers have room for
 FOUR_COLUMNS = (
     Edit(PRODUCTS, ROWS, "ROWS = 6 if AVX512 else 2"),
-    Edit(PRODUCTS, WALK, "vectors < 4"),  # 3 are 2 and 1
-    Edit(PRODUCTS, "for columns in (1, 2, 3)", "for columns in (1, 2, 4)"),
-    Edit(PRODUCTS, "n - j - 2 * lanes", "n - j - 3 * lanes"),
-    Edit(PRODUCTS, "j += 3 * lanes", "j += 4 * lanes"),
+    Edit(PRODUCTS, WALK, "2 if vectors < 4 else 4"),  # 3 are 2 and 1
+    Edit(PRODUCTS, "columns == 3", "columns == 4"),
+    Edit(PRODUCTS, '_panel("_panel_of_3", 3)', '_panel("_panel_of_3", 4)'),
 )
-TWO_COLUMNS = Edit(PRODUCTS, ROWS, "ROWS = 12 if AVX512 else 6"), Edit(PRODUCTS, WALK, "vectors > 1")
+TWO_COLUMNS = Edit(PRODUCTS, ROWS, "ROWS = 12 if AVX512 else 6"), Edit(PRODUCTS, WALK, "2")
 # An array and an offset where an address was
 ARRAYS = (
     Edit(
@@ -775,8 +865,12 @@ def _of_arrays(tile):
 
 """,
     ),
-    Edit(PRODUCTS, "_lanes(c)", "_lanes(place(c[0], c[1]))"),
-    Edit(PRODUCTS, "tile, pair, row = (_tile(rows, columns)", "tile, pair, row = (_of_arrays(_tile(rows, columns))"),
+    Edit(PRODUCTS, " = lanes(c)", " = lanes(place(c[0], c[1]))"),
+    Edit(
+        PRODUCTS,
+        "tile, pair, row = (_tile(rows, columns, half)",
+        "tile, pair, row = (_of_arrays(_tile(rows, columns, half))",
+    ),
 )
 QUOTIENTS = (
     Edit(BUFFER, "fma(k, np.float64(d), np.float64(d)) > HIGH", "k >= np.float64(HIGH // d)"),
@@ -795,9 +889,29 @@ COMPILED = (  # helpers return arrays, which takes counts of references
     Edit(JIT, 'inline="always", ', ""),
     Edit(JIT, '"_nrt": False', '"_nrt": True'),
 )
+STEP = """            low, high = teams.share(team, which, g.size)
+            gradient = wrapping_add(gradient, checksums.checksum_of_part(g, low, high))
+            mine, on_grid = rule.step(tables, state, g, t, low, high, mine, scratch)
+            verdict |= ZERO if on_grid else OFF
+            if not rule.FINISHES:
+                grid_to_floats(state.w[low:high], w[low:high])
+"""
+
+
+def pieces(size: int) -> Edit:
+    """A step made piece by piece."""
+    loop = f"""            start, stop = teams.share(team, which, g.size)
+            for low in range(start, stop, {size}):
+                high = min(low + {size}, stop)
+"""
+    body = STEP.split("\n", 1)[1]
+    return Edit("kernels/training.py", STEP, loop + textwrap.indent(body, "    "))
+
+
 RING = {"fastrev._engine.workspace._RING_STEPS": (2, 64), "fastrev._engine.workspace._RING_BYTES": 2**22}
 RECORD = "fastrev._engine.workspace._RECORD_STEPS"
 BLOCKS = "fastrev._engine.workspace._BLOCK_LOSSES"
+SHORT = {"fastrev._engine.settings._WORK_OF_A_THREAD": 0.0}
 PATIENCE = {"fastrev._engine.companion.PATIENCE_ON_TWO": 64}
 JAX, TORCH, AUTOGRAD = (f"interop/{library}.py" for library in ("jax", "torch", "autograd"))
 JAX_HVP = "_, product = self._jax.jvp(lambda weights: self._gradient(weights, theta, t), (weights,), (tangents,))"
@@ -847,7 +961,17 @@ CHOICES = {
     "panels": Choice(
         "4 vectors", "GFLOP/s",
         **beside(
-            partial(gflops, *PANELS_OF_4), as_2_and_2=Variant(), as_3_and_1=Edit(PRODUCTS, WALK, "vectors == 2")
+            partial(gflops, *PANELS_OF_4), as_2_and_2=Variant(), as_3_and_1=Edit(PRODUCTS, WALK, "3")
+        ),
+    ),
+    "halves": Choice(
+        "last vectors", "GFLOP/s",
+        **beside(
+            narrow, halved=Variant(),
+            whole=(
+                Edit(PRODUCTS, "columns == 2 and 2 * width > count", "columns == 2"),
+                Edit(PRODUCTS, "elif 2 * width > count", "elif columns == 1"),
+            ),
         ),
     ),
     "wide": Choice(
@@ -859,8 +983,15 @@ CHOICES = {
         },
     ),
     "transpose": Choice(
-        "transpose", "ms",
-        **beside(transpose, in_stripes=Variant(), without=Edit(PRODUCTS, "if m * b.itemsize % PAGE:", "if True:")),
+        "transpose", "us",
+        **beside(
+            transpose, by_squares=Variant(),
+            by_elements=Edit(PRODUCTS, "if m < SQUARE or n < SQUARE:", "if True:"),
+        ),
+    ),
+    "scatter": Choice(
+        "250, 784 with 10 terms twice, to rows of 5,000", "us",
+        {"in registers": partial(scatter, in_registers), "by an array": partial(scatter, into_an_array)},
     ),
     "addresses": Choice(
         "products of a step of W3", "us", **beside(products_of_w3, by_addresses=Variant(), by_arrays=ARRAYS)
@@ -935,7 +1066,7 @@ CHOICES = {
         "checksums of gradients and data", "us a step",
         **beside(
             partial(whole, *SHAPES), taken=Variant(),
-            not_taken=Edit("kernels/checksums.py", "for p in range(a.size * a.itemsize // 8):", "for p in range(0):"),
+            not_taken=Edit("kernels/checksums.py", "range(first, high * a.itemsize // 8)", "range(0)"),
         ), turns=15,
     ),
     "thread": Choice(
@@ -959,6 +1090,10 @@ CHOICES = {
         "meta-gradient", "us a step",
         **beside(partial(whole, *SHAPES), two_cores=Variant(), one=Variant(cores=1)), turns=5,
     ),
+    "short": Choice(
+        "meta-gradient of few steps", "us",
+        **beside(partial(short, tinier=76, W3=16, W2=1), one_thread=Variant(), two=Variant(values=SHORT)), turns=25,
+    ),
     "apart": Choice(
         "way back after a sleep, threads kept apart", "us a step",
         **beside(partial(way_back, "W3"), yes=Variant(), no=Variant(values={"fastrev._engine.companion._libc": None})),
@@ -979,6 +1114,28 @@ CHOICES = {
             partial(whole, "W2", "W3"), up_to_16=Variant(), _2=Variant(values=RING | {next(iter(RING)): (2, 2)}),
             up_to_64=Variant(values=RING),
         ), turns=25,
+    ),
+    "blocks_ahead": Choice(
+        "blocks of 256 rows ahead", "us a step",
+        **beside(
+            partial(whole, "batch 257"), _3=Variant(), _2=Variant(values={"fastrev._engine.workspace._RING_BLOCKS": 2})
+        ), turns=5,
+    ),
+    "pieces": Choice(
+        "all that happens to a piece of the parameters", "us a step",
+        **beside(
+            partial(whole, "W2", "P = 1e6"), all_at_once=Variant(), _1024=pieces(1024), _8192=pieces(8192)
+        ), turns=5,
+    ),
+    "sharing": Choice(
+        "training by one thread and by two", "us a step",
+        **beside(
+            partial(forward, "W1", "W2", "W4", "relu", "regression", "P = 1e5"), two_where_it_pays=Variant(),
+            one=Variant(values=SHARING(float("inf"))), two=Variant(values=SHARING(0.0)),
+        ), turns=7,
+    ),
+    "meeting": Choice(
+        "two threads", "ns", {"a meeting": partial(meeting, 0), "64 bytes each way": partial(meeting, 64)},
     ),
     "blocks": Choice(
         "steps on record, losses in a block", "us a step and loss",

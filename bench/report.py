@@ -1,7 +1,8 @@
-"""Write the table and the plots of docs/benchmarks.md: ``python -m bench.report``.
+"""Write tables and plots of docs/benchmarks.md: ``python -m bench.report``.
 
-For the table, fastrev and its peers take turns within one process, so that what else the machine does falls on all of
-them alike; the ratios of the medians are what counts.  For the plots, every point is a process of its own.
+For the tables, of W1-W4 beside everybody, of the held-out shapes beside JAX, and of training alone, fastrev and its
+peers take turns within one process, so that what else the machine does falls on all of them alike; the ratios of the
+medians are what counts.  For the plots, every point is a process of its own.  ``--only`` makes one of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from bench.pages import BENCHMARKS, ROOT, machine, rewrite, today
-from bench.peers import PEERS, UnfitError, contestant
+from bench.peers import PEERS, UnfitError, assert_same, contestant, tolerance
 from bench.products_alone import products_alone
-from bench.workloads import PRECISIONS, SHAPES, workload
+from bench.workloads import HELD_OUT, PRECISIONS, SHAPES, Workload, workload
 
 RULES = ("SGD", "Adam")
 ROUNDS = 9
@@ -29,6 +30,10 @@ REST = 0.15  # seconds before a turn, for the threads of the last one's BLAS or 
 SECONDS = 40.0  # after which a slow contestant has no further turn
 COLUMNS = {"jax-stored": "JAX, stored", "jax-checkpointed": "JAX, checkpoints", "torch-unrolled": "PyTorch, unrolled",
            "original": "original algorithm", "products": "products alone"}  # fmt: skip
+JAX = "jax-stored", "jax-checkpointed"
+# Steps after which gradients are compared where all are too many: 2,000 of relu in float32 differ by 3e-3, as some
+# rows are on the other side of the kink
+FEWER = {"relu": 200}
 # Squares, for the checkpoints; the stored trajectory of 1600 steps takes gigabytes
 CURVES = {
     "fastrev": [25, 100, 400, 1600, 10_000],
@@ -37,44 +42,117 @@ CURVES = {
 }
 
 
-def medians(contestants: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each over interleaved rounds, after one round that is not counted."""
+def medians(contestants: Mapping[str, Callable[[], object]], rounds: int, calls: int = 1) -> dict[str, float]:
+    """Median seconds of a call of each over interleaved rounds, after one that is not counted.  A turn has so many."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(1 + ROUNDS):
+    for _ in range(1 + rounds):
         for name, run in contestants.items():
-            if sum(times[name]) < SECONDS or len(times[name]) < 2:
+            if calls * sum(times[name]) < SECONDS or len(times[name]) < 2:
                 time.sleep(REST)
                 start = time.perf_counter()
-                run()
-                times[name].append(time.perf_counter() - start)
+                for _ in range(calls):
+                    run()
+                times[name].append((time.perf_counter() - start) / calls)
     return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
-def row(name: str, dtype: str, optimizer: str) -> str:
-    """A line of the table: fastrev's time a step, and how many times as long the others take."""
-    case = workload(name, PRECISIONS[dtype], optimizer=optimizer)
+# ---- tables --------------------------------------------------------------------------------------------------
+
+
+def cells(found: Mapping[str, float], columns: Iterable[str], steps: int) -> list[str]:
+    """The time a step of fastrev, and how many times as long the others take; a dash for who is not there."""
+    own = found["fastrev"]
+    ratios = [
+        f"{found[each] / own:.{1 if found[each] < 20 * own else 0}f}x" if each in found else "-" for each in columns
+    ]
+    microseconds = 1e6 * own / steps
+    return [f"{microseconds:.{1 if microseconds < 100 else 0}f} us", *ratios]
+
+
+def row(case: Workload, rounds: int) -> list[str]:
+    """A workload beside everybody."""
     contestants: dict[str, Callable[[], object]] = {"fastrev": contestant("fastrev", case)}
     for peer in PEERS:
         try:
-            contestants[peer] = contestant(peer, case)
+            solve = contestants[peer] = contestant(peer, case)
         except UnfitError as reason:
-            print(f"{case.name} {dtype} {peer}: {reason}", file=sys.stderr)
+            print(f"{case.name} {case.dtype} {peer}: {reason}", file=sys.stderr)
+        else:
+            assert_same(case, *solve())
     contestants["products"] = products_alone(case)
-    found = medians(contestants)
-    own = found["fastrev"]
-    ratios = [
-        f"{found[each] / own:.{1 if found[each] < 20 * own else 0}f}x" if each in found else "-" for each in COLUMNS
-    ]
-    microseconds = 1e6 * own / case.steps
-    return f"| {case.name} {dtype} | {microseconds:.{1 if microseconds < 100 else 0}f} us | {' | '.join(ratios)} |"
+    return cells(medians(contestants, rounds), COLUMNS, case.steps)
 
 
-def table() -> str:
-    """The table in Markdown, with what it was measured on."""
-    lines = [f"| | fastrev, a step | {' | '.join(COLUMNS.values())} |", "|---" * (2 + len(COLUMNS)) + "|"]
-    lines += [row(name, dtype, optimizer) for optimizer in RULES for name in SHAPES for dtype in PRECISIONS]
-    packages = [each for each in ("numba", "numpy", "jax", "torch", "autograd") if find_spec(each)]
-    return "\n".join([*lines, "", f"Medians of {ROUNDS} interleaved runs on {machine(*packages)}, {today()}."])
+def beside_jax(case: Workload, rounds: int, calls: int = 1) -> dict[str, float]:
+    """Median seconds of fastrev and of JAX both ways, which all compute the same."""
+    contestants = {each: contestant(each, case) for each in ("fastrev", *JAX)}
+    fewer = workload(case.name, case.dtype, FEWER[case.name]) if case.name in FEWER else None
+    for peer in JAX:
+        assert_same(fewer or case, *(contestant(peer, fewer) if fewer else contestants[peer])())
+    return medians(contestants, rounds, calls)
+
+
+def forward(case: Workload, rounds: int) -> dict[str, float]:
+    """The same of training alone, beside jitted JAX that keeps nothing."""
+    from bench.peers import jax_scan
+
+    contestants = {"fastrev": case.forward, "jax": jax_scan.training(case)}
+    w, own = contestants["jax"](), case.forward().w
+    np.testing.assert_allclose(w, own, rtol=0, atol=tolerance(case) * np.abs(own).max())
+    return medians(contestants, rounds)
+
+
+def table(shapes: Sequence[str], rounds: int) -> Iterator[str]:
+    """W1-W4 by both optimizers, beside everybody."""
+    yield from head("", "fastrev, a step", *COLUMNS.values())
+    for optimizer in RULES:
+        for name in (each for each in SHAPES if each in shapes):
+            for dtype in PRECISIONS:
+                case = workload(name, PRECISIONS[dtype], optimizer=optimizer)
+                yield line(f"{case.name} {dtype}", *row(case, rounds))
+
+
+def held_out(shapes: Sequence[str], rounds: int) -> Iterator[str]:
+    """The held-out shapes, beside JAX."""
+    columns = [COLUMNS[each] for each in JAX]
+    yield from head("", "network, batch, steps", "float64, a step", *columns, "float32, a step", *columns)
+    for name in (each for each in HELD_OUT if each in shapes):
+        yield line(name, str(HELD_OUT[name]), *both(name, beside_jax, JAX, rounds))
+
+
+def forward_only(shapes: Sequence[str], rounds: int) -> Iterator[str]:
+    """All shapes without their way back."""
+    yield from head("", "float64, a step", "JAX", "float32, a step", "JAX")
+    for name in (each for each in SHAPES | HELD_OUT if each in shapes):
+        yield line(name, *both(name, forward, ("jax",), rounds))
+
+
+def both(
+    name: str, measure: Callable[[Workload, int], dict[str, float]], columns: Iterable[str], rounds: int
+) -> list[str]:
+    """The cells of a workload in float64, then in float32."""
+    cases = (workload(name, precision) for precision in PRECISIONS.values())
+    return [cell for case in cases for cell in cells(measure(case, rounds), columns, case.steps)]
+
+
+def head(*columns: str) -> tuple[str, str]:
+    """The first lines of a table."""
+    return line(*columns), "|---" * len(columns) + "|"
+
+
+def line(*cells: str) -> str:
+    """One of a table."""
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+TABLES: dict[str, tuple[Callable[[Sequence[str], int], Iterator[str]], tuple[str, ...]]] = {  # and their packages
+    "table": (table, ("numba", "numpy", "jax", "torch", "autograd")),
+    "held-out": (held_out, ("numba", "numpy", "jax")),
+    "forward": (forward_only, ("numba", "numpy", "jax")),
+}
+
+
+# ---- plots ---------------------------------------------------------------------------------------------------
 
 
 def alone(name: str, dtype: str, peer: str, steps: int, repeat: int) -> dict[str, float]:
@@ -127,13 +205,26 @@ def plot(folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and replace the page's table and plots."""
+    """Measure, and replace the page's tables and plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["table", "plots"], help="leave the rest as it is")
-    only = parser.parse_args().only
-    if only != "plots":
-        rewrite(BENCHMARKS, "bench.report", table())
-    if only != "table":
+    parser.add_argument("--only", choices=[*TABLES, "plots"], help="leave the rest as it is")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"turns of each that count (default: {ROUNDS})")
+    parser.add_argument(
+        "--shapes", nargs="+", choices=[*SHAPES, *HELD_OUT], metavar="NAME",
+        help=f"print the tables of these, and leave pages and plots as they are: {', '.join([*SHAPES, *HELD_OUT])}",
+    )  # fmt: skip
+    args = parser.parse_args()
+    for part, (rows, packages) in TABLES.items():
+        if args.only in (None, part):
+            lines = []
+            for each in rows(args.shapes or [*SHAPES, *HELD_OUT], args.rounds):
+                print(each, flush=True)
+                lines.append(each)
+            there = [each for each in packages if find_spec(each)]
+            made = f"Medians of {args.rounds} interleaved runs on {machine(*there)}, {today()}."
+            if not args.shapes:
+                rewrite(BENCHMARKS, f"bench.report --only {part}", "\n".join([*lines, "", made]))
+    if args.only in (None, "plots") and not args.shapes:
         plot(ROOT / "bench" / "plots")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy.typing as npt
 
 from fastrev._engine import arguments, chaos
+from fastrev._engine.companion import in_company
 from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.validation import Validation, require_finite, validations
 from fastrev.mlp import MLP
@@ -150,11 +151,14 @@ def meta_grad(
     validate = validations(model, valid)
     if truncate is not None:
         arguments.count("truncate", truncate)
-    make_all_steps(run, progress)
 
-    w, v = run.w, run.v
-    loss, w_bar = validate(w)
-    require_finite(run, loss, w_bar)
-    with chaos.naming("valid"):
-        grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
-    return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)
+    def there_and_back(_: object) -> MetaGradient:
+        make_all_steps(run, progress)
+        w, v = run.w, run.v
+        loss, w_bar = validate(w)
+        require_finite(run, loss, w_bar)
+        with chaos.naming("valid"):
+            grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
+        return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)
+
+    return in_company(there_and_back)

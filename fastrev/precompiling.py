@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.types import FloatArray
+from fastrev.errors import DivergenceError
 from fastrev.meta_gradient import meta_grad
 from fastrev.mlp import MLP
 from fastrev.optimizers import SGD, optimizer_of
+from fastrev.training import train
 
 
 def compile(dtype: npt.DTypeLike | None = None, *, optimizer: Optimizer | None = None) -> None:
@@ -59,6 +62,8 @@ def _use_a_network(dtype: np.dtype[np.floating], optimizer: Optimizer) -> None:
     w, data = np.zeros(model.num_params), (np.zeros((2, 1)), np.array([0, 1]))
     meta_grad(model, w, train=data, valid=data, optimizer=optimizer, steps=2, batch_size=1)
     model.loss_value(w, *data)
+    with suppress(DivergenceError):  # what takes back a step that is refused
+        train(model, w, train=data, optimizer=optimizer, steps=1, example_weights=[1e30, 1e30])
 
 
 class _Still:

@@ -18,10 +18,12 @@ class threads:  # noqa: N801  # used like a function, as numpy.errstate is
     Parameters
     ----------
     per_run : {1, 2}, optional
-        Threads of a reversal.  With 2, one undoes steps while the other differentiates them.  With 1, the calling
-        thread does both in turn: what to choose where many runs share the cores.  Its record of a step then holds the
-        step's whole batch, not two blocks of 256 examples.  Default: 2, or 1 where there is one core only, and in every
-        task of a pool (``workers=``).  What is passed holds there too, for the pools of this process.
+        Threads of a run.  With 2, they share the steps and the validation gradient of large networks, and on the way
+        back one undoes steps while the other differentiates them.  With 1, the calling thread does all in turn: what
+        to choose where many runs share the cores.  Its record of a step then holds the
+        step's whole batch, not two blocks of 256 examples.  Default: 2, or 1 where there is one core only, where
+        the way back is done before a second thread would be of help, and in every task of a pool (``workers=``).  What
+        is passed holds there too, for the pools of this process.
     pin : bool
         Whether the two threads keep to different cores while they work, on Linux; the calling thread within compiled
         code only.  In a pool it is its own threads (``workers=2``) that do.  Pass False where something else places

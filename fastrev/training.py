@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, chaos, compilation, lookers, pooled, refusals
+from fastrev._engine import announcing, arguments, chaos, compilation, lookers, pooled, refusals
 from fastrev._engine import state as states
+from fastrev._engine.companion import in_company
 from fastrev._engine.compiled_walk import CompiledWalk
 from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.lookers import NOBODY, Audience, Callback, Losses
@@ -81,15 +81,16 @@ class Run(Exclusive):
 
     @property
     def stats(self) -> Stats:
-        if self._end is not None:
-            return self._end[2]
+        return self._stats(0) if self._end is None else self._end[2]
+
+    def _stats(self, more_bytes: int) -> Stats:
         done, top, _ = self._state.cursor.tolist()
         bits = states.stored_bits(self._state.heads, top)
         return Stats(
             steps=done,
             stored_bits=bits,
             bits_per_parameter_step=bits / (self._state.w.size * max(done, 1)),
-            bytes_held=self._walk.nbytes + nbytes(self._problem.w0, self._problem.moments, *self._state),
+            bytes_held=self._walk.nbytes + nbytes(self._problem.w0, self._problem.moments, *self._state) + more_bytes,
             exact=None,
         )
 
@@ -176,14 +177,17 @@ class Run(Exclusive):
         problem, done = self._problem, int(self._state.cursor[0])
         names = differentiable(self, wrt)
         dw, dm = cotangents(w_bar, v_bar, problem)
-        sizes = [max(norm(w), norm(m)) for w, m in zip(dw, dm, strict=True)]
+        by_moments = [0.0 if v_bar is None else norm(m) for m in dm]
         last = done if truncate is None else min(arguments.count("truncate", truncate), done)
         back = self._walk.back(dw, dm, names, range(done - last, done))
-        compilation.finish(problem.trained.dtype)
-        back.compile(self._state)
+        with announcing.waiting():
+            compilation.finish(problem.trained.dtype)
+            back.compile(self._state)
+        announcing.end()
         chunk = back.chunk_steps(progress)
         back.through(self._state, lambda undo: self._take_back(undo, chunk, progress, back.nbytes))
-        (norms, at), one = back.norms(), np.ndim(w_bar) == 1
+        (norms, at), one = back.norms(), arguments.as_array("w_bar", w_bar).ndim == 1
+        sizes = [max(*each) for each in zip(norms[:, -1].tolist(), by_moments, strict=True)]
         self._proved(norms[0] if one else norms, at)
         chaos.guard(norms, at, sizes)
         gradients = back.gradients()
@@ -208,7 +212,7 @@ class Run(Exclusive):
         self._require_unconsumed()
         self._walk.compile_undo(self._state)
         chunk = self._walk.chunk_steps(progress)
-        self._take_back(lambda stop: self._walk.undo(self._state, stop), chunk, progress, 0)
+        in_company(lambda _: self._take_back(lambda stop: self._walk.undo(self._state, stop), chunk, progress, 0))
         self._proved()
 
     def _require_unconsumed(self) -> None:
@@ -238,8 +242,7 @@ class Run(Exclusive):
         """Undo all steps in chunks by `undo`, then hold what there is against the start."""
         problem, state = self._problem, self._state
         if self._end is None:
-            stats = self.stats
-            self._end = (self.w, self._moments(), replace(stats, bytes_held=stats.bytes_held + more_bytes))
+            self._end = self.w, self._moments(), self._stats(more_bytes)
         with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
             while (left := int(state.cursor[0])) > 0:
                 pooled.heed()
@@ -257,7 +260,8 @@ class Run(Exclusive):
 
     def _proved(self, norms: FloatArray | None = None, at: Ints | None = None) -> None:
         assert self._end is not None
-        self._end = (*self._end[:2], replace(self._end[2], exact=True, adjoint_norms=norms, adjoint_steps=at))
+        proved = Stats(**vars(self._end[2]) | {"exact": True, "adjoint_norms": norms, "adjoint_steps": at})
+        self._end = (*self._end[:2], proved)
 
 
 def _walk_through(problem: Problem) -> Walk:
@@ -353,6 +357,7 @@ def train(
         batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
     make_all_steps(run, progress, lookers.prepare(run._problem, curve, callback))
+    announcing.end()
     return run
 
 
@@ -372,10 +377,11 @@ def start(
 def make_all_steps(run: Run, progress: bool, audience: Audience = NOBODY) -> None:
     """Train."""
     run._losses = audience.losses
-    compilation.begin(run._problem.trained.dtype, type(run._problem.rule))
     try:
-        run._walk.compile_make(run._state)
-        run._advance(progress, audience)
+        with announcing.waiting():
+            compilation.begin(run._problem.trained.dtype, type(run._problem.rule))
+            run._walk.compile_make(run._state)
+        in_company(lambda _: run._advance(progress, audience))
     except KeyboardInterrupt:
         raise TrainingInterrupt(run) from None
 

@@ -56,9 +56,9 @@ def through_slope(kind, act, cotangents, start, stop):
 
 
 @kernel
-def derive(kind, act, slopes, stop):
-    """What `tangent` and `cotangent_tangent` need of a in act[:stop] that takes more than a few instructions."""
-    a, slope = act[:stop], slopes[:stop]
+def derive(kind, act, slopes, start, stop):
+    """What `tangent` and `cotangent_tangent` need of a in act[start:stop] that takes more than a few instructions."""
+    a, slope = act[start:stop], slopes[start:stop]
     if kind == SOFTPLUS:
         for p in range(a.size):
             slope[p] = -elementary.expm1_negative(-a[p])

@@ -33,87 +33,83 @@ from .shrinking import grow, refill, shrink, spill
 __all__ = ["Adjoint", "Tables", "pull_moments", "pull_position"]
 
 DIRECTION_TAKES_GRADIENT = True
+FINISHES = True
 SQUARES = spacing_of(fraction_bits=62)  # of the second moment, below 2
 
 
 @inlined
-def step(tables, state, g, t, scratch):
-    top, fine = state.cursor[1], True
-    for span in range(tables.leaders.size):
-        top, on_grid = _make_moments(tables, state, g, t, span, top, scratch)
-        fine = fine and on_grid
-    for span in range(tables.leaders.size):
-        top, on_grid = _make_position(tables, state, t, span, top)
-        fine = fine and on_grid
-    if fine:
-        return top, FINE, ZERO
-    for span in range(tables.leaders.size - 1, -1, -1):
-        top = _undo_position(tables, state, t, span, top)
-    top = undo_moments(tables, state, g, t, top, scratch)
-    reason, parameter = _reason(tables, state, g, t)
-    return top, reason, parameter
-
-
-@inlined
-def undo_position(tables, state, t, scratch):
-    top = state.cursor[1]
-    for span in range(tables.leaders.size - 1, -1, -1):
-        top = _undo_position(tables, state, t, span, top)
-        if top < 0:
-            return top
-    return top
-
-
-@inlined
-def undo_moments(tables, state, g, t, top, scratch):
-    for span in range(tables.leaders.size - 1, -1, -1):
-        top = _undo_moments(tables, state, g, t, span, top, scratch)
-        if top < 0:
-            return top
-    return top
-
-
-@inlined
-def record_before(state, moments):
+def step(tables, state, g, t, low, high, top, scratch):
     """m and s."""
-    grid_to_floats(state.moments[0], moments[0])
-    _squares_to_floats(state.moments[1], moments[1])
+    fine = True
+    for span in range(tables.leaders.size):
+        group, start, stop = _of_span(tables, span, low, high)
+        if start < stop:
+            n1, d1, n2, d2 = ratios_of(tables, t, group)
+            top, on_grid = make_moments_of_span(
+                state.moments, state.heads, state.tail, top, g, n1, d1, n2, d2, start, stop, scratch
+            )
+            fine = fine and on_grid
+    return top, fine
 
 
 @inlined
-def record_after(state, g):
+def finish(tables, state, t, low, high, top):
+    """w, whose words are to be popped before the gradient is known."""
+    fine = True
+    for span in range(tables.leaders.size):
+        group, start, stop = _of_span(tables, span, low, high)
+        if start < stop:
+            rates, spills = rates_of(tables, t, group), entry(tables.spills, t, group)
+            top, on_grid = make_position_of_span(
+                state.w, state.carry, state.moments, state.tail, top, rates, spills, start, stop
+            )
+            fine = fine and on_grid
+    return top, fine
+
+
+@inlined
+def undo_position(tables, state, t, low, high, top):
+    for span in range(tables.leaders.size - 1, -1, -1):
+        group, start, stop = _of_span(tables, span, low, high)
+        if start < stop and top >= 0:
+            rates, spills = rates_of(tables, t, group), entry(tables.spills, t, group)
+            top = undo_position_of_span(
+                state.w, state.carry, state.moments, state.tail, top, rates, spills, start, stop
+            )
+    return top
+
+
+@inlined
+def undo_moments(tables, state, g, t, low, high, top, scratch):
+    for span in range(tables.leaders.size - 1, -1, -1):
+        group, start, stop = _of_span(tables, span, low, high)
+        if start < stop and top >= 0:
+            n1, d1, n2, d2 = ratios_of(tables, t, group)
+            top = undo_moments_of_span(
+                state.moments, state.heads, state.tail, top, g, n1, d1, n2, d2, start, stop, scratch
+            )
+    return top
+
+
+@inlined
+def record_before(state, moments, low, high):
+    """m and s."""
+    grid_to_floats(state.moments[0, low:high], moments[0, low:high])
+    _squares_to_floats(state.moments[1, low:high], moments[1, low:high])
+
+
+@inlined
+def record_after(state, g, low, high):
     """g as it is."""
 
 
+@inlined
+def _of_span(tables, span, low, high):
+    """The first group of a span, and its start and end within low <= p < high."""
+    return tables.leaders[span], max(tables.spans[span], low), min(tables.spans[span + 1], high)
+
+
 # ---- one span ------------------------------------------------------------------------------------------------
-
-
-@inlined
-def _make_moments(tables, state, g, t, span, top, scratch):
-    group, start, stop = tables.leaders[span], tables.spans[span], tables.spans[span + 1]
-    n1, d1, n2, d2 = ratios_of(tables, t, group)
-    return make_moments_of_span(state.moments, state.heads, state.tail, top, g, n1, d1, n2, d2, start, stop, scratch)
-
-
-@inlined
-def _undo_moments(tables, state, g, t, span, top, scratch):
-    group, start, stop = tables.leaders[span], tables.spans[span], tables.spans[span + 1]
-    n1, d1, n2, d2 = ratios_of(tables, t, group)
-    return undo_moments_of_span(state.moments, state.heads, state.tail, top, g, n1, d1, n2, d2, start, stop, scratch)
-
-
-@inlined
-def _make_position(tables, state, t, span, top):
-    group, start, stop = tables.leaders[span], tables.spans[span], tables.spans[span + 1]
-    rates, spills = rates_of(tables, t, group), entry(tables.spills, t, group)
-    return make_position_of_span(state.w, state.carry, state.moments, state.tail, top, rates, spills, start, stop)
-
-
-@inlined
-def _undo_position(tables, state, t, span, top):
-    group, start, stop = tables.leaders[span], tables.spans[span], tables.spans[span + 1]
-    rates, spills = rates_of(tables, t, group), entry(tables.spills, t, group)
-    return undo_position_of_span(state.w, state.carry, state.moments, state.tail, top, rates, spills, start, stop)
 
 
 @kernel
@@ -221,17 +217,16 @@ def _squares_to_floats(s, x):
 
 
 @inlined
-def _reason(tables, state, g, t):
-    """Why a step from this state was refused, and the first parameter at fault."""
+def reason(tables, state, g, t):
     for p in range(g.size):
         if not np.isfinite(g[p]):
             return NOT_FINITE, p
     first = ZERO
     for group in range(tables.groups.size - 1):
         rates, start, stop = rates_of(tables, t, group), tables.groups[group], tables.groups[group + 1]
-        reason, first = _diagnose(rates, state.w, state.moments, g, start, stop)
-        if reason != FINE:
-            return reason, first
+        why, first = _diagnose(rates, state.w, state.moments, g, start, stop)
+        if why != FINE:
+            return why, first
     return OFF_GRID, ZERO  # off by less than these floats can tell
 
 

@@ -37,7 +37,7 @@ def pull_position(tables, w, moments, g, adjoint, t, u, scratch):
 
 
 @inlined
-def pull_moments(tables, moments, g, adjoint, t, hu):
+def pull_moments(tables, moments, g, adjoint, t, hu, scratch):
     """Through the gradient."""
     _subtract(hu, adjoint.w)
 

@@ -56,7 +56,7 @@ def pull_by(rule: ModuleType) -> Function:
                 )
                 if blocks < 0 or not handover.wait(progress, handover.STEPS_WRITTEN, steps + 1):
                     return
-                rule.pull_moments(tables, moments, g, of_loss, t, tangents.hu)
+                rule.pull_moments(tables, moments, g, of_loss, t, tangents.hu, work.scratch)
                 trace(of_loss, t)
             steps += 1
             handover.announce(progress, handover.STEPS_READ, steps)

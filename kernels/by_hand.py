@@ -19,6 +19,7 @@ from .fixed_point import grid_to_floats
 from .jit import Function, inlined, kernel, kernel_by
 from .primitives import ZERO, copy_elements
 from .structures import Adjoint, State
+from .team import alone
 from .training import commit, retract, words_per_step
 
 
@@ -47,10 +48,16 @@ def steps_by(rule: ModuleType) -> Steps:
         state = State(*state)
         if state.tail.size - state.cursor[1] < words_per_step(state):
             return outcomes.TAIL_FULL, ZERO
-        t, _, running = state.cursor
-        top, reason, parameter = rule.step(rule.Tables(*tables), state, g, t, scratch)
-        if reason == outcomes.FINE:
-            commit(state, t + 1, top, g)
+        tables = rule.Tables(*tables)
+        t, top, running = state.cursor
+        top, fine = rule.step(tables, state, g, t, ZERO, g.size, top, scratch)
+        top, landed = rule.finish(tables, state, t, ZERO, g.size, top)
+        reason, parameter = outcomes.FINE, ZERO
+        if fine and landed:
+            commit(state, t + 1, top, checksums.checksum(g))
+        else:
+            _undo(tables, state, g, t, top, scratch)
+            reason, parameter = rule.reason(tables, state, g, t)
         made[min(t, made.size - 1)] = checksums.appended(running, state.cursor[2])
         grid_to_floats(state.w, w)
         return reason, parameter
@@ -69,7 +76,7 @@ def steps_by(rule: ModuleType) -> Steps:
         copy_elements(state.w, 0, spare, 0, size)
         copy_elements(state.carry, 0, spare, size, spare.size - size)
         undone = State(spare[0], spare[1:], state.moments, state.heads, state.tail, state.cursor)
-        rule.undo_position(tables, undone, state.cursor[0] - 1, scratch)
+        rule.undo_position(tables, undone, state.cursor[0] - 1, ZERO, size, state.cursor[1])
         grid_to_floats(spare[0], w)
 
     @kernel_by(rule)
@@ -87,10 +94,10 @@ def steps_by(rule: ModuleType) -> Steps:
         Leaves the moments that the step ended with in `moments`, and what `pull_moments` needs with them then in g.
         """
         tables, state = rule.Tables(*tables), State(*state)
-        rule.record_before(state, moments)
+        rule.record_before(state, moments, ZERO, g.size)
         reason = _undo_step(tables, state, g, made, scratch)
         if reason == outcomes.FINE:
-            rule.record_after(state, g)
+            rule.record_after(state, g, ZERO, g.size)
             t, adjoint = state.cursor[0], _adjoint(adjoint)
             for each in range(u.shape[0]):
                 of_loss = adjoint_kernels.one_of(adjoint, each)
@@ -102,13 +109,16 @@ def steps_by(rule: ModuleType) -> Steps:
         if checksums.checksum(g) != made:
             return outcomes.NOT_REPRODUCED
         t = state.cursor[0] - 1
-        top = rule.undo_position(tables, state, t, scratch)
-        if top >= 0:
-            top = rule.undo_moments(tables, state, g, t, top, scratch)
+        top = _undo(tables, state, g, t, state.cursor[1], scratch)
         if top < 0:
             return outcomes.TAIL_EMPTY
-        retract(state, t, top, g)
+        retract(state, t, top, made)
         return outcomes.FINE
+
+    @inlined
+    def _undo(tables, state, g, t, top, scratch):
+        top = rule.undo_position(tables, state, t, ZERO, g.size, top)
+        return rule.undo_moments(tables, state, g, t, ZERO, g.size, top, scratch)
 
     @kernel_by(rule)
     def pull_moments(tables, state, moments, g, adjoint, hu, spare, w, scratch):
@@ -122,7 +132,7 @@ def steps_by(rule: ModuleType) -> Steps:
         fine = True
         for each in range(hu.shape[0]):
             fine = fine and all_finite(hu[each])
-            rule.pull_moments(tables, moments, g, adjoint_kernels.one_of(adjoint, each), t, hu[each])
+            rule.pull_moments(tables, moments, g, adjoint_kernels.one_of(adjoint, each), t, hu[each], scratch)
             adjoint_kernels.trace(adjoint_kernels.one_of(adjoint, each), t)
         if t > 0:
             _position_before_step(tables, state, spare, w, scratch)
@@ -139,7 +149,7 @@ def steps_by(rule: ModuleType) -> Steps:
 @kernel
 def step_gradient(objective, record, work, t, w, g):
     """The gradient g of an MLP's step t at the weights w; what `pull_gradient` needs of it goes on record."""
-    mlp_objective.step_gradient(objective, record, work, t, ZERO, w, g)
+    mlp_objective.step_gradient(objective, record, work, alone(record.progress), t, ZERO, w, g)
 
 
 @kernel

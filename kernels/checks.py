@@ -17,6 +17,37 @@ def all_finite(x):
 
 
 @kernel
+def all_within(x, low, high):
+    """Whether low <= x <= high everywhere."""
+    flags = np.int64(0)
+    for p in range(x.size):
+        flags |= np.int64(0) if low <= x[p] <= high else np.int64(1)
+    return flags == 0
+
+
+@kernel
+def all_one_hot(y, k):
+    """Whether every row of k elements is one 1 and otherwise zeros."""
+    flags = np.int64(0)
+    for first in range(0, y.size, k):
+        ones = np.int64(0)
+        for p in range(first, first + k):
+            ones += np.int64(y[p] == 1.0)
+            flags |= np.int64((y[p] != 0.0) & (y[p] != 1.0))
+        flags |= ones ^ 1
+    return flags == 0
+
+
+@kernel
+def all_same(a, b):
+    """Whether two int64 arrays of one length are equal."""
+    flags = np.int64(0)
+    for p in range(a.size):
+        flags |= a[p] ^ b[p]
+    return flags == 0
+
+
+@kernel
 def all_equal(grid, value):
     """Whether every element is `value`."""
     flags = np.int64(0)

@@ -29,12 +29,19 @@ _FACTOR, _INVERSE = np.int64(0x5851F42D4C957F2D), np.int64(pow(0x5851F42D4C957F2
 @kernel
 def checksum(a):
     """The checksum of a flat array, of every bit of it."""
-    total, key = np.int64(0), _KEY
-    for p in range(a.size * a.itemsize // 8):
+    return checksum_of_part(a, 0, a.size)
+
+
+@kernel
+def checksum_of_part(a, low, high):
+    """What the elements low <= p < high add to it; `low` even, and `high` too unless it is the end."""
+    first = low * a.itemsize // 8
+    total, key = np.int64(0), wrapping_mul(np.int64(first + 1), _KEY)
+    for p in range(first, high * a.itemsize // 8):
         total = wrapping_add(total, _term(word(a, p), key))
         key = wrapping_add(key, _KEY)
-    if a.size * a.itemsize % 8:
-        total = wrapping_add(total, _term(bits(a[a.size - 1]), key))
+    if high * a.itemsize % 8:
+        total = wrapping_add(total, _term(bits(a[high - 1]), key))
     return total
 
 

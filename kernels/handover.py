@@ -20,9 +20,14 @@ from .jit import kernel, primitive
 from .primitives import address
 
 # Positions in `Record.progress`, each in a cache line (two, as they are fetched in pairs) of its own
-BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, TASKS_DONE, ABANDONED, PATIENCE, CORE, _ALLOWED, _OWN = range(
-    0, 160, 16
-)
+(
+    BLOCKS_WRITTEN, STEPS_WRITTEN, BLOCKS_READ, STEPS_READ, TASKS_DONE, ABANDONED, PATIENCE, CORE, _MET_0, _MET_1,
+    BATON, _ALLOWED, _OWN,
+) = range(0, 208, 16)  # fmt: skip
+# Meetings of a team (team.py), of each thread; behind them, when it began, its time and how much of that it has waited,
+# and what it tells
+MET = _MET_0, _MET_1
+BEGUN, SPENT, WAITED, TOLD = 1, 2, 3, 4
 _MASK = 16  # words of a set of cores: Linux' own size, for 1024 of them
 PROGRESS = _OWN + _MASK
 

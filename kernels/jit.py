@@ -12,6 +12,11 @@ from numba.extending import intrinsic
 from . import code_cache
 from .code_cache import config
 
+try:
+    from .inlining import Compiler as _Compiler
+except Exception:  # another Numba, whose own takes half as long again
+    _Compiler = None  # type: ignore[assignment, misc]
+
 if config.DISABLE_JIT:
     raise ImportError(
         f"fastrev needs Numba's compiler, which NUMBA_DISABLE_JIT={config.DISABLE_JIT} switches off: its kernels are "
@@ -45,7 +50,7 @@ def kernel(function: Function) -> Function:
             "another; and start a new process after an edit, as a reloaded module would be taken for the old one."
         )
     _names.add(name)
-    compiled: Function = numba.njit(function, nogil=True, **_OPTIONS)
+    compiled: Function = numba.njit(function, nogil=True, pipeline_class=_Compiler, **_OPTIONS)
     code_cache.attach(compiled)
     return compiled
 

@@ -19,10 +19,13 @@ def affine(below, below0, rows, a, w, p, b, z, z0):
 
 
 @inlined
-def add_parameter_gradient(below, below0, rows, a, delta, delta0, b, one, g, p):
-    """dW += A^T delta and db += 1^T delta."""
-    product(below, below0, ONE, a, delta, delta0, a, b, rows, g, p)
-    product(one, ZERO, ZERO, ZERO, delta, delta0, ONE, b, rows, g, p + a * b)
+def add_parameter_gradient(below, below0, rows, a, delta, delta0, b, one, g, p, first, last):
+    """dW += A^T delta and db += 1^T delta, of the rows first <= i < last of W and, with i = a, of b."""
+    within = min(last, a)
+    if first < within:
+        product(below, below0 + first, ONE, a, delta, delta0, within - first, b, rows, g, p + first * b)
+    if first <= a < last:
+        product(one, ZERO, ZERO, ZERO, delta, delta0, ONE, b, rows, g, p + a * b)
 
 
 @inlined

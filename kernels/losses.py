@@ -86,6 +86,10 @@ def tangent(loss, mean, batch, k, scale, tangents, r_deltas, z0):
 @kernel
 def _tangent(loss, mean, y, weights, unit, first, rows, k, scale, tangents, r_deltas, z0):
     r_z, r_delta = tangents[z0 : z0 + rows * k], r_deltas[z0 : z0 + rows * k]
+    if loss != CROSS_ENTROPY and weights.size == 0:  # one loop, as in `_difference`: 64 rows of one take 20 ns, not 280
+        for p in range(rows * k):
+            r_delta[p] = _scaled(loss, like(mean[p], scale), mean[p], r_z[p])
+        return
     for i in range(rows):
         y_i, m_i, r_i, out_i = _row(y, first + i, k), _row(mean, i, k), _row(r_z, i, k), _row(r_delta, i, k)
         cs = _weight(weights, first + i, like(y_i[0], scale))
@@ -95,12 +99,15 @@ def _tangent(loss, mean, y, weights, unit, first, rows, k, scale, tangents, r_de
             centre = _dot(m_i, r_i)
             for j in range(k):
                 out_i[j] = cs * m_i[j] * (r_i[j] - centre)
-        elif loss == LOGISTIC:
-            for j in range(k):
-                out_i[j] = cs * m_i[j] * (like(cs, 1.0) - m_i[j]) * r_i[j]
         else:
             for j in range(k):
-                out_i[j] = cs * r_i[j]
+                out_i[j] = _scaled(loss, cs, m_i[j], r_i[j])
+
+
+@inlined
+def _scaled(loss, cs, m, r):
+    """cs R{m} where each output has a mean of its own."""
+    return cs * m * (like(cs, 1.0) - m) * r if loss == LOGISTIC else cs * r
 
 
 @kernel

@@ -4,11 +4,15 @@
     dL/dW_l = A_{l-1}^T delta_l,   dL/db_l = 1^T delta_l,   delta_{l-1} = (delta_l W_l^T) * phi'(Z_{l-1})
 
 Examples pass in blocks of `ROWS`, each adding to the gradient: the workspace does not grow with the batch, and a
-block's activations stay in the cache.  Layers are walked with two running offsets: p into the parameters, and q into
-the activation arrays, where the rows of a layer lie behind those of the layers before it.
+block's activations stay in the cache.  But for the sums over rows, in dL/dW and dL/db, every row goes its own way, so
+two threads share a block by rows until they meet, and by parameters then (team.py).  Layers are walked with two running
+offsets: p into the parameters, and q into the activation arrays, where the rows of a layer lie behind those of the
+layers before it.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from . import losses
 from .activations import activate, through_slope
@@ -16,49 +20,73 @@ from .jit import inlined, kernel
 from .layers import add_parameter_gradient, add_through_weights, affine, clear
 from .primitives import ZERO, copy_elements, like
 from .structures import Batch
+from .team import begin, meet, parameters_of, rows_of
 
 ROWS = 256
 
 
 @inlined
-def add_gradient(net, w, batch, scale, passes, work, g):
-    """g += d/dw of the sum over the batch of scale * weight * loss."""
-    forward(net, w, batch, passes)
+def add_gradient(net, w, batch, scale, passes, work, team, g):
+    """g += d/dw of the sum over the batch of scale * weight * loss; of a team, each thread its parameters."""
+    low, high = rows_of(team, batch.size)
+    forward(net, w, batch, low, high, passes)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
-    losses.predict(net.loss, passes.act, z0, batch.size, k, passes.mean)
-    losses.cotangent(net.loss, passes.mean, batch, k, scale, passes.delta, z0)
-    _backward(net, w, batch, passes, work, g)
+    part, mean = rows_within(batch, low, high), passes.mean[low * k :]
+    losses.predict(net.loss, passes.act, z0 + low * k, part.size, k, mean)
+    losses.cotangent(net.loss, mean, part, k, scale, passes.delta, z0 + low * k)
+    _backward(net, w, batch, low, high, passes, work)
+    meet(team)
+    _add_parameter_gradients(net, batch, passes, work, team, g)
 
 
 @inlined
-def forward(net, w, batch, passes):
-    """Activations of every hidden layer, and the outputs."""
-    rows, layers = batch.size, net.sizes.size - 1
+def forward(net, w, batch, low, high, passes):
+    """Activations of every hidden layer, and the outputs, for the rows low <= i < high of a batch."""
+    layers = net.sizes.size - 1
     below, below0, p, q = batch.x, batch.first * net.sizes[0], ZERO, ZERO
     for layer in range(layers):
         a, b = net.sizes[layer], net.sizes[layer + 1]
-        affine(below, below0, rows, a, w, p, b, passes.act, q)
+        affine(below, below0 + low * a, high - low, a, w, p, b, passes.act, q + low * b)
         if layer < layers - 1:
-            activate(net.activation, passes.act, q, q + rows * b)
+            activate(net.activation, passes.act, q + low * b, q + high * b)
         below, below0 = passes.act, q
         p += (a + 1) * b
-        q += rows * b
+        q += batch.size * b
 
 
 @inlined
-def _backward(net, w, batch, passes, work, g):
-    rows = batch.size
-    p, q = w.size, outputs_offset(net.sizes, rows)
+def _backward(net, w, batch, low, high, passes, work):
+    """delta of every hidden layer, for some rows."""
+    p, q = w.size, outputs_offset(net.sizes, batch.size)
+    for layer in range(net.sizes.size - 2, 0, -1):
+        a, b = net.sizes[layer], net.sizes[layer + 1]
+        p -= (a + 1) * b
+        below0 = q - batch.size * a
+        start, stop = below0 + low * a, below0 + high * a
+        clear(passes.delta, start, stop)
+        add_through_weights(passes.delta, q + low * b, high - low, b, w, p, a, work.across, passes.delta, start)
+        through_slope(net.activation, passes.act, passes.delta, start, stop)
+        q = below0
+
+
+@inlined
+def _add_parameter_gradients(net, batch, passes, work, team, g):
+    """Of this thread's parameters, over all rows."""
+    low, high = parameters_of(team, g.size)
+    p, q = g.size, outputs_offset(net.sizes, batch.size)
     for layer in range(net.sizes.size - 2, -1, -1):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         p -= (a + 1) * b
         below, below0 = layer_input(batch, passes, layer, a, q)
-        add_parameter_gradient(below, below0, rows, a, passes.delta, q, b, work.one, g, p)
-        if layer:
-            clear(passes.delta, below0, q)
-            add_through_weights(passes.delta, q, rows, b, w, p, a, work.across, passes.delta, below0)
-            through_slope(net.activation, passes.act, passes.delta, below0, q)
+        first, last = rows_of_layer(p, a, b, low, high)
+        add_parameter_gradient(below, below0, batch.size, a, passes.delta, q, b, work.one, g, p, first, last)
         q = below0
+
+
+@inlined
+def rows_of_layer(p, a, b, low, high):
+    """Of W (a, b), which lies from p on, and of the bias, its row a: those within low <= p < high, which cuts none."""
+    return min(max(low - p, 0) // b, a + 1), min(max(high - p, 0) // b, a + 1)
 
 
 @inlined
@@ -70,10 +98,12 @@ def layer_input(batch, passes, layer, a, q):
 
 
 @kernel
-def add_penalty(bounds, w, l2, g):
-    """g += l2 * w: the gradient of the penalty, and with u for w its Hessian times u."""
+def add_penalty(bounds, w, l2, g, low, high):
+    """g += l2 * w: the gradient of the penalty, and with u for w its Hessian times u; for low <= p < high."""
     for group in range(bounds.size - 1):
-        start, stop = bounds[group], bounds[group + 1]
+        start, stop = max(bounds[group], low), min(bounds[group + 1], high)
+        if start >= stop:
+            continue
         w_g, g_g = w[start:stop], g[start:stop]
         if l2.size == w.size:
             l2_g = l2[start:stop]
@@ -87,19 +117,25 @@ def add_penalty(bounds, w, l2, g):
 
 
 @kernel
-def mean_loss_and_gradient(net, w, data, examples, l2, passes, work, g):
+def mean_loss_and_gradient(net, w, data, examples, l2, passes, work, team, g):
     """The mean of weight * loss over the first `examples` of the data; and in g the gradient of that and the penalty.
 
-    Summed in the order of a step's, so that it has the same bits.
+    Summed in the order of a step's, so that it has the same bits.  Of a team, the first thread has the loss, and each
+    its parameters' part of the gradient.
     """
-    clear(g, ZERO, g.size)
-    add_penalty(net.bounds, w, l2, g)
+    if not begin(team):
+        return np.nan
+    low, high = parameters_of(team, g.size)
+    clear(g, low, high)
+    add_penalty(net.bounds, w, l2, g, low, high)
     total, k = 0.0, net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
-        add_gradient(net, w, batch, 1.0 / examples, passes, work, g)
+        add_gradient(net, w, batch, 1.0 / examples, passes, work, team, g)
         z0 = outputs_offset(net.sizes, batch.size)
-        total += losses.total(net.loss, passes.act, z0, passes.mean, batch.y, batch.weights, first, batch.size, k)
+        if team.me == 0:
+            total += losses.total(net.loss, passes.act, z0, passes.mean, batch.y, batch.weights, first, batch.size, k)
+        meet(team)
     return total / examples
 
 
@@ -109,9 +145,15 @@ def outputs(net, w, data, examples, passes, z):
     k = net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
-        forward(net, w, batch, passes)
+        forward(net, w, batch, ZERO, batch.size, passes)
         z0 = outputs_offset(net.sizes, batch.size)
         copy_elements(passes.act, z0, z, first * k, batch.size * k)
+
+
+@inlined
+def rows_within(batch, low, high):
+    """A batch of some rows of one."""
+    return Batch(batch.x, batch.y, batch.weights, batch.unit, batch.first + low, high - low)
 
 
 @inlined

@@ -18,6 +18,7 @@ from .layers import add_parameter_gradient, add_through_turned, add_through_weig
 from .mlp_gradient import ROWS, add_gradient, consecutive, layer_input, outputs_offset
 from .primitives import ONE, ZERO
 from .products import product, transpose
+from .scattering import subtract_products
 
 
 @inlined
@@ -34,19 +35,30 @@ def turn(net, w, tangents):
 @inlined
 def derive(net, batch, passes, tangents):
     """What it needs of the passes over a block, whatever the direction."""
-    activations.derive(net.activation, passes.act, tangents.slope, outputs_offset(net.sizes, batch.size))
+    activations.derive(net.activation, passes.act, tangents.slope, ZERO, outputs_offset(net.sizes, batch.size))
 
 
 @inlined
 def add_hvp(net, w, batch, scale, passes, work, tangents):
     """hu += H u for the objective of `add_gradient`, which left its `passes` over this batch.
 
-    `turn` and `derive` have left theirs.  Fills ``tangents.x`` with R{dL/dX} unless it is empty.
+    `turn` and `derive` have left theirs.
     """
     _forward(net, w, batch, passes, tangents)
     k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
     losses.tangent(net.loss, passes.mean, batch, k, scale, tangents.act, tangents.delta, z0)
     _backward(net, batch, passes, work, tangents)
+
+
+@inlined
+def subtract_input_tangent(net, batch, passes, tangents, rows, t, first, dx):
+    """Row rows[t, first + i] of dx, or without `rows` row first + i, less R{dL/dX} of row i of the batch."""
+    a, b = net.sizes[0], net.sizes[1]
+    transpose(tangents.u, ZERO, a, b, tangents.x, ZERO)
+    subtract_products(
+        tangents.delta, ZERO, tangents.turned, ZERO, passes.delta, ZERO, tangents.x, ZERO,
+        batch.size, a, b, rows, t, first, dx,
+    )  # fmt: skip
 
 
 @inlined
@@ -75,15 +87,12 @@ def _backward(net, batch, passes, work, tangents):
         a, b = net.sizes[layer], net.sizes[layer + 1]
         p -= (a + 1) * b
         below, below0 = layer_input(batch, passes, layer, a, q)
-        add_parameter_gradient(below, below0, rows, a, tangents.delta, q, b, work.one, hu, p)
-        out, out0 = (tangents.delta, below0) if layer else (tangents.x, ZERO)
+        add_parameter_gradient(below, below0, rows, a, tangents.delta, q, b, work.one, hu, p, ZERO, a + 1)
         if layer:
             product(tangents.act, below0, ONE, a, passes.delta, q, a, b, rows, hu, p)
-        if layer or tangents.x.size:
-            clear(out, out0, out0 + rows * a)
-            add_through_turned(tangents.delta, q, rows, b, tangents.turned, p, a, out, out0)
-            add_through_weights(passes.delta, q, rows, b, u, p, a, work.across, out, out0)
-        if layer:
+            clear(tangents.delta, below0, q)
+            add_through_turned(tangents.delta, q, rows, b, tangents.turned, p, a, tangents.delta, below0)
+            add_through_weights(passes.delta, q, rows, b, u, p, a, work.across, tangents.delta, below0)
             activations.cotangent_tangent(
                 net.activation, passes.act, tangents.slope, tangents.bend, passes.delta, tangents.delta, below0, q
             )
@@ -91,13 +100,13 @@ def _backward(net, batch, passes, work, tangents):
 
 
 @kernel
-def mean_hvp(net, w, data, examples, passes, work, g, tangents):
+def mean_hvp(net, w, data, examples, passes, work, team, g, tangents):
     """hu = H u for the mean of weight * loss over the first `examples` of the data, and its gradient in g."""
     clear(g, ZERO, g.size)
     clear(tangents.hu, ZERO, tangents.hu.size)
     turn(net, w, tangents)
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))
-        add_gradient(net, w, batch, 1.0 / examples, passes, work, g)
+        add_gradient(net, w, batch, 1.0 / examples, passes, work, team, g)
         derive(net, batch, passes, tangents)
         add_hvp(net, w, batch, 1.0 / examples, passes, work, tangents)

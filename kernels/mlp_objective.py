@@ -12,26 +12,35 @@ from . import handover, losses
 from .jit import inlined, kernel
 from .layers import clear
 from .mlp_gradient import ROWS, add_gradient, add_penalty, outputs_offset
-from .mlp_hvp import add_hvp, derive, turn
+from .mlp_hvp import add_hvp, derive, subtract_input_tangent, turn
 from .primitives import ONE, ZERO, copy_elements
 from .reductions import dot
 from .structures import Batch, Passes
+from .team import meet, parameters_of, rows_of
 
 
 @inlined
-def step_gradient(objective, record, work, t, blocks, w, g):
-    """The gradient g of step t at the weights w, block by block on record.  Returns the number of blocks so far."""
+def step_gradient(objective, record, work, team, t, blocks, w, g):
+    """The gradient g of step t at the weights w, block by block on record.  Returns the number of blocks so far.
+
+    Of a team, each thread has its own parameters' part of g in the end.
+    """
     net, size = objective.net, _batch_size(objective)
-    clear(g, ZERO, g.size)
-    add_penalty(net.bounds, w, objective.l2, g)
+    low, high = parameters_of(team, g.size)
+    clear(g, low, high)
+    add_penalty(net.bounds, w, objective.l2, g, low, high)
     for first in range(0, size, ROWS):
         slots = record.passes.act.shape[0]
         handover.wait(record.progress, handover.BLOCKS_READ, blocks - slots + 1)
+        if first:
+            meet(team)
         batch = _batch_at(objective, work, first, min(ROWS, size - first))
-        _gather(objective, work, t, batch, first)
-        add_gradient(net, w, batch, 1.0 / size, _passes_at(record.passes, blocks % slots), work, g)
+        low, high = rows_of(team, batch.size)
+        _gather(objective, work, t, batch, first, low, high)
+        add_gradient(net, w, batch, 1.0 / size, _passes_at(record.passes, blocks % slots), work, team, g)
         blocks += 1
-        handover.announce(record.progress, handover.BLOCKS_WRITTEN, blocks)
+        if team.me == 0:
+            handover.announce(record.progress, handover.BLOCKS_WRITTEN, blocks)
     return blocks
 
 
@@ -44,7 +53,7 @@ def pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint, agai
     """
     net, size = objective.net, _batch_size(objective)
     clear(tangents.hu, ZERO, tangents.hu.size)
-    add_penalty(net.bounds, tangents.u, objective.l2, tangents.hu)
+    add_penalty(net.bounds, tangents.u, objective.l2, tangents.hu, ZERO, w.size)
     _through_penalty(net.bounds, w, tangents.u, adjoint.l2)
     if not again:
         turn(net, w, tangents)
@@ -54,7 +63,7 @@ def pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint, agai
         passes = _passes_at(record.passes, blocks % record.passes.act.shape[0])
         batch = _batch_at(objective, work, first, min(ROWS, size - first))
         if not again or size > ROWS:
-            _gather(objective, work, t, batch, first)
+            _gather(objective, work, t, batch, first, ZERO, batch.size)
             derive(net, batch, passes, tangents)
         add_hvp(net, w, batch, 1.0 / size, passes, work, tangents)
         _through_examples(objective, batch, first, 1.0 / size, passes, tangents, adjoint, t)
@@ -78,12 +87,13 @@ def _through_penalty(bounds, w, u, dl2):
 def _through_examples(objective, batch, first, scale, passes, tangents, adjoint, t):
     """Scatter R{dL/dx}, R{dL/dy} and R{dL/d weight}: an example drawn twice is added twice."""
     net, rows = objective.net, objective.rows
-    d, k = net.sizes[0], net.sizes[-1]
-    z0 = outputs_offset(net.sizes, batch.size)
+    k, z0 = net.sizes[-1], outputs_offset(net.sizes, batch.size)
+    if adjoint.x.size:
+        subtract_input_tangent(net, batch, passes, tangents, rows, t - objective.first, first, adjoint.x)
+    if not (adjoint.y.size or adjoint.weights.size):
+        return
     for i in range(batch.size):
         example = rows[t - objective.first, first + i] if rows.size else np.int64(first + i)
-        if adjoint.x.size:
-            _subtract(tangents.x, i * d, d, adjoint.x, example * d)
         if adjoint.y.size:
             c = scale * (batch.weights[batch.first + i] if batch.weights.size else 1.0)
             losses.subtract_target_tangent(net.loss, passes.mean, i, k, c, tangents.act, z0, adjoint.y, example * k)
@@ -91,14 +101,6 @@ def _through_examples(objective, batch, first, scale, passes, tangents, adjoint,
             adjoint.weights[example] -= losses.weight_tangent(
                 net.loss, passes.mean, batch.y, batch.first + i, i, k, scale, tangents.act, z0
             )
-
-
-@kernel
-def _subtract(b, b0, size, a, a0):
-    """a[a0:] -= b[b0:], `size` elements."""
-    a_s, b_s = a[a0 : a0 + size], b[b0 : b0 + size]
-    for p in range(size):
-        a_s[p] -= b_s[p]
 
 
 @inlined
@@ -121,15 +123,15 @@ def _batch_at(objective, work, first, size):
 
 
 @inlined
-def _gather(objective, work, t, batch, first):
-    """Bring the examples of step t's batch from position `first` on together there, if they are not."""
+def _gather(objective, work, t, batch, first, low, high):
+    """Bring the examples low <= i < high of step t's batch from position `first` on together there, if they are not."""
     net, data = objective.net, objective.data
     if objective.rows.size:
-        rows = objective.rows[t - objective.first, first : first + batch.size]
-        gather(data.x, rows, net.sizes[0], work.x)
-        gather(data.y, rows, net.sizes[-1], work.y)
+        rows = objective.rows[t - objective.first, first + low : first + high]
+        gather(data.x, rows, net.sizes[0], work.x[low * net.sizes[0] :])
+        gather(data.y, rows, net.sizes[-1], work.y[low * net.sizes[-1] :])
         if data.weights.size:
-            gather(data.weights, rows, ONE, work.weights)
+            gather(data.weights, rows, ONE, work.weights[low:])
 
 
 @kernel

@@ -32,10 +32,11 @@ from .fixed_point import GRID, add_grid, grid_to_floats, outside, overflow, to_f
 from .jit import inlined, kernel
 from .outcomes import FINE, NOT_FINITE, OFF_GRID
 from .primitives import ZERO, like, wrapping_add, wrapping_sub
-from .reductions import dot
+from .reductions import accumulate, begin, fold
 from .structures import Float64s, Int64s
 
 DIRECTION_TAKES_GRADIENT = False
+FINISHES = False
 
 
 class Tables(NamedTuple):
@@ -57,91 +58,89 @@ class Adjoint(NamedTuple):
 
 
 @inlined
-def step(tables, state, g, t, scratch):
-    top = state.cursor[1]
+def step(tables, state, g, t, low, high, top, scratch):
+    fine = True
     for span in range(tables.leaders.size):
-        top, fine = _step(tables, state, g, t, span, top, scratch)
-        if not fine:
-            for done in range(span, -1, -1):
-                _undo_position(tables, state, t, done)
-                top = _undo_velocity(tables, state, g, t, done, top, scratch)
-            start, stop, alpha, n, d = _of_span(tables, t, span)
-            reason, parameter = _diagnose(state.w, state.moments[0], g, alpha, n, d, start, stop)
-            return top, reason, parameter
-    return top, FINE, ZERO
+        start, stop, alpha, n, d = _of_span(tables, t, span, low, high)
+        if start < stop:
+            top, on_grid = step_span(
+                state.w, state.moments[0], state.heads[0], state.tail, top, g, alpha, n, d, start, stop, scratch
+            )
+            fine = fine and on_grid
+    return top, fine
 
 
 @inlined
-def undo_position(tables, state, t, scratch):
-    for span in range(tables.leaders.size - 1, -1, -1):
-        _undo_position(tables, state, t, span)
-    return state.cursor[1]
+def finish(tables, state, t, low, high, top):
+    """Nothing: the weights push no words."""
+    return top, True
 
 
 @inlined
-def undo_moments(tables, state, g, t, top, scratch):
+def undo_position(tables, state, t, low, high, top):
     for span in range(tables.leaders.size - 1, -1, -1):
-        top = _undo_velocity(tables, state, g, t, span, top, scratch)
-        if top < 0:
-            return top
+        start, stop, alpha, _, _ = _of_span(tables, t, span, low, high)
+        if start < stop:
+            undo_position_of_span(state.w, state.moments[0], alpha, start, stop)
     return top
 
 
 @inlined
-def record_before(state, moments):
-    grid_to_floats(state.moments[0], moments[0])
+def undo_moments(tables, state, g, t, low, high, top, scratch):
+    for span in range(tables.leaders.size - 1, -1, -1):
+        start, stop, _, n, d = _of_span(tables, t, span, low, high)
+        if start < stop and top >= 0:
+            top = undo_velocity_of_span(
+                state.moments[0], state.heads[0], state.tail, top, g, n, d, start, stop, scratch
+            )
+    return top
 
 
 @inlined
-def record_after(state, g):
+def reason(tables, state, g, t):
+    first = ZERO
+    for span in range(tables.leaders.size):
+        start, stop, alpha, n, d = _of_span(tables, t, span, ZERO, g.size)
+        why, first = _diagnose(state.w, state.moments[0], g, alpha, n, d, start, stop)
+        if why != FINE:
+            return why, first
+    return OFF_GRID, first  # off by less than these floats can tell
+
+
+@inlined
+def record_before(state, moments, low, high):
+    grid_to_floats(state.moments[0, low:high], moments[0, low:high])
+
+
+@inlined
+def record_after(state, g, low, high):
     """v + g."""
-    add_grid(g, state.moments[0])
+    add_grid(g[low:high], state.moments[0, low:high])
 
 
 @inlined
 def pull_position(tables, w, moments, v_plus_g, adjoint, t, u, scratch):
     """Through w <- w + alpha v."""
-    _add_products(tables, adjoint.rule.lr, t, adjoint.w, moments[0])
-    for span in range(tables.leaders.size):
-        start, stop, alpha, n, d = _of_span(tables, t, span)
-        _pull_position(adjoint.w, alpha, n, d, adjoint.moments[0], u, start, stop)
-
-
-@inlined
-def pull_moments(tables, moments, v_plus_g, adjoint, t, hu):
-    """Through v <- gamma v - (1 - gamma) g."""
-    _add_products(tables, adjoint.rule.decay, t, adjoint.moments[0], v_plus_g)
-    for span in range(tables.leaders.size):
-        start, stop, _, n, d = _of_span(tables, t, span)
-        _pull_velocity(hu, n, d, adjoint.w, adjoint.moments[0], start, stop)
-
-
-@inlined
-def _add_products(tables, sums, t, a, b):
-    """Into a table's derivatives, group by group."""
     for group in range(tables.groups.size - 1):
-        _add_product(sums, t, group, a, b, tables.groups[group], tables.groups[group + 1])
+        start, stop = tables.groups[group], tables.groups[group + 1]
+        alpha, n, d = _at_step(tables, t, group)
+        _pull_position(
+            adjoint.rule.lr, t, group, adjoint.w, moments[0], alpha, n, d, adjoint.moments[0], u, start, stop, scratch
+        )
+
+
+@inlined
+def pull_moments(tables, moments, v_plus_g, adjoint, t, hu, scratch):
+    """Through v <- gamma v - (1 - gamma) g."""
+    for group in range(tables.groups.size - 1):
+        start, stop = tables.groups[group], tables.groups[group + 1]
+        _, n, d = _at_step(tables, t, group)
+        _pull_velocity(
+            adjoint.rule.decay, t, group, hu, v_plus_g, n, d, adjoint.w, adjoint.moments[0], start, stop, scratch
+        )
 
 
 # ---- one span ------------------------------------------------------------------------------------------------
-
-
-@inlined
-def _step(tables, state, g, t, span, top, scratch):
-    start, stop, alpha, n, d = _of_span(tables, t, span)
-    return step_span(state.w, state.moments[0], state.heads[0], state.tail, top, g, alpha, n, d, start, stop, scratch)
-
-
-@inlined
-def _undo_position(tables, state, t, span):
-    start, stop, alpha, _, _ = _of_span(tables, t, span)
-    undo_position_of_span(state.w, state.moments[0], alpha, start, stop)
-
-
-@inlined
-def _undo_velocity(tables, state, g, t, span, top, scratch):
-    start, stop, _, n, d = _of_span(tables, t, span)
-    return undo_velocity_of_span(state.moments[0], state.heads[0], state.tail, top, g, n, d, start, stop, scratch)
 
 
 @kernel
@@ -206,23 +205,49 @@ def _move_back(w, v, alpha):
 
 
 @kernel
-def _pull_position(dw, alpha, n, d, dv, u, start, stop):
-    """dv += alpha dw, and u = (1 - gamma) dv."""
-    dw_s, dv_s, u_s = dw[start:stop], dv[start:stop], u[start:stop]
-    alpha_s, n_s, d_s = part(alpha, start, stop), part(n, start, stop), part(d, start, stop)
-    for p in range(dw_s.size):
-        dv_s[p] += at(alpha_s, p) * dw_s[p]
-        u_s[p] = like(u_s[p], (1.0 - at(n_s, p) / at(d_s, p)) * dv_s[p])
+def _pull_position(d_alpha, t, group, dw, v, alpha, n, d, dv, u, start, stop, chains):
+    """dalpha += dw . v,  dv += alpha dw,  and u = (1 - gamma) dv: in pieces, each of which stays in the L1 cache."""
+    begin(chains)
+    for low in range(start, stop, buffer.BLOCK):
+        high = min(low + buffer.BLOCK, stop)
+        _add_product(d_alpha, chains, dw, v, low, high)
+        dw_s, dv_s, u_s = dw[low:high], dv[low:high], u[low:high]
+        alpha_s, n_s, d_s = part(alpha, low, high), part(n, low, high), part(d, low, high)
+        for p in range(dw_s.size):
+            dv_s[p] += at(alpha_s, p) * dw_s[p]
+            u_s[p] = like(u_s[p], (1.0 - at(n_s, p) / at(d_s, p)) * dv_s[p])
+    _add_sum(d_alpha, t, group, chains)
 
 
 @kernel
-def _pull_velocity(hu, n, d, dw, dv, start, stop):
-    """dw -= H u, and dv = gamma dv."""
-    hu_s, dw_s, dv_s = hu[start:stop], dw[start:stop], dv[start:stop]
-    n_s, d_s = part(n, start, stop), part(d, start, stop)
-    for p in range(dw_s.size):
-        dw_s[p] -= hu_s[p]
-        dv_s[p] *= at(n_s, p) / at(d_s, p)
+def _pull_velocity(d_gamma, t, group, hu, v_plus_g, n, d, dw, dv, start, stop, chains):
+    """dgamma += dv . (v + g),  dw -= H u,  and dv = gamma dv: likewise."""
+    begin(chains)
+    for low in range(start, stop, buffer.BLOCK):
+        high = min(low + buffer.BLOCK, stop)
+        _add_product(d_gamma, chains, dv, v_plus_g, low, high)
+        hu_s, dw_s, dv_s = hu[low:high], dw[low:high], dv[low:high]
+        n_s, d_s = part(n, low, high), part(d, low, high)
+        for p in range(dw_s.size):
+            dw_s[p] -= hu_s[p]
+            dv_s[p] *= at(n_s, p) / at(d_s, p)
+    _add_sum(d_gamma, t, group, chains)
+
+
+@kernel
+def _add_product(sums, chains, a, b, low, high):
+    """a . b of some parameters, to the derivative of each of them, or to what will be that of their group."""
+    if sums.ndim == 1:
+        for p in range(low, high):
+            sums[p] += a[p] * b[p]
+    else:
+        accumulate(a, b, low, high, chains)
+
+
+@kernel
+def _add_sum(sums, t, group, chains):
+    if sums.ndim == 2:
+        sums[min(t, sums.shape[0] - 1), min(group, sums.shape[1] - 1)] += fold(chains)
 
 
 @kernel
@@ -237,27 +262,17 @@ def _diagnose(w, v, g, alpha, n, d, start, stop):
         change = at(alpha, p) * velocity
         if not max(abs(velocity), abs(change), abs(to_float(w[p], GRID) + change)) < GRID.limit:
             return OFF_GRID, p
-    return OFF_GRID, start  # off by less than these floats can tell
+    return FINE, start
 
 
 @inlined
-def _of_span(tables, t, span):
-    """Start and end of a span, and alpha, n, d there."""
+def _of_span(tables, t, span, low, high):
+    """Start and end of a span within low <= p < high, and alpha, n, d there."""
     alpha, n, d = _at_step(tables, t, tables.leaders[span])
-    return tables.spans[span], tables.spans[span + 1], alpha, n, d
+    return max(tables.spans[span], low), min(tables.spans[span + 1], high), alpha, n, d
 
 
 @inlined
 def _at_step(tables, t, group):
     """alpha, n, d of one step and group."""
     return entry(tables.lr, t, group), entry(tables.n, t, group), entry(tables.d, t, group)
-
-
-@kernel
-def _add_product(sums, t, group, a, b, start, stop):
-    """Into a table's derivatives, of a loss that depends on an entry x through the sum of x_p a_p b_p."""
-    if sums.ndim == 1:
-        for p in range(start, stop):
-            sums[p] += a[p] * b[p]
-    else:
-        sums[min(t, sums.shape[0] - 1), min(group, sums.shape[1] - 1)] += dot(a, b, start, stop)

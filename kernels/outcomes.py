@@ -8,3 +8,5 @@ TAIL_EMPTY = 4  # undoing: a word was missing, so the state is not what was left
 GIVEN_UP = 5  # undoing: nobody reads the record any more
 SQUARES_OFF_GRID = 7  # making: so would a second moment
 NOT_REPRODUCED = 6  # undoing: the gradient is not the one that the step was made with; nothing has changed
+REFUSED = 8  # making: the step that was just made left its grid, and is to be taken back
+CROWDED = 9  # making: two threads are too many here, and one is to go on

@@ -140,6 +140,18 @@ def word(typingctx: Any, array: Any, i: Any) -> Any:
 
 
 @primitive
+def cycles(typingctx: Any) -> Any:
+    """A clock of the processor that anybody may read: 0 for ever where there is none."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        function_type = ir.FunctionType(ir.IntType(64), [])
+        clock = cgutils.get_or_insert_function(builder.module, function_type, "llvm.readcyclecounter")
+        return builder.call(clock, [])
+
+    return types.int64(), codegen
+
+
+@primitive
 def copy_elements(typingctx: Any, source: Any, source0: Any, out: Any, out0: Any, count: Any) -> Any:
     """``out[out0 : out0 + count] = source[source0 : source0 + count]`` for arrays of one dtype, as one memcpy.
 

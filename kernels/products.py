@@ -34,12 +34,14 @@ from .vectors import AVX512, VECTOR, Vectors, each
 # A tile of C: ROWS x 3 accumulators, 3 vectors of B and one of A fit in the 32 (else 16) registers.  8x3 is faster than
 # 6x4 and 12x2 (200, 784, 50: 92, 75, 91), on a Zen 3, without AVX-512, 4x3 than 2x4 and 6x2 (40, 29, 38), measured by
 # `python -m bench.choices tiles`.  Narrower panels have 2 vectors or 1; 4 are 2 and 2, which is faster than 3 and 1
-# (50, 64, 32: 109 and 90; `python -m bench.choices panels`).
+# (50, 64, 32: 109 and 90; `python -m bench.choices panels`).  The last vector of those is half a vector where that is
+# enough: 32 bytes take half the time of 64 on a Zen 4 (200, 784, 50: 49 and 52, with 10: 35 and 42; `python -m
+# bench.choices halves`).
 ROWS = 8 if AVX512 else 4
 # B is walked in slices of this many rows, which stay in the L1 cache between two tiles (64: 90, 128: 92, all: 89;
 # `python -m bench.choices depth`)
 DEPTH = 128
-PAGE, STRIPE = 4096, 8
+SQUARE = VECTOR // 8  # a transpose goes by squares of so many rows and columns
 
 _I64 = ir.IntType(64)
 
@@ -47,31 +49,39 @@ _I64 = ir.IntType(64)
 @inlined
 def product(a, a0, a_row, a_column, b, b0, m, n, k, c, c0):
     """C (m, n) += A (m, k) B (k, n), with A_ij = a[a0 + i a_row + j a_column], B and C row-major from b0 and c0."""
-    _product(address(a, a0), a_row, a_column, address(b, b0), m, n, k, address(c, c0))
+    if n == 1 and a_row == 1 and a_column == m:
+        # C^T += B^T A^T, whose rows fill vectors: 64, 64, 1 takes 0.2 us, not 1.1, in float32 0.14
+        _product(address(b, b0), a_row, a_row, address(a, a0), n, m, k, address(c, c0))
+    else:
+        _product(address(a, a0), a_row, a_column, address(b, b0), m, n, k, address(c, c0))
 
 
 @kernel
 def _product(a, a_row, a_column, b, m, n, k, c):
-    lanes = _lanes(c)
+    count = lanes(c)
     for k0 in range(0, k, DEPTH):
         depth = min(DEPTH, k - k0)
         a1, b1 = after(a, k0 * a_column), after(b, k0 * n)
         j = 0
         while j < n:
-            vectors = (n - j + lanes - 1) // lanes
-            if vectors == 1:
-                _panel_of_1(a1, a_row, a_column, after(b1, j), n, m, depth, n - j, after(c, j))
-                j += lanes
-            elif vectors == 2 or vectors == 4:
-                _panel_of_2(a1, a_row, a_column, after(b1, j), n, m, depth, min(lanes, n - j - lanes), after(c, j))
-                j += 2 * lanes
+            vectors = (n - j + count - 1) // count
+            columns = min(vectors, 2 if vectors == 4 else 3)
+            width = min(count, n - j - (columns - 1) * count)
+            if columns == 3:
+                _panel_of_3(a1, a_row, a_column, after(b1, j), n, m, depth, width, after(c, j))
+            elif columns == 2 and 2 * width > count:
+                _panel_of_2(a1, a_row, a_column, after(b1, j), n, m, depth, width, after(c, j))
+            elif columns == 2:
+                _panel_of_1_and_half(a1, a_row, a_column, after(b1, j), n, m, depth, width, after(c, j))
+            elif 2 * width > count:
+                _panel_of_1(a1, a_row, a_column, after(b1, j), n, m, depth, width, after(c, j))
             else:
-                _panel_of_3(a1, a_row, a_column, after(b1, j), n, m, depth, min(lanes, n - j - 2 * lanes), after(c, j))
-                j += 3 * lanes
+                _panel_of_half(a1, a_row, a_column, after(b1, j), n, m, depth, width, after(c, j))
+            j += columns * count
 
 
 @primitive
-def _lanes(typingctx: Any, pointer: Any) -> Any:
+def lanes(typingctx: Any, pointer: Any) -> Any:
     """Elements of a vector."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -83,20 +93,42 @@ def _lanes(typingctx: Any, pointer: Any) -> Any:
 @kernel
 def transpose(a, a0, m, n, b, b0):
     """B (n, m) = A^T of A (m, n), row-major."""
-    if m * b.itemsize % PAGE:
+    if m < SQUARE or n < SQUARE:
         for i in range(m):
             for j in range(n):
                 b[b0 + j * m + i] = a[a0 + i * n + j]
-    else:
-        # a column falls on one set of the L1 cache: few columns at a time (512, 512: 0.2 ms, without 1.6;
-        # `python -m bench.choices transpose`)
-        for j0 in range(0, n, STRIPE):
-            for i in range(m):
-                for j in range(j0, min(j0 + STRIPE, n)):
-                    b[b0 + j * m + i] = a[a0 + i * n + j]
+        return
+    # The last squares of a row or column overlap those before.  Element by element it takes 3 to 8 times as long
+    # (`python -m bench.choices transpose`)
+    for i0 in range(0, m, SQUARE):
+        i = min(i0, m - SQUARE)
+        for j0 in range(0, n, SQUARE):
+            j = min(j0, n - SQUARE)
+            _turn_square(address(a, a0 + i * n + j), n, address(b, b0 + j * m + i), m)
 
 
-def _tile(rows: int, columns: int) -> Any:
+@primitive
+def _turn_square(typingctx: Any, a: Any, n: Any, b: Any, m: Any) -> Any:
+    """B = A^T for squares that lie in rows of n and m elements, in registers: halves of rows change places."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, n, b, m = args
+        square = Vectors(builder, a.type.pointee, SQUARE, _I64(SQUARE))
+        rows = [square.load(a, builder.mul(_I64(i), n), False) for i in range(SQUARE)]
+        half = SQUARE // 2
+        while half:
+            for i in range(SQUARE):
+                if not i & half:
+                    rows[i], rows[i + half] = square.swap(rows[i], rows[i + half], half)
+            half //= 2
+        for j, column in enumerate(rows):
+            square.store(column, b, builder.mul(_I64(j), m), False)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, b, types.intp), codegen
+
+
+def _tile(rows: int, columns: int, half: bool) -> Any:
     """C += A B on a tile of `rows` rows and `columns` vectors, of the last of which `width` elements count."""
 
     @primitive
@@ -104,26 +136,25 @@ def _tile(rows: int, columns: int) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             a, a_row, a_column, b, n, depth, width, c = args
             element = a.type.pointee
-            vectors = Vectors(builder, element, VECTOR // context.get_abi_sizeof(element), width)
+            lanes = VECTOR // context.get_abi_sizeof(element)
+            vectors = [Vectors(builder, element, lanes, _I64(lanes)) for _ in range(columns - 1)]
+            vectors.append(Vectors(builder, element, lanes // 2 if half else lanes, width))
             accumulators = []
             for r in range(rows):
-                for j in range(columns):
-                    at = builder.add(builder.mul(_I64(r), n), _I64(j * vectors.lanes))
-                    slot = cgutils.alloca_once_value(builder, vectors.load(c, at, j == columns - 1))
+                for j, vector in enumerate(vectors):
+                    at = builder.add(builder.mul(_I64(r), n), _I64(j * lanes))
+                    slot = cgutils.alloca_once_value(builder, vector.load(c, at, j == columns - 1))
                     accumulators.append((r, j, at, slot))  # which LLVM keeps in a register
             with each(builder, depth) as k:
                 b_k = [
-                    vectors.load(b, builder.add(builder.mul(k, n), _I64(j * vectors.lanes)), j == columns - 1)
-                    for j in range(columns)
-                ]
-                a_k = [
-                    vectors.splat(a, builder.add(builder.mul(k, a_column), builder.mul(_I64(r), a_row)))
-                    for r in range(rows)
+                    vector.load(b, builder.add(builder.mul(k, n), _I64(j * lanes)), j == columns - 1)
+                    for j, vector in enumerate(vectors)
                 ]
                 for r, j, _, slot in accumulators:
-                    builder.store(vectors.fma(a_k[r], b_k[j], builder.load(slot)), slot)
+                    a_k = vectors[j].splat(a, builder.add(builder.mul(k, a_column), builder.mul(_I64(r), a_row)))
+                    builder.store(vectors[j].fma(a_k, b_k[j], builder.load(slot)), slot)
             for _, j, at, slot in accumulators:
-                vectors.store(builder.load(slot), c, at, j == columns - 1)
+                vectors[j].store(builder.load(slot), c, at, j == columns - 1)
             return context.get_dummy_value()
 
         size = types.intp
@@ -132,9 +163,9 @@ def _tile(rows: int, columns: int) -> Any:
     return tile
 
 
-def _panel(columns: int) -> Any:
+def _panel(name: str, columns: int, half: bool = False) -> Any:
     """A kernel for `columns` vectors of every row of C, of the last of which `width` elements count."""
-    tile, pair, row = (_tile(rows, columns) for rows in (ROWS, 2, 1))
+    tile, pair, row = (_tile(rows, columns, half) for rows in (ROWS, 2, 1))
 
     def panel(a, a_row, a_column, b, n, m, depth, width, c):
         i = 0
@@ -147,8 +178,10 @@ def _panel(columns: int) -> Any:
         if i < m:
             row(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n))
 
-    panel.__name__ = panel.__qualname__ = f"_panel_of_{columns}"  # a kernel is known by its name
+    panel.__name__ = panel.__qualname__ = name  # a kernel is known by its name
     return kernel(panel)
 
 
-_panel_of_1, _panel_of_2, _panel_of_3 = (_panel(columns) for columns in (1, 2, 3))
+_panel_of_3 = _panel("_panel_of_3", 3)
+_panel_of_2, _panel_of_1_and_half = _panel("_panel_of_2", 2), _panel("_panel_of_1_and_half", 2, half=True)
+_panel_of_1, _panel_of_half = _panel("_panel_of_1", 1), _panel("_panel_of_half", 1, half=True)

@@ -6,23 +6,29 @@ momentum is such a rule, Adam another.  Nesterov's momentum, plain SGD, plain RM
 depends on the gradient at the weights that are to be found.
 
 A rule is a room of its own.  It offers two tuples, `Tables` of what its steps are made with and `Adjoint` of the
-derivatives by them, and these functions, on a whole step t of a `State`; `moments` (M, P) and g (P,) are in the
-precision of the gradient's arithmetic:
+derivatives by them, and these functions, on step t of a `State`; `moments` (M, P) and g (P,) are in the precision of
+the gradient's arithmetic.  Two threads may each do a share of it (team.py):
 
-    step(tables, state, g, t, scratch)            makes step t, or refuses it: all but the cursor is then as before.
-                                                  Returns the new top of the tail, which has room for a step, why it
-                                                  was refused, and the first parameter at fault
-    undo_position(tables, state, t, scratch)      the first half of the undo: the weights.  Returns the new top of the
-                                                  tail, or -1 if a word was missing
-    undo_moments(tables, state, g, t, top, scratch)
+    step(tables, state, g, t, low, high, top, scratch)
+                                                  makes step t of a share of the parameters, low <= p < high, but for
+    finish(tables, state, t, low, high, top)      what is to be undone first.  Both return the new top of the tail,
+                                                  which has room for a step, and whether all stayed on its grid: a step
+                                                  that did not is undone
+    FINISHES                                      whether `finish` does anything
+    undo_position(tables, state, t, low, high, top)
+                                                  the first half of the undo: the weights.  Returns the new top, or -1
+                                                  if a word was missing, or top was -1
+    undo_moments(tables, state, g, t, low, high, top, scratch)
                                                   the second half, with the gradient at those weights.  Returns likewise
-    record_before(state, moments)                 what the adjoint needs of the state before a step is undone,
-    record_after(state, g)                        and after it, in place of g
+    reason(tables, state, g, t)                   why a step from this state is refused, and the first parameter at
+                                                  fault
+    record_before(state, moments, low, high)      what the adjoint needs of the state before a step is undone,
+    record_after(state, g, low, high)             and after it, in place of g
     DIRECTION_TAKES_GRADIENT                      whether `pull_position` needs the latter
     pull_position(tables, w, moments, g, adjoint, t, u, scratch)
                                                   pulls the adjoint back through what the step made of the weights, and
                                                   chooses the direction u of the Hessian-vector product at w
-    pull_moments(tables, moments, g, adjoint, t, hu)
+    pull_moments(tables, moments, g, adjoint, t, hu, scratch)
                                                   pulls it back through the new moments, given the Hessian times u
 
 The walks are compiled once for each rule, as what a rule does becomes part of them before types are known.  Numba could
@@ -43,6 +49,7 @@ class Walks(NamedTuple):
     """The kernels of one rule."""
 
     make: Function  # of training.py
+    take_back: Function
     undo: Function
     pull: Function  # of adjoint.py
     by_hand: by_hand.Steps

@@ -135,8 +135,17 @@ class Record(NamedTuple):
     progress: Int64s  # of kernels.handover
 
 
+class Team(NamedTuple):
+    """One thread, or one of two (team.py)."""
+
+    me: int  # 0: the one that called; or 1
+    size: int
+    cut: int  # the first parameter of the second share; 0: there is no second
+    progress: Int64s  # of kernels.handover
+
+
 class Workspace(NamedTuple):
-    """Scratch of one thread."""
+    """Scratch of one thread; of a team the gathered examples are the same arrays."""
 
     x: Floats  # (ROWS D,), y (ROWS K,), weights (ROWS,): gathered examples; empty where nothing is gathered
     y: Floats
@@ -156,4 +165,4 @@ class Tangents(NamedTuple):
     act: Floats  # (ROWS H,)
     delta: Floats  # (ROWS H,)
     bend: Floats  # (ROWS H,): phi'' / phi' R{z}
-    x: Floats  # (ROWS D,) R{dL/dX}, or empty: not wanted
+    x: Floats  # (D b,): the first weight matrix of u, transposed, or empty: R{dL/dX} is not wanted

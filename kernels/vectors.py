@@ -57,6 +57,16 @@ class Vectors:
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         return self._call("fma", self.type, a, b, c)
 
+    def swap(self, a: Any, b: Any, half: int) -> tuple[Any, Any]:
+        """Lanes of a with the bit `half` in their number, and the lanes of b without it, in each other's place."""
+        lanes = range(self.lanes)
+        takes = [lane if not lane & half else self.lanes + lane - half for lane in lanes]
+        leaves = [lane + half if not lane & half else self.lanes + lane for lane in lanes]
+        return self._choose(a, b, takes), self._choose(a, b, leaves)
+
+    def _choose(self, a: Any, b: Any, lanes: list[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, self.lanes), lanes))
+
     def _broadcast(self, scalar: Any, vector: Any) -> Any:
         empty = ir.Constant(vector, ir.Undefined)
         first = self.builder.insert_element(empty, scalar, _I32(0))

@@ -37,6 +37,16 @@ def test_epochs_differ():
     assert not np.array_equal(rows[0], rows[1])
 
 
+def test_what_is_given_away_is_nobody_elses():
+    """Few examples' epochs are drawn once and kept."""
+    plan = ShuffledBatches(23, 5, seed=1)
+    for end in (2, 9):
+        expected = plan.rows(0, end).copy()
+        plan.rows(0, end)[:] = 0
+        assert np.array_equal(plan.rows(0, end), expected)
+        assert np.array_equal(ShuffledBatches(23, 5, seed=1).rows(0, end), expected)
+
+
 def test_the_full_batch_needs_no_rows():
     plan = FullBatch(7)
     assert plan.size == 7

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastrev.kernels.products import DEPTH, ROWS, VECTOR, product, transpose
+from fastrev.kernels.scattering import subtract_products
 
 Floats = npt.NDArray[Any]
 DTYPES = [np.float64, np.float32]
@@ -181,8 +182,32 @@ def test_transpose(m: int, n: int, offset: int, dtype: Any) -> None:
 
 @pytest.mark.parametrize(("m", "n"), [(512, 1), (512, 7), (512, 8), (1024, 9), (1024, 17), (511, 9), (513, 9)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_transpose_of_columns_that_fall_on_one_set_of_the_cache(m: int, n: int, dtype: Any) -> None:
+def test_transpose_of_long_columns(m: int, n: int, dtype: Any) -> None:
     a = np.random.default_rng(0).random((m, n)).astype(dtype)
     b = np.empty(m * n, dtype)
     transpose(a.ravel(), 0, m, n, b, 0)
     np.testing.assert_array_equal(b.reshape(n, m), a.T)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.integers(1, 2 * ROWS + 3), st.integers(1, 70), st.integers(1, 20), st.integers(0, 5), st.booleans(),
+    st.sampled_from(DTYPES), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_products_subtracted_from_rows(m: int, n: int, k: int, first: int, drawn: bool, dtype: Any, seed: int) -> None:
+    """As if each was made, and subtracted row by row: a row that comes twice is so in order."""
+    rng = np.random.default_rng(seed)
+    a, b, zeros = matrices(rng, m, n, k, dtype, integers=False)
+    c, d, _ = matrices(rng, m, n, k, dtype, integers=False)
+    rows = rng.integers(first + m, size=(2, first + m)) if drawn else np.empty((0, 0), np.int64)
+    s = rng.normal(size=(first + m, n))
+    zeros[:] = 0
+    expected, terms = s.copy(), run(c, d, run(a, b, zeros))
+    for i, row in enumerate(rows[1, first:] if drawn else range(first, first + m)):
+        expected[row] -= terms[i]
+    out = Guarded(s, 0)
+    subtract_products(
+        a.ravel(), 0, b.ravel(), 0, c.ravel(), 0, d.ravel(), 0, m, n, k, rows, int(drawn), first, out.flat
+    )
+    assert out.guards_stand()
+    np.testing.assert_array_equal(out.matrix, expected)

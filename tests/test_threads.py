@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,30 @@ def test_one_thread_gives_the_same_bits(seed, batch, dtype):
         one = case.meta_grad()
     assert one.stats.exact
     assert all(np.array_equal(getattr(one.grad, name), getattr(two.grad, name)) for name in WRT)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("optimizer", [fastrev.SGD(0.1, 0.9), fastrev.Adam(0.01, weight_decay=0.1)])
+def test_a_short_way_back_starts_no_thread_and_has_the_same_bits(monkeypatch, optimizer, dtype):
+    """By the work that it is, unless two threads are asked for."""
+    started = []
+    start = _thread.start_new_thread
+    monkeypatch.setattr(_thread, "start_new_thread", lambda *a: (started.append(1), start(*a)))
+    rng = np.random.default_rng(0)
+    model, X, Y = fastrev.MLP((4, 8, 3), dtype=dtype), rng.standard_normal((64, 4)), rng.integers(3, size=64)
+    run = partial(
+        fastrev.meta_grad, model, model.init(seed=1), train=(X, Y), valid=(X, Y), optimizer=optimizer, batch_size=16
+    )
+    long = int(2 * process._WORK_OF_A_THREAD / model.num_params / 100)
+    for steps in (1, 3, 40, long):
+        alone = run(steps=steps)
+        assert len(started) == (steps == long and process.cores() > 1)
+        with fastrev.threads(per_run=2):
+            beside = run(steps=steps)
+        started.clear()
+        assert alone.grad == beside.grad
+        assert np.array_equal(alone.stats.adjoint_norms, beside.stats.adjoint_norms)
+        assert np.array_equal(alone.w, beside.w)
 
 
 def test_settings_hold_until_the_end_of_the_block():

@@ -49,17 +49,22 @@ def contestant(name: str, case: Workload) -> Solve:
 
 
 def assert_same(case: Workload, loss: Any, gradients: dict[str, Any]) -> None:
-    """No peer is beaten by computing something else: compare with fastrev's result, to the precision's accuracy.
+    """No peer is beaten by computing something else: compare with fastrev's result, to the precision's accuracy."""
+    own_loss, own = _own(case)
+    np.testing.assert_allclose(loss, own_loss, rtol=tolerance(case))
+    assert set(gradients) == set(case.wrt) == set(own)
+    for name, gradient in gradients.items():
+        atol = tolerance(case) * np.abs(own[name]).max()
+        np.testing.assert_allclose(gradient, own[name], rtol=0, atol=atol, err_msg=name)
+
+
+def tolerance(case: Workload) -> float:
+    """The precision's accuracy.
 
     Of Adam in float64 that is what the grid of the second moment, 2**-62, leaves of the smallest gradients: up to 4e-9
     of the derivative by eps in W4, 5e-10 of that by the weights in W2.
     """
-    own_loss, own = _own(case)
-    tolerance = 2e-3 if case.dtype != np.float64 else 1e-8 if "eps" in own else 1e-9
-    np.testing.assert_allclose(loss, own_loss, rtol=tolerance)
-    assert set(gradients) == set(case.wrt) == set(own)
-    for name, gradient in gradients.items():
-        np.testing.assert_allclose(gradient, own[name], rtol=0, atol=tolerance * np.abs(own[name]).max(), err_msg=name)
+    return 2e-3 if case.dtype != np.float64 else 1e-8 if "eps" in case.wrt else 1e-9
 
 
 def _own(case: Workload) -> tuple[float, dict[str, Any]]:

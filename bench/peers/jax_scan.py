@@ -8,7 +8,7 @@ with a rate of its own, as one would write it: one flat vector, whose rates are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -27,15 +27,32 @@ ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "softplus": jax.nn.softplu
 def meta_gradient(case: Workload, strategy: str) -> Solve:
     """A function that computes the loss and its gradients, and waits for the result."""
     descent = _Descent(case)
-
-    def meta_loss(wanted: dict[str, Any], others: dict[str, Any], y: Any, xv: Any, yv: Any) -> Any:
-        return descent.mean_loss(descent.end_of({**wanted, **others}, y, strategy), xv, yv)
-
-    arrays = descent.arguments()
-    wanted, others = ({n: a for n, a in arrays.items() if (n in case.wrt) == asked} for asked in (True, False))
-    differentiate = jax.jit(jax.value_and_grad(meta_loss))
-    data = [jnp.asarray(array, case.dtype) for array in (case.train[1], *case.valid)]
+    differentiate = jax.jit(descent.differentiated(strategy))
+    wanted, others = descent.wanted_and_others()
+    data = descent.data()
     return lambda: jax.block_until_ready(differentiate(wanted, others, *data))
+
+
+def meta_gradients(cases: Sequence[Workload], *, at_once: bool) -> Callable[[], Any]:
+    """The same of many runs of one shape, with the trajectories stored, by `jax.vmap` or one after the other.
+
+    Each has weights, hyperparameters and batches of its own; all share the data.  At once, losses and gradients have
+    a first axis of runs; else there is a list.
+    """
+    descent = _Descent(cases[0])
+    function, (_, others), data = descent.differentiated("stored"), descent.wanted_and_others(), descent.data()
+    own = [(_Descent(case).wanted_and_others()[0], jnp.asarray(case.batches)) for case in cases]
+
+    def one(own: Any, others: dict[str, Any], *data: Any) -> Any:
+        wanted, batches = own
+        return function(wanted, {**others, "batches": batches}, *data)
+
+    if at_once:
+        stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *own)
+        differentiate = jax.jit(jax.vmap(one, in_axes=(0, *[None] * (1 + len(data)))))
+        return lambda: jax.block_until_ready(differentiate(stacked, others, *data))
+    differentiate = jax.jit(one)
+    return lambda: jax.block_until_ready([differentiate(each, others, *data) for each in own])
 
 
 def training(case: Workload) -> Callable[[], Any]:
@@ -62,6 +79,24 @@ class _Descent:
         found |= {"v0": np.zeros_like(case.w0)} if "v0" in case.wrt else {}
         return {name: jnp.asarray(array, case.dtype) for name, array in found.items()}
 
+    def wanted_and_others(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The arguments that there are derivatives by, and the rest."""
+        arrays, wrt = self.arguments(), self.case.wrt
+        wanted, others = ({n: a for n, a in arrays.items() if (n in wrt) == asked} for asked in (True, False))
+        return wanted, others
+
+    def data(self) -> list[Any]:
+        """Targets, and validation examples."""
+        return [jnp.asarray(array, self.case.dtype) for array in (self.case.train[1], *self.case.valid)]
+
+    def differentiated(self, strategy: str) -> Callable[..., Any]:
+        """The validation loss and its gradients, of what is wanted, the other arguments and the data."""
+
+        def meta_loss(wanted: dict[str, Any], others: dict[str, Any], y: Any, xv: Any, yv: Any) -> Any:
+            return self.mean_loss(self.end_of({**wanted, **others}, y, strategy), xv, yv)
+
+        return jax.value_and_grad(meta_loss)
+
     def split(self, flat: Any) -> list[Any]:
         """Matrices and vectors."""
         ends = np.cumsum([np.prod(shape) for shape in self.shapes])[:-1]
@@ -81,6 +116,7 @@ class _Descent:
         """The final weights."""
         case = self.case
         x, l2 = inputs["x"], [] if case.l2 is None else self.split(inputs["l2"])
+        batches = inputs.get("batches", case.batches)
         hyperparameters = {name: inputs[name] for name in case.hyperparameters}
         tables = rules.with_corrections(hyperparameters, lambda table: jnp.cumprod(table, 0))
         constant = {name: table for name, table in tables.items() if not table.ndim}
@@ -103,7 +139,7 @@ class _Descent:
             return ([part for part, _ in made], [of_part for _, of_part in made]), None
 
         per_step = ({name: table for name, table in tables.items() if table.ndim},
-                    None if case.batches is None else jnp.asarray(case.batches))  # fmt: skip
+                    None if batches is None else jnp.asarray(batches))  # fmt: skip
         start = self.split(inputs["w0"])
         velocities = self.split(inputs["v0"]) if "v0" in inputs else [None] * len(start)
         state = start, [rules.begin(*each) for each in zip(start, velocities, strict=True)]

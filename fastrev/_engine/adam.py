@@ -22,6 +22,7 @@ from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.errors import ArgumentError
 from fastrev.kernels import adam, adam_numbers, outcomes, shrinking
+from fastrev.kernels.checks import all_within
 from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.rules import BY_ADAM, Walks
@@ -50,7 +51,7 @@ class AdamRule:
 
     @property
     def shrinks(self) -> bool:
-        return bool(self.weight_decay.values.any())
+        return not all_within(self.weight_decay.values.reshape(-1), 0.0, 0.0)
 
     @property
     def axes(self) -> list[tuple[str, int | None]]:
@@ -63,7 +64,8 @@ class AdamRule:
     def over(self, steps: int) -> AdamRule:
         tables = self.tables
         c1, c2 = (1.0 - _products(n / d, steps) for n, d in ((tables.n1, tables.d1), (tables.n2, tables.d2)))
-        return replace(self, tables=tables._replace(c1=c1, c2=c2, spills=_spills(self._factors(), steps)))
+        spills = _spills(self._factors(), steps) if self.shrinks else np.zeros((steps, tables.lr.shape[1]), np.int64)
+        return replace(self, tables=tables._replace(c1=c1, c2=c2, spills=spills))
 
     def after(self, progress: FloatArray) -> tuple[AdamRule, FloatArray]:
         """The same for one step after others, and their progress (3, G) with this one.
@@ -249,6 +251,8 @@ def prepare(
 
 def _betas(name: str, value: npt.ArrayLike, groups: int) -> Table:
     table = by_step_and_group(name, value, groups, "Pass numbers between 0 and 1, such as 0.9.")
+    if all_within(table.values.reshape(-1), SMALLEST_DECAY, LARGEST_DECAY):
+        return table
     low, high = table.values.min(), table.values.max()
     if low <= 0:
         raise arguments.fault(
@@ -258,11 +262,9 @@ def _betas(name: str, value: npt.ArrayLike, groups: int) -> Table:
         )  # fmt: skip
     if high > LARGEST_DECAY:
         raise _too_near_one(name, high)
-    if low < SMALLEST_DECAY:
-        raise arguments.fault(
-            name, "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
-        )
-    return table
+    raise arguments.fault(
+        name, "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
+    )
 
 
 def _too_near_one(name: str, value: float) -> ArgumentError:
@@ -273,7 +275,7 @@ def _too_near_one(name: str, value: float) -> ArgumentError:
 
 
 def _not_negative(table: Table) -> Table:
-    if (table.values < 0).any():
+    if not all_within(table.values.reshape(-1), 0.0, np.inf):
         raise arguments.fault(table.name, "not be negative", f"{table.values.min():g}")
     return table
 

@@ -62,11 +62,15 @@ def real_array(
     A copy only if need be, or if it is to be our `own`, which nobody else can write to.  `remedy` says what to pass in
     place of NaN and infinity.
     """
-    array = as_array(name, value)
-    if array.dtype.kind not in "fiu":
-        raise fault(name, "be an array of real numbers", *not_real(value, array))
-    with np.errstate(over="ignore"):  # becomes an infinity, refused below
-        converted = np.array(array, dtype, order="C") if own else np.require(array, dtype, ["C", "A", "W"])
+    array = value if type(value) is np.ndarray else as_array(name, value)
+    if array.dtype == dtype and (own or array.flags.carray):  # without what the rest takes: 2 us of 3
+        converted = np.array(array, order="C") if own else array
+    else:
+        array = as_array(name, array)
+        if array.dtype.kind not in "fiu":
+            raise fault(name, "be an array of real numbers", *not_real(value, array))
+        with np.errstate(over="ignore"):  # becomes an infinity, refused below
+            converted = np.array(array, dtype, order="C") if own else np.require(array, dtype, ["C", "A", "W"])
     if not all_finite(converted.reshape(-1)):
         raise _not_finite(name, array, converted, remedy)
     return converted

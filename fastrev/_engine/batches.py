@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -116,18 +117,32 @@ class ShuffledBatches:
     def rows(self, begin: int, end: int) -> Rows:
         """The batches of some steps, from as many epochs as they touch."""
         first, last = begin // self._per_epoch, -(-end // self._per_epoch)
-        epochs = np.concatenate([self._epoch(epoch) for epoch in range(first, last)])
+        epochs = [self._epoch(epoch) for epoch in range(first, last)]
         skipped = begin - first * self._per_epoch
-        return epochs[skipped : skipped + end - begin]
+        if len(epochs) == 1:
+            return epochs[0][skipped : skipped + end - begin].copy()
+        return np.concatenate(epochs)[skipped : skipped + end - begin]
 
     def drawn_from(self, examples: int) -> ShuffledBatches:
         """Shuffled by the same seed."""
         return ShuffledBatches(examples, self.size, self._seed)
 
     def _epoch(self, epoch: int) -> Rows:
-        # A generator of its own for each epoch: the reverse pass asks for the last one first.
-        order = np.random.default_rng((self._seed, epoch)).permutation(self._examples)
+        draw = _kept_order if self._examples <= _FEW else _order
+        order = draw(self._seed, epoch, self._examples)
         return order[: self._per_epoch * self.size].reshape(self._per_epoch, self.size)
+
+
+def _order(seed: int, epoch: int, examples: int) -> Rows:
+    # A generator of its own for each epoch: the reverse pass asks for the last one first.
+    return np.random.default_rng((seed, epoch)).permutation(examples)
+
+
+# The way back asks for the epochs of the way there, and the next run of the same seed for the same ones.  To make a
+# generator takes 9 us, of a call of one tiny step some 5 % each time (`python -m bench.calls`); many examples take much
+# longer to train on.  At most 64 times 64 KB are kept, and `rows` gives copies of them away.
+_FEW = 2**13
+_kept_order = lru_cache(maxsize=64)(_order)
 
 
 def plan(examples: int, batch_size: int | None, seed: int, batches: npt.ArrayLike | None) -> Batches:

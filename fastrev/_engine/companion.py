@@ -6,21 +6,32 @@ import _thread
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import TypeVar
+
+import numpy as np
 
 from fastrev._engine.settings import cores, may_pin
 from fastrev._engine.types import Ints
 from fastrev.kernels.handover import (
     ABANDONED,
+    BLOCKS_READ,
+    BLOCKS_WRITTEN,
     CORE,
     PATIENCE,
     PATIENCE_ON_ONE_CORE,
     PATIENCE_ON_TWO,
+    PROGRESS,
+    STEPS_READ,
+    STEPS_WRITTEN,
     TASKS_DONE,
     announce,
     wait,
 )
+
+Result = TypeVar("Result")
 
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -38,12 +49,13 @@ class Companion:
     bench.choices thread`).
     """
 
-    def __init__(self, progress: Ints) -> None:
-        self._progress = progress
+    def __init__(self, progress: Ints | None = None) -> None:
+        self.progress = np.zeros(PROGRESS, np.int64) if progress is None else progress
         self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._begun, self._handed, self._done = False, 0, 0
         self._at_work = _thread.allocate_lock()
         self._error: BaseException | None = None
+        self.crowded = False  # two threads were found to be too many for the cores that there are
 
     def hand(self, task: Callable[[], object], *, last: bool) -> None:
         """Have it do something, after what it was handed before."""
@@ -62,10 +74,33 @@ class Companion:
             if self._error is not None:
                 raise self._error
 
+    def part(self) -> None:
+        """See it to its end, if it has begun."""
+        if self._begun:
+            self._tasks.put(None)
+            self.finish()
+
     def meet(self) -> None:
         """Wait until it has done all that it was handed, which was not the last, and raise what it raised instead."""
-        if not wait(self._progress, TASKS_DONE, self._handed):
+        if not wait(self.progress, TASKS_DONE, self._handed):
             self.finish()
+
+    def join(self, own: Callable[[], Result], other: Callable[[], object]) -> Result:
+        """Have it do something while this thread does its part, and wait for both."""
+        self.hand(other, last=False)
+        found = own()
+        self.meet()
+        return found
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether it can be handed something: it was not given up, and has not failed."""
+        return not self.progress[ABANDONED]
+
+    def reset(self, *, read: int = 0) -> None:
+        """Count what goes on a record from 0 on again; `read` is how much of it a writer need not wait for."""
+        self.progress[BLOCKS_WRITTEN] = self.progress[STEPS_WRITTEN] = 0
+        self.progress[BLOCKS_READ] = self.progress[STEPS_READ] = read
 
     def see_through(self, action: Callable[[], None]) -> None:
         """Do what hands it its tasks, wait for the last, and give it up whatever happens."""
@@ -80,7 +115,7 @@ class Companion:
 
     def give_up(self) -> None:
         """Tell it to end, if it has not."""
-        self._progress[ABANDONED] = True
+        self.progress[ABANDONED] = True
         self._tasks.put(None)
 
     def _run(self, own_cores: set[int]) -> None:
@@ -92,12 +127,13 @@ class Companion:
         try:
             while (task := self._tasks.get()) is not None:
                 task()
+                del task  # and with it all that it holds, before anybody goes on
                 self._done += 1
-                announce(self._progress, TASKS_DONE, self._done)
+                announce(self.progress, TASKS_DONE, self._done)
         except BaseException as error:
             self._error = error
         finally:
-            self._progress[ABANDONED] = True  # whoever still waits for something waits in vain
+            self.progress[ABANDONED] = True  # whoever still waits for something waits in vain
             self._at_work.release()
 
     def _share_cores(self) -> set[int]:
@@ -110,6 +146,50 @@ class Companion:
         """
         own = _libc.sched_getcpu() if _libc is not None and may_pin() else -1
         others = os.sched_getaffinity(0) - {own} if own >= 0 else set()
-        self._progress[PATIENCE] = PATIENCE_ON_TWO if cores() > 1 else PATIENCE_ON_ONE_CORE
-        self._progress[CORE] = own + 1 if others else 0
+        self.progress[PATIENCE] = PATIENCE_ON_TWO if cores() > 1 else PATIENCE_ON_ONE_CORE
+        self.progress[CORE] = own + 1 if others else 0
         return others
+
+
+class _Here(threading.local):
+    companion: Companion | None = None  # of the call that this thread is in
+
+
+_here = _Here()
+
+
+def in_company(action: Callable[[Companion], Result]) -> Result:
+    """Do something with a second thread at hand: the same for all that a call does, started when first needed.
+
+    So a call starts one thread, whatever it goes through, and leaves none.
+    """
+    around = _here.companion
+    if around is not None and around.at_hand:
+        return action(around)
+    companion = Companion()
+    # given up twice, for an interrupt may come in the first
+    try:
+        try:
+            _here.companion = companion
+            found = action(companion)
+            companion.part()
+            return found
+        finally:
+            _here.companion = around
+            companion.give_up()
+    finally:
+        _here.companion = around
+        companion.give_up()
+
+
+def present() -> Companion | None:
+    """The one at hand, if this is within a call that has one."""
+    return _here.companion
+
+
+def _forget() -> None:
+    _here.companion = None
+
+
+if hasattr(os, "register_at_fork"):  # a child that is made within a call has no second thread
+    os.register_at_fork(after_in_child=_forget)

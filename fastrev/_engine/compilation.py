@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrev._engine import evaluation, mlp_objective
+from fastrev._engine import announcing, evaluation, mlp_objective
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.compiled_walk import CompiledWalk, CompiledWalkBack
 from fastrev._engine.rule import Rule
@@ -31,7 +31,8 @@ from fastrev.kernels.structures import State
 
 _TIME_LIMIT = 120.0  # seconds that a call waits for the second process, which needs 8
 _SCRIPT = """
-import json, sys
+import gc, json, sys
+gc.disable()
 sys.path[:] = json.loads(sys.argv[1])
 from fastrev._engine import compilation
 compilation.way_back(*sys.argv[2:])
@@ -45,7 +46,7 @@ _one_at_a_time = threading.RLock()
 
 
 def begin(dtype: np.dtype[np.floating] | None, rule: type[Rule]) -> None:
-    """Start the second process, if nothing is in the cache and there is a core for it."""
+    """If nothing is in the cache, say so, and start the second process if there is a core for it."""
     # without the lock, which an interrupt may leave with a thread for ever
     if dtype is None or (dtype, rule) in _asked:
         return
@@ -54,7 +55,10 @@ def begin(dtype: np.dtype[np.floating] | None, rule: type[Rule]) -> None:
             return
         _asked.add((dtype, rule))
         with contextlib.suppress(Exception):  # such as of a system that allows no processes
-            if not _compiled(dtype, rule) and _possible(rule):
+            if _compiled(dtype, rule):
+                return
+            announcing.begin(dtype.name + (", once on this machine" if cache.writable() else ""))
+            if _possible(rule):
                 search = json.dumps([str(place) for place in sys.path])
                 nothing = subprocess.DEVNULL
                 _helpers[dtype, rule] = subprocess.Popen(

@@ -8,8 +8,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from fastrev._engine import interruptible, workspace
-from fastrev._engine.companion import Companion
+from fastrev._engine.companion import Companion, in_company
 from fastrev._engine.compiled_adjoint import CompiledAdjoint
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
@@ -103,15 +105,21 @@ class CompiledManyBack:
 
     def through(self, state: State, take_back: Callable[[Undo], None]) -> None:
         """Have all steps taken back by `take_back`, and see a second thread to its end."""
-        companion = Companion(self._records[0].progress) if len(self._hands) > 1 else None
 
-        def undo(stop: int) -> int:
-            return self._and_then_alone(companion, state, stop)
+        def go(companion: Companion | None) -> None:
+            take_back(lambda stop: self._and_then_alone(companion, state, stop))
 
-        if companion is None:
-            take_back(undo)
-        else:
-            companion.see_through(lambda: take_back(undo))
+        if len(self._hands) == 1:
+            go(None)
+            return
+
+        def in_two(companion: Companion) -> None:
+            companion.reset(read=np.iinfo(np.int64).max)
+            one, other = (each._replace(progress=companion.progress) for each in self._records)
+            self._records = one, other
+            go(companion)
+
+        in_company(in_two)
 
     def _and_then_alone(self, companion: Companion | None, state: State, stop: int) -> int:
         """Undo some steps, of which those from `until` on are differentiated."""
@@ -133,11 +141,11 @@ class CompiledManyBack:
             blocks = deque(self._blocks)
             own, *others = (partial(self._pull_blocks, hand, blocks, chunk, record, done, left) for hand in self._hands)
             if companion is not None:
-                companion.hand(others[0], last=left == self._until)
+                companion.hand(others[0], last=False)
             if following is not None:
                 reason = self._undo(chunk, state, other, following[1])
             own()
-            if companion is not None and left > self._until:
+            if companion is not None:
                 companion.meet()
             record, other = other, record
         return reason

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from fastrev._engine import interruptible, workspace
-from fastrev._engine.companion import Companion
+from fastrev._engine import interruptible, teams, workspace
+from fastrev._engine.companion import Companion, in_company
 from fastrev._engine.compiled_adjoint import CompiledAdjoint
 from fastrev._engine.compiled_many import CompiledManyBack
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
-from fastrev._engine.settings import one_thread
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev._engine.walk import Make, Undo, WalkBack, nbytes
 from fastrev.kernels import outcomes
-from fastrev.kernels.structures import Objective, Record, State
+from fastrev.kernels.structures import Objective, Record, State, Team
 
 # Some hundredths of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
 # multiply-adds, not in seconds, so that a run makes the same calls every time.
@@ -30,26 +27,38 @@ class CompiledWalk:
 
     def __init__(self, trained: MLPObjective, rule: Rule, steps: int) -> None:
         self.trained, self.rule, self.steps = trained, rule, steps
-        self._record = workspace.lone_record(trained.model, len(rule.moments), trained.batches.size)
-        self._work = workspace.workspace_for(trained.model, trained.gathered)
+        model, examples = trained.model, trained.batches.size
+        self.cut = teams.cut_of(model)
+        self.threads = teams.size_to_share(model, trained.work_per_step, teams.WORTH_A_STEP)
+        self._record = workspace.lone_record(model, len(rule.moments), examples)
+        self._works = workspace.workspaces_for(model, self.threads, trained.gathered)
 
     @property
     def nbytes(self) -> int:
         """Memory of the record and the workspace."""
-        return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *self._work)
+        own = [array for work in self._works for array in work[3:]]
+        return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *self._works[0][:3], *own)
 
     def chunk_steps(self, progress: bool) -> int:
         """How many steps at a time."""
-        return int(np.clip(_CHUNK_WORK / self.trained.work_per_step, 1, _CHUNK_STEPS))
+        return int(min(max(_CHUNK_WORK / self.trained.work_per_step, 1), _CHUNK_STEPS))
 
     def compile_make(self, state: State) -> None:
         """Have making compiled, by a call for no steps."""
-        interruptible.compile_here("make", self.rule, self.trained.model.dtype, lambda: self.maker(0, 1)(state, 0))
+
+        def call() -> int:
+            return self._make(self.trained.chunk(0, 1), state, teams.alone(self.cut), 0)
+
+        interruptible.compile_here("make", self.rule, self.trained.model.dtype, call)
 
     def compile_undo(self, state: State) -> None:
         """Have `undo` compiled, by a call for no steps."""
-        done = int(state.cursor[0])
-        interruptible.compile_here("undo", self.rule, self.trained.model.dtype, lambda: self._undo(0, 1, state, done))
+
+        def call() -> int:
+            chunk, done = self.trained.chunk(0, 1), int(state.cursor[0])
+            return self._undo_with(chunk, state, self._record, teams.alone(self.cut), done)
+
+        interruptible.compile_here("undo", self.rule, self.trained.model.dtype, call)
 
     def maker(self, begin: int, end: int) -> Make:
         """What makes these steps, until so many are done; returns why it ended and, of a refused step, a parameter.
@@ -59,28 +68,47 @@ class CompiledWalk:
         chunk = self.trained.chunk(begin, end)
 
         def make(state: State, stop: int) -> tuple[int, int]:
-            reason, parameter = self.rule.walks.make(chunk, self.rule.tables, state, self._record, self._work, stop)
-            return reason, parameter
+            reason = teams.together(self.cut, self.threads, lambda team: self._make(chunk, state, team, stop))
+            if reason == outcomes.CROWDED:
+                teams.part()
+                self.threads, reason = 1, outcomes.FINE
+            return self._take_back(state) if reason == outcomes.REFUSED else (reason, 0)
 
         return make
 
+    def _make(self, chunk: Objective, state: State, team: Team, stop: int) -> int:
+        work = self._works[team.me]
+        reason: int = self.rule.walks.make(chunk, self.rule.tables, state, self._record, work, team, stop)
+        return reason
+
+    def _take_back(self, state: State) -> tuple[int, int]:
+        """Undo the step that was refused.  Returns why it was, and a parameter at fault."""
+        team, scratch = teams.alone(self.cut), self._works[0].scratch
+        reason, parameter = self.rule.walks.take_back(self.rule.tables, state, self._record, team, scratch)
+        return reason, parameter
+
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done.  Returns why it ended."""
-        return self._undo(stop, int(state.cursor[0]), state, stop)
-
-    def _undo(self, begin: int, end: int, state: State, stop: int) -> int:
-        return self.undo_on_record(self.trained.chunk(begin, end), state, self._record, stop)
+        chunk = self.trained.chunk(stop, int(state.cursor[0]))
+        return teams.together(
+            self.cut, self.threads, lambda team: self._undo_with(chunk, state, self._record, team, stop)
+        )
 
     def undo_on_record(self, chunk: Objective, state: State, record: Record, stop: int) -> int:
-        """Undo steps until `stop` are done, each going on record.  Returns why it ended."""
-        reason: int = self.rule.walks.undo(chunk, self.rule.tables, state, record, self._work, stop)
+        """Undo steps until `stop` are done, each going on record, alone.  Returns why it ended."""
+        return self._undo_with(chunk, state, record, Team(0, 1, self.cut, record.progress), stop)
+
+    def _undo_with(self, chunk: Objective, state: State, record: Record, team: Team, stop: int) -> int:
+        work = self._works[team.me]
+        reason: int = self.rule.walks.undo(chunk, self.rule.tables, state, record, work, team, stop)
         return reason
 
     def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
+        alone = teams.size_for(len(w_bar) * len(through) * self.trained.work_per_step) == 1
         if len(w_bar) > 1:
-            return CompiledManyBack(self, w_bar, m_bar, wrt, through, threads=1 if one_thread() else 2)
-        return CompiledWalkBack(self, w_bar, m_bar, wrt, through, one_thread=one_thread())
+            return CompiledManyBack(self, w_bar, m_bar, wrt, through, threads=1 if alone else 2)
+        return CompiledWalkBack(self, w_bar, m_bar, wrt, through, one_thread=alone)
 
 
 class CompiledWalkBack:
@@ -103,7 +131,9 @@ class CompiledWalkBack:
         self._tangents = workspace.tangents_for(model, examples, inputs)
         self._work = workspace.workspace_for(model, trained.gathered, inputs)
         if one_thread:
-            self._record, self.steps_ahead = workspace.whole_steps(model, len(rule.moments), examples)
+            self._record, self.steps_ahead = workspace.whole_steps(
+                model, len(rule.moments), examples, min(len(through), 256)
+            )
         else:
             whole = rule.walks.direction_takes_gradient
             self._record = workspace.ring(model, len(rule.moments), examples, whole=whole)
@@ -134,13 +164,23 @@ class CompiledWalkBack:
         """Have all steps taken back by `take_back`, and see a second thread to its end."""
         if self.steps_ahead:
             take_back(lambda stop: self._and_then_alone(self._in_turn, state, stop))
-            return
-        companion = Companion(self._record.progress)
+        else:
+            in_company(lambda companion: self._through_beside(companion, state, take_back))
+
+    def _through_beside(self, companion: Companion, state: State, take_back: Callable[[Undo], None]) -> None:
+        companion.reset()
+        self._record = self._record._replace(progress=companion.progress)
 
         def beside(chunk: Objective, state: State, stop: int) -> int:
-            return self._side_by_side(companion, chunk, state, stop)
+            done = int(state.cursor[0])
+            companion.hand(lambda: self.pull(chunk, done, stop), last=False)
+            reason = self.undo(chunk, state, stop)
+            if reason == outcomes.GIVEN_UP:
+                companion.finish()  # raises why
+            return reason
 
-        companion.see_through(lambda: take_back(lambda stop: self._and_then_alone(beside, state, stop)))
+        take_back(lambda stop: self._and_then_alone(beside, state, stop))
+        companion.meet()
 
     def _and_then_alone(self, differentiate: Callable[[Objective, State, int], int], state: State, stop: int) -> int:
         """Undo some steps, of which those from `until` on are differentiated."""
@@ -160,15 +200,6 @@ class CompiledWalkBack:
             if reason == outcomes.FINE:
                 self.pull(chunk, done, left)
             done = left
-        return reason
-
-    def _side_by_side(self, companion: Companion, chunk: Objective, state: State, stop: int) -> int:
-        """Undo steps while a second thread pulls the adjoint back through those just undone."""
-        done = int(state.cursor[0])
-        companion.hand(lambda: self.pull(chunk, done, stop), last=stop == self._until)
-        reason = self.undo(chunk, state, stop)
-        if reason == outcomes.GIVEN_UP:
-            companion.finish()  # raises why
         return reason
 
     def undo(self, chunk: Objective, state: State, stop: int) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastrev._engine import teams
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.types import FloatArray, Floating
-from fastrev._engine.workspace import passes_for, tangents_for, workspace_for
+from fastrev._engine.workspace import passes_for, tangents_for, workspace_for, workspaces_for
 from fastrev.kernels import losses, mlp_gradient, mlp_hvp
-from fastrev.kernels.structures import Data
+from fastrev.kernels.structures import Data, Team
 
 
 def outputs(model: Architecture, w: Floating, data: Data, n: int) -> Floating:
@@ -49,16 +50,22 @@ def loss_and_gradient(
 ) -> tuple[float, Floating]:
     """Mean loss; and the gradient (P,) of that and the penalty, in the model's dtype."""
     g, coefficients = np.empty(model.num_params, model.dtype), np.zeros(1) if l2 is None else l2
-    loss = mlp_gradient.mean_loss_and_gradient(
-        model.network, w, data, n, coefficients, passes_for(model, n), workspace_for(model), g
-    )
-    return float(loss), g
+    passes, threads = passes_for(model, n), teams.size_to_share(model, 3.0 * model.num_params * n, teams.WORTH_A_CALL)
+    works = workspaces_for(model, threads)
+
+    def walk(team: Team) -> float:
+        loss: float = mlp_gradient.mean_loss_and_gradient(
+            model.network, w, data, n, coefficients, passes, works[team.me], team, g
+        )
+        return loss
+
+    return float(teams.together(teams.cut_of(model), threads, walk)), g
 
 
 def hvp(model: Architecture, w: Floating, u: Floating, data: Data, n: int, l2: FloatArray) -> Floating:
     """The Hessian of mean loss and penalty, times u, in the model's dtype."""
     tangents, g = tangents_for(model, n, inputs=False), np.empty(model.num_params, model.dtype)
     tangents.u[:] = u
-    mlp_hvp.mean_hvp(model.network, w, data, n, passes_for(model, n), workspace_for(model), g, tangents)
-    mlp_gradient.add_penalty(model.network.bounds, tangents.u, l2, tangents.hu)
+    mlp_hvp.mean_hvp(model.network, w, data, n, passes_for(model, n), workspace_for(model), teams.alone(), g, tangents)
+    mlp_gradient.add_penalty(model.network.bounds, tangents.u, l2, tangents.hu, 0, tangents.u.size)
     return tangents.hu

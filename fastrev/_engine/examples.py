@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.types import Floating
+from fastrev.kernels import checks
 from fastrev.kernels.structures import Data
 
 
@@ -58,7 +59,9 @@ def as_weights(model: Architecture, example_weights: npt.ArrayLike, n: int) -> n
 
 def unit_of(model: Architecture, y: Floating) -> int:
     """1 if the mass of every target (N, K) is one (kernels/losses.py)."""
-    return int(model.loss != "cross_entropy" or bool((y.sum(axis=1) == 1).all()))
+    if model.loss != "cross_entropy" or checks.all_one_hot(y.reshape(-1), model.sizes[-1]):
+        return 1
+    return int((y.sum(axis=1) == 1).all())
 
 
 def as_inputs(model: Architecture, X: npt.ArrayLike, name: str) -> tuple[Data, int]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
+from fastrev.kernels.checks import all_within
 from fastrev.kernels.rationals import best_ratios
 
 FINITE_RATES, FINITE_DECAYS = "Pass finite rates, such as 0.1.", "Pass decays in (0, 1], such as 0.9."
@@ -64,13 +65,15 @@ def by_parameter(name: str, value: npt.ArrayLike, size: int, finite: str) -> Tab
 
 def learning_rates(lr: Table) -> Table:
     """Check the values of `lr`."""
-    if (lr.values < 0).any():
+    if not all_within(lr.values.reshape(-1), 0.0, np.inf):
         raise arguments.fault("lr", "not be negative", f"{lr.values.min():g}", "A rate of 0 freezes the weights.")
     return lr
 
 
 def decays(decay: Table) -> Table:
     """Check the values of `decay`."""
+    if all_within(decay.values.reshape(-1), SMALLEST_DECAY, 1.0):
+        return decay
     low, high = decay.values.min(initial=1.0), decay.values.max(initial=1.0)
     if low <= 0:
         raise arguments.fault(
@@ -79,24 +82,23 @@ def decays(decay: Table) -> Table:
         )  # fmt: skip
     if high > 1:
         raise arguments.fault("decay", "be in (0, 1]", f"{high:g}", "Above 1 the velocity would grow without a force.")
-    if low < SMALLEST_DECAY:
-        raise arguments.fault(
-            "decay", "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
-        )
-    return decay
+    raise arguments.fault(
+        "decay", "be at least 2**-16, the smallest ratio of the exact arithmetic", f"{low:g}", "Pass 1e-4, say."
+    )
 
 
 def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Numerator n and denominator d of every decay, each in the table's shape: the best rational with d <= 2**16."""
     n, d = np.empty((2, decay.values.size), np.int64)
     best_ratios(decay.values.reshape(-1), n, d)
-    lost = decay.values[(n == d).reshape(decay.values.shape) & (decay.values < 1 - 1e-9)]
-    if lost.size:
-        raise arguments.fault(
-            decay.name, "be 1 or at most 65535/65536, the largest ratio below 1 of the exact arithmetic",
-            f"{lost[0]:.8g}",
-            "At 1 the gradient has no influence; pass 0.99998, say.",
-        )  # fmt: skip
+    if not all_within(decay.values.reshape(-1), 0.0, LARGEST_DECAY):
+        lost = decay.values[(n == d).reshape(decay.values.shape) & (decay.values < 1 - 1e-9)]
+        if lost.size:
+            raise arguments.fault(
+                decay.name, "be 1 or at most 65535/65536, the largest ratio below 1 of the exact arithmetic",
+                f"{lost[0]:.8g}",
+                "At 1 the gradient has no influence; pass 0.99998, say.",
+            )  # fmt: skip
     return n.reshape(decay.values.shape), d.reshape(decay.values.shape)
 
 

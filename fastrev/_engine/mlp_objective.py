@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.batches import Batches, FullBatch, plan
 from fastrev._engine.examples import as_pair, as_weights, shape_of_targets, unit_of
@@ -185,7 +186,8 @@ def prepare(
     batch_plan = plan(examples, batch_size, seed, batches)
     checksums = _of_model(model) | _of_data(data, data.unit) | _of_penalty(values) | _of_batches(batch_plan)
     y_shape = shape_of_targets(model, train[1], examples)
-    return MLPObjective(model, data, examples, values, np.shape(l2), y_shape, batch_plan, checksums)
+    l2_shape = arguments.as_array("l2", l2).shape
+    return MLPObjective(model, data, examples, values, l2_shape, y_shape, batch_plan, checksums)
 
 
 _LARGE = 3.0  # of what is standardised the size is 1, of pixels from 0 to 255 some 100

@@ -17,6 +17,8 @@ from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.rule import Rule
 from fastrev._engine.state import faults, new_state, to_floats, to_grid
 from fastrev._engine.types import Fingerprint, FloatArray, Grid
+from fastrev.kernels import fixed_point
+from fastrev.kernels.fixed_point import GRID
 from fastrev.kernels.structures import State
 
 
@@ -39,7 +41,11 @@ class Problem:
 
     def moments_of(self, state: State) -> FloatArray:
         """The moments (M, P) of a state as numbers."""
-        found: FloatArray = state.moments * np.array([[moment.spacing.step] for moment in self.rule.moments])
+        found = np.empty(state.moments.shape)
+        for moment, grid, out in zip(self.rule.moments, state.moments, found, strict=True):
+            fixed_point.grid_to_floats(grid, out)
+            if moment.spacing is not GRID:
+                out *= moment.spacing.step / GRID.step  # a power of two
         return found
 
     def faults(self, state: State) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 
@@ -14,12 +14,20 @@ class Tick(Protocol):
         """Move on."""
 
 
-@contextmanager
-def progress_bar(shown: bool, total: int, what: str, unit: str = "step", done: int = 0) -> Iterator[Tick]:
+def progress_bar(shown: bool, total: int, what: str, unit: str = "step", done: int = 0) -> AbstractContextManager[Tick]:
     """A progress bar, of which some units were done before."""
-    if not shown:
-        yield lambda done, note="": None
-        return
+    return _bar(total, what, unit, done) if shown else _NO_BAR
+
+
+def _nothing(done: int, note: str = "") -> None:
+    pass
+
+
+_NO_BAR = nullcontext(_nothing)
+
+
+@contextmanager
+def _bar(total: int, what: str, unit: str, done: int) -> Iterator[Tick]:
     from tqdm import tqdm  # here, so that an import of fastrev stays light
 
     with tqdm(total=total, initial=done, desc=what, unit=unit) as bar:

@@ -30,7 +30,7 @@ class UnreadableError(ValueError):
 
 def plain(value: object) -> npt.NDArray[Any]:
     """An array of whatever it is, or an `UnreadableError`.  bfloat16 becomes float64, which loses nothing."""
-    array = value if type(value) is np.ndarray else _read(value)
+    array = value if type(value) is np.ndarray else np.asarray(value) if type(value) is float else _read(value)
     if array.dtype.kind == "V" and array.dtype.names is None and np.can_cast(array.dtype, np.float64):
         return array.astype(np.float64)
     return array

@@ -128,6 +128,8 @@ def add_products(sums: FloatArray, t: int, products: FloatArray, bounds: AnyArra
 
 def spans(bounds: Ints, *tables: AnyArray) -> tuple[Ints, Ints]:
     """Neighbouring groups whose columns are equal in all tables: bounds of their parameters, and the first of each."""
+    if all(table.shape[1] == 1 for table in tables):
+        return np.array([bounds[0], bounds[-1]]), np.zeros(1, np.int64)
     differs = np.zeros(bounds.size - 1, bool)
     differs[0] = True
     for table in tables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -18,15 +19,22 @@ class Settings:
 
 settings = Settings()
 
+# A way back of less work is done before a second thread has started, helped and been joined.  Two threads begin to pay
+# between 1e6 (4-8-3, batches of 500) and 5e6 (64-32-10 and 784-10): up to here one takes 0.7 to 0.9 of their time
+# (`python -m bench.choices short`)
+_WORK_OF_A_THREAD = 1e6
+
 
 def cores() -> int:
     """How many cores this thread may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def one_thread() -> bool:
-    """Whether a reversal is to make do with the thread that called it."""
-    return (settings.per_run or (1 if in_a_pool() else cores())) == 1
+def one_thread(work: float = math.inf) -> bool:
+    """Whether a reversal of so many multiply-adds is to make do with the thread that called it."""
+    if settings.per_run is not None:
+        return settings.per_run == 1
+    return work < _WORK_OF_A_THREAD or in_a_pool() or cores() == 1
 
 
 def may_pin() -> bool:

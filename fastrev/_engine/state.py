@@ -18,7 +18,8 @@ _LEAST_WORDS = 2**14  # 32 KB: small models grow their tail a few times, not eve
 def to_grid(name: str, x: FloatArray) -> Grid:
     """The float64 vector rounded to the grid, or an error that names the argument."""
     grid = np.empty(x.shape, np.int64)
-    fixed_point.floats_to_grid(arguments.on_grid(name, x).reshape(-1), grid.reshape(-1))
+    if not fixed_point.floats_to_grid(x.reshape(-1), grid.reshape(-1)):
+        arguments.on_grid(name, x)  # raises
     return grid
 
 
@@ -31,13 +32,21 @@ def to_floats(grid: Grid) -> FloatArray:
 
 def checksum(*arrays: AnyArray) -> tuple[int, ...]:
     """Of every bit of contiguous arrays with elements of 4 or 8 bytes, one for each."""
-    words = (array.reshape(-1).view(np.float64 if array.itemsize == 8 else np.float32) for array in arrays)
-    return tuple(checksums.checksum(each) if each.size else 0 for each in words)
+    return tuple([checksums.checksum(_flat(each)) if each.size else 0 for each in arrays])
+
+
+def _flat(array: AnyArray) -> AnyArray:
+    """The same bits as one of the two types that the kernel is compiled for."""
+    if array.ndim == 1 and array.dtype.kind == "f":
+        return array
+    return array.reshape(-1).view(np.float64 if array.itemsize == 8 else np.float32)
 
 
 def new_heads(*shape: int) -> Ints:
     """Heads that hold no information yet."""
-    return np.full(shape, buffer.START, np.int64)
+    heads = np.empty(shape, np.int64)
+    heads.fill(buffer.START)
+    return heads
 
 
 def new_state(w: Grid, moments: Grid, *, shrinks: bool = False) -> State:
@@ -70,17 +79,18 @@ def make_row(table: AnyArray, rows: int) -> None:
 
 def stored_bits(heads: Ints, top: int) -> float:
     """The information held, in bits: 0 at the start."""
-    in_heads = np.log2(np.maximum(heads, 1) / buffer.START).sum()  # a damaged head may be negative; undoing will tell
+    # a damaged head may be negative; undoing will tell
+    in_heads = np.add.reduce(np.log2(np.maximum(heads, 1) / buffer.START), axis=None)
     return float(in_heads + 16 * top)
 
 
 def faults(state: State, w: Grid, moments: Grid | None, names: Sequence[str]) -> list[str]:
     """How the state differs from the start with these weights and moments (None: zero); empty if in nothing."""
     found = []
-    if not np.array_equal(state.w, w):
+    if not checks.all_same(state.w, w):
         found.append(f"{np.count_nonzero(state.w != w)} weights differ")
     for name, moment, start in zip(names, state.moments, state.moments if moments is None else moments, strict=True):
-        if not (checks.all_equal(moment, 0) if moments is None else np.array_equal(moment, start)):
+        if not (checks.all_equal(moment, 0) if moments is None else checks.all_same(moment, start)):
             found.append(f"{np.count_nonzero(moment != (0 if moments is None else start))} {name} differ")
     found += faults_of_carry(state)
     found += faults_of_buffer(state.heads, int(state.cursor[1]))
@@ -91,7 +101,7 @@ def faults(state: State, w: Grid, moments: Grid | None, names: Sequence[str]) ->
 
 def faults_of_carry(state: State) -> list[str]:
     """How what shrinking the weights left differs from nothing."""
-    return [f"{np.count_nonzero(state.carry)} carries differ"] if state.carry.any() else []
+    return [f"{np.count_nonzero(state.carry)} carries differ"] if state.carry.size and state.carry.any() else []
 
 
 def faults_of_buffer(heads: Ints, top: int) -> list[str]:

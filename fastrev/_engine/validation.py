@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, compilation, interruptible
+from fastrev._engine import announcing, arguments, compilation, interruptible
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.evaluation import loss_and_gradient, loss_value
 from fastrev._engine.examples import as_data, as_pair
 from fastrev._engine.received import UnreadableError, plain
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.errors import ArgumentError, DivergenceError
+from fastrev.kernels.checks import all_finite
 from fastrev.kernels.structures import Data
 
 Validation = Callable[[FloatArray], tuple[float, npt.ArrayLike]]  # weights (P,) to a loss and its gradient (P,)
@@ -76,7 +77,8 @@ def of_examples(model: Architecture, data: Data, examples: int) -> Callable[[Flo
     """The mean loss of checked examples and its gradient, as a function of the final weights."""
 
     def evaluate(w: FloatArray) -> tuple[float, FloatArray]:
-        compilation.finish(model.dtype)
+        with announcing.waiting():
+            compilation.finish(model.dtype)
         loss, gradient = loss_and_gradient(model, w.astype(model.dtype), data, examples)
         return loss, gradient.astype(np.float64)
 
@@ -104,6 +106,8 @@ def loss_function(model: Architecture | None, name: str, what: Sequence[Any]) ->
 
 def require_finite(run: Any, loss: Any, w_bar: FloatArray) -> None:
     """Refuse a validation loss, or one of several, from which no meta-gradient can begin."""
+    if all_finite(np.array(loss, np.float64, ndmin=1)) and all_finite(w_bar.reshape(-1)):
+        return
     for i, (each, gradient) in enumerate(zip(np.atleast_1d(loss), np.atleast_2d(w_bar), strict=True)):
         if not (np.isfinite(each) and np.isfinite(gradient).all()):
             which = f" of valid[{i}]" if np.ndim(loss) else ""

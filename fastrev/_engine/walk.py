@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -74,8 +75,9 @@ class Trace:
 
     def __init__(self, through: range, w_bar: FloatArray) -> None:
         self._through, self._every = through, max(-(-len(through) // _NORMS), 1)
-        self._last = [[norm(each)] for each in w_bar]
-        self.norms = np.full((len(w_bar), -(-len(through) // self._every)), np.nan)
+        self._last = [norm(each) for each in w_bar]
+        self.norms = np.empty((len(w_bar), -(-len(through) // self._every)))
+        self.norms.fill(np.nan)
 
     @property
     def tables(self) -> tuple[FloatArray, int, int]:
@@ -84,7 +86,9 @@ class Trace:
 
     def read(self) -> tuple[FloatArray, AnyArray]:
         """The norms, a row for each loss, and their steps."""
-        return np.hstack([self.norms, self._last]), np.append(self._through[:: self._every], self._through.stop)
+        norms = np.empty((len(self._last), self.norms.shape[1] + 1))
+        norms[:, :-1], norms[:, -1] = self.norms, self._last
+        return norms, np.array([*self._through[:: self._every], self._through.stop])
 
 
 def gradients_by_the_start(w: FloatArray, moments: FloatArray, rule: Rule, until: int) -> dict[str, FloatArray]:
@@ -108,7 +112,7 @@ def in_rows(gradients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, *_ = gradients
     return {
         name: in_rows([each[name] for each in gradients]) if isinstance(value, Mapping)
-        else np.stack([each[name] for each in gradients])
+        else np.array([each[name] for each in gradients])
         for name, value in first.items()
     }  # fmt: skip
 
@@ -120,9 +124,9 @@ def norm(x: FloatArray) -> float:
     patience`): with it W1's way back took 310 ms instead of 250.
     """
     with np.errstate(over="ignore"):
-        return float(np.sqrt(np.sum(np.square(x))))
+        return math.sqrt(np.add.reduce(np.square(x), axis=None))
 
 
 def nbytes(*arrays: AnyArray | None) -> int:
     """Memory of some arrays together."""
-    return sum(array.nbytes for array in arrays if array is not None)
+    return sum([array.nbytes for array in arrays if array is not None])

@@ -16,6 +16,9 @@ from fastrev.kernels.structures import Passes, Record, Steps, Tangents, Workspac
 # Small steps may run several ahead, within the L2 cache: longer rings gain nothing (`python -m bench.choices ring`)
 _RING_BYTES = 2**19
 _RING_STEPS = 2, 16
+# With two, blocks of 256 rows and of one by turns leave each thread waiting for the other: 1.8 times as long at 257
+# rows (`python -m bench.choices blocks_ahead`)
+_RING_BLOCKS = 3
 # Many losses: steps on record while all their adjoints come through them, and adjoints that stay in the L2 cache
 # meanwhile.  W2 takes 6.3 us a step and loss with 4 steps and 2 losses, 5.0 with 16 and 8, 5.3 with 64 and 32; W1 cares
 # less (`python -m bench.choices blocks`)
@@ -23,10 +26,13 @@ _RECORD_BYTES, _RECORD_STEPS = 3 * 2**19, (2, 256)
 _BLOCK_BYTES, _BLOCK_LOSSES = 2**19, (4, 16)
 _LARGE_BYTES = 2**24  # of whole steps beyond this there is no second one beside the first: two threads then take turns
 
+_ALL = 2**63 - 1  # of blocks or steps
+
 
 def passes_for(model: Architecture, examples: int) -> Passes:
     """For the passes over a block of up to `examples` examples."""
-    return Passes(*(array[0] for array in _passes(model, examples, 1)))
+    act, mean, delta = _passes(model, examples, 1)
+    return Passes(act[0], mean[0], delta[0])
 
 
 def lone_record(model: Architecture, moments: int, examples: int) -> Record:
@@ -40,16 +46,16 @@ def ring(model: Architecture, moments: int, examples: int, *, whole: bool) -> Re
     Of a `whole` step all blocks lie there, for a reader that begins when the last one was written.
     """
     blocks = -(-examples // ROWS) if whole else 1
-    step = sum(array.nbytes for array in (*_steps(model, moments, 1), *_passes(model, examples, blocks)))
+    step = _step_bytes(model, moments, examples, blocks)
     slots = 1 if whole and step > _LARGE_BYTES else int(np.clip(_RING_BYTES // step, *_RING_STEPS))
-    passes = _passes(model, examples, slots * blocks)
+    passes = _passes(model, examples, slots * blocks if whole else max(slots, _RING_BLOCKS))
     return Record(_steps(model, moments, slots), passes, np.zeros(handover.PROGRESS, np.int64))
 
 
-def whole_steps(model: Architecture, moments: int, examples: int) -> tuple[Record, int]:
-    """The same for a reader on the same thread, which reads whole steps only; and how many at a time."""
+def whole_steps(model: Architecture, moments: int, examples: int, most: int = 256) -> tuple[Record, int]:
+    """The same for a reader on the same thread, which reads whole steps only; and how many at a time, at `most`."""
     progress = np.zeros(handover.PROGRESS, np.int64)
-    (record,), slots = _whole_steps(model, moments, examples, progress, 1, _RING_BYTES, (1, 256))
+    (record,), slots = _whole_steps(model, moments, examples, progress, 1, _RING_BYTES, (1, most))
     return record, slots
 
 
@@ -62,7 +68,7 @@ def two_of_whole_steps(model: Architecture, moments: int, examples: int) -> tupl
 def all_is_there() -> Ints:
     """The progress of a record that was written before anybody reads it."""
     progress = np.zeros(handover.PROGRESS, np.int64)
-    progress[[handover.BLOCKS_WRITTEN, handover.STEPS_WRITTEN]] = np.iinfo(np.int64).max
+    progress[handover.BLOCKS_WRITTEN] = progress[handover.STEPS_WRITTEN] = _ALL
     return progress
 
 
@@ -71,6 +77,12 @@ def blocks(model: Architecture, moments: int, count: int, threads: int) -> list[
     most = int(np.clip(_BLOCK_BYTES // (8 * (1 + moments) * model.num_params), *_BLOCK_LOSSES))
     number = min(threads * -(-count // (threads * most)), count)
     return [range(count * i // number, count * (i + 1) // number) for i in range(number)]
+
+
+def workspaces_for(model: Architecture, threads: int, gathered: int = 0, inputs: bool = False) -> tuple[Workspace, ...]:
+    """For each thread of a team, which gather the same rows."""
+    works = [workspace_for(model, gathered, inputs) for _ in range(threads)]
+    return tuple(each._replace(x=works[0].x, y=works[0].y, weights=works[0].weights) for each in works)
 
 
 def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) -> Workspace:
@@ -82,7 +94,7 @@ def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) 
         y=np.empty(gathered * model.sizes[-1], model.dtype),
         weights=np.empty(gathered, model.dtype),
         across=np.empty(max((a * b for a, b in layers), default=0), model.dtype),
-        one=np.ones(1, model.dtype),
+        one=np.array([1], model.dtype),
         scratch=np.empty(SCRATCH),
     )
 
@@ -100,7 +112,7 @@ def tangents_for(model: Architecture, examples: int, inputs: bool) -> Tangents:
         act=np.empty(rows * width, dtype),
         delta=np.empty(rows * width, dtype),
         bend=np.empty(rows * (width - k), dtype),
-        x=np.empty(rows * sizes[0] if inputs else 0, dtype),
+        x=np.empty(sizes[0] * sizes[1] if inputs else 0, dtype),
     )
 
 
@@ -109,17 +121,23 @@ def _whole_steps(
 ) -> tuple[tuple[Record, ...], int]:
     """So many records of about `size` bytes each; and how many steps they have room for."""
     blocks = -(-examples // ROWS)
-    step = sum(array.nbytes for array in (*_steps(model, moments, 1), *_passes(model, examples, blocks)))
-    slots = 1 if step > _LARGE_BYTES else int(np.clip(size // step, *limits))
+    step = _step_bytes(model, moments, examples, blocks)
+    slots = 1 if step > _LARGE_BYTES else min(max(size // step, limits[0]), limits[1])
     return tuple(
         Record(_steps(model, moments, slots), _passes(model, examples, slots * blocks), progress) for _ in range(count)
     ), slots
 
 
+def _step_bytes(model: Architecture, moments: int, examples: int, blocks: int) -> int:
+    """Of `_steps` and `_passes` for one step of so many blocks."""
+    columns = 2 * sum(model.sizes[1:]) + model.sizes[-1]
+    return model.dtype.itemsize * ((2 + moments) * model.num_params + blocks * min(ROWS, examples) * columns)
+
+
 def _unread() -> Ints:
     """The progress of a record that nobody reads while it is written."""
     progress = np.zeros(handover.PROGRESS, np.int64)
-    progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = np.iinfo(np.int64).max
+    progress[handover.BLOCKS_READ] = progress[handover.STEPS_READ] = _ALL
     return progress
 
 
@@ -130,4 +148,5 @@ def _steps(model: Architecture, moments: int, slots: int) -> Steps:
 
 def _passes(model: Architecture, examples: int, slots: int) -> Passes:
     rows, width, k = min(ROWS, examples), sum(model.sizes[1:]), model.sizes[-1]
-    return Passes(*(np.empty((slots, rows * columns), model.dtype) for columns in (width, k, width)))
+    act, mean, delta = [np.empty((slots, rows * columns), model.dtype) for columns in (width, k, width)]
+    return Passes(act, mean, delta)
