@@ -61,14 +61,14 @@ pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 def test_tasks_are_done_in_order(companion):
     done = []
     for i in range(5):
-        companion.hand(lambda i=i: done.append(i), last=i == 4)
-    companion.finish()
+        companion.hand(lambda i=i: done.append(i))
+    companion.dismiss()
     assert done == [0, 1, 2, 3, 4]
 
 
 def test_nothing_to_do_starts_no_thread(companion):
     before = system_threads()
-    companion.finish()
+    companion.dismiss()
     assert system_threads() <= before
 
 
@@ -77,19 +77,18 @@ def test_both_tell_each_other_how_far_they_are(companion, progress):
         lambda: (
             handover.wait(progress, handover.BLOCKS_WRITTEN, 1)
             and handover.announce(progress, handover.STEPS_WRITTEN, 1)
-        ),
-        last=True,
+        )
     )
     handover.announce(progress, handover.BLOCKS_WRITTEN, 1)
     assert handover.wait(progress, handover.STEPS_WRITTEN, 1)
-    companion.finish()
+    companion.dismiss()
 
 
 def test_an_error_is_raised_where_the_thread_is_waited_for(companion, progress):
     def fail():
         raise ZeroDivisionError("beside")
 
-    companion.hand(fail, last=False)
+    companion.hand(fail)
     assert not handover.wait(progress, handover.BLOCKS_WRITTEN, 1)
     with pytest.raises(ZeroDivisionError, match="beside"):
         companion.finish()
@@ -97,7 +96,7 @@ def test_an_error_is_raised_where_the_thread_is_waited_for(companion, progress):
 
 def test_a_thread_that_waits_ends_when_it_is_given_up(companion, progress):
     gave_up = []
-    companion.hand(lambda: gave_up.append(handover.wait(progress, handover.BLOCKS_WRITTEN, 1)), last=False)
+    companion.hand(lambda: gave_up.append(handover.wait(progress, handover.BLOCKS_WRITTEN, 1)))
     companion.give_up()
     assert until(lambda: gave_up == [False])
 
@@ -126,8 +125,8 @@ def test_the_two_keep_apart_and_no_trace_is_left(monkeypatch, progress):
     before = os.sched_getaffinity(0)
     found = []
     own = Companion(progress)
-    own.hand(lambda: found.append(os.sched_getaffinity(0)), last=True)
-    own.finish()
+    own.hand(lambda: found.append(os.sched_getaffinity(0)))
+    own.dismiss()
     core = int(progress[handover.CORE]) - 1
     assert found == [before - {core}]
     kept = handover.keep_to_core(progress)
@@ -146,8 +145,8 @@ def test_nothing_is_kept_where_it_is_not_wanted_or_cannot_be_told(monkeypatch, p
         arrange()
         found = []
         own = Companion(progress)
-        own.hand(lambda found=found: found.append(os.sched_getaffinity(0)), last=True)
-        own.finish()
+        own.hand(lambda found=found: found.append(os.sched_getaffinity(0)))
+        own.dismiss()
         assert found == [before]
         assert not handover.keep_to_core(progress)
         assert os.sched_getaffinity(0) == before
@@ -197,14 +196,14 @@ def test_patience_follows_the_number_of_cores(monkeypatch, progress, system):
     elif process.cores() < 2:
         pytest.skip("needs two cores")
     own = Companion(progress)
-    own.hand(lambda: None, last=True)
-    own.finish()
+    own.hand(lambda: None)
+    own.dismiss()
     assert progress[handover.PATIENCE] == handover.PATIENCE_ON_TWO
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(companions, "cores", lambda: 1)
     own = Companion(progress)
-    own.hand(lambda: None, last=True)
-    own.finish()
+    own.hand(lambda: None)
+    own.dismiss()
     assert progress[handover.PATIENCE] == handover.PATIENCE_ON_ONE_CORE
 
 

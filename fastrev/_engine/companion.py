@@ -57,12 +57,10 @@ class Companion:
         self._error: BaseException | None = None
         self.crowded = False  # two threads were found to be too many for the cores that there are
 
-    def hand(self, task: Callable[[], object], *, last: bool) -> None:
+    def hand(self, task: Callable[[], object]) -> None:
         """Have it do something, after what it was handed before."""
         self._handed += 1
         self._tasks.put(task)
-        if last:
-            self._tasks.put(None)
         if not self._begun:
             self._begun = True
             self._at_work.acquire()
@@ -74,20 +72,20 @@ class Companion:
             if self._error is not None:
                 raise self._error
 
-    def part(self) -> None:
+    def dismiss(self) -> None:
         """See it to its end, if it has begun."""
         if self._begun:
             self._tasks.put(None)
             self.finish()
 
     def meet(self) -> None:
-        """Wait until it has done all that it was handed, which was not the last, and raise what it raised instead."""
+        """Wait until it has done all that it was handed, and raise what it raised instead."""
         if not wait(self.progress, TASKS_DONE, self._handed):
             self.finish()
 
     def join(self, own: Callable[[], Result], other: Callable[[], object]) -> Result:
         """Have it do something while this thread does its part, and wait for both."""
-        self.hand(other, last=False)
+        self.hand(other)
         found = own()
         self.meet()
         return found
@@ -101,17 +99,6 @@ class Companion:
         """Count what goes on a record from 0 on again; `read` is how much of it a writer need not wait for."""
         self.progress[BLOCKS_WRITTEN] = self.progress[STEPS_WRITTEN] = 0
         self.progress[BLOCKS_READ] = self.progress[STEPS_READ] = read
-
-    def see_through(self, action: Callable[[], None]) -> None:
-        """Do what hands it its tasks, wait for the last, and give it up whatever happens."""
-        try:  # given up twice, for an interrupt may come in the first
-            try:
-                action()
-                self.finish()
-            finally:
-                self.give_up()
-        finally:
-            self.give_up()
 
     def give_up(self) -> None:
         """Tell it to end, if it has not."""
@@ -172,7 +159,7 @@ def in_company(action: Callable[[Companion], Result]) -> Result:
         try:
             _here.companion = companion
             found = action(companion)
-            companion.part()
+            companion.dismiss()
             return found
         finally:
             _here.companion = around

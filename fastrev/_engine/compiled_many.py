@@ -141,7 +141,7 @@ class CompiledManyBack:
             blocks = deque(self._blocks)
             own, *others = (partial(self._pull_blocks, hand, blocks, chunk, record, done, left) for hand in self._hands)
             if companion is not None:
-                companion.hand(others[0], last=False)
+                companion.hand(others[0])
             if following is not None:
                 reason = self._undo(chunk, state, other, following[1])
             own()

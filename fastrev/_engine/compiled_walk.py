@@ -173,7 +173,7 @@ class CompiledWalkBack:
 
         def beside(chunk: Objective, state: State, stop: int) -> int:
             done = int(state.cursor[0])
-            companion.hand(lambda: self.pull(chunk, done, stop), last=False)
+            companion.hand(lambda: self.pull(chunk, done, stop))
             reason = self.undo(chunk, state, stop)
             if reason == outcomes.GIVEN_UP:
                 companion.finish()  # raises why
