@@ -228,7 +228,7 @@ def forward(*names: str) -> Turn:
     return lambda: {case.name: 1e6 * elapsed(case.forward) / case.steps for case in cases}
 
 
-def SHARING(work: float) -> dict[str, Any]:  # noqa: N802
+def shared_from(work: float) -> dict[str, Any]:
     """From how many multiply-adds a step on two threads share it."""
     return {"fastrev._engine.teams.WORTH_A_STEP": work}
 
@@ -1131,7 +1131,7 @@ CHOICES = {
         "training by one thread and by two", "us a step",
         **beside(
             partial(forward, "W1", "W2", "W4", "relu", "regression", "P = 1e5"), two_where_it_pays=Variant(),
-            one=Variant(values=SHARING(float("inf"))), two=Variant(values=SHARING(0.0)),
+            one=Variant(values=shared_from(float("inf"))), two=Variant(values=shared_from(0.0)),
         ), turns=7,
     ),
     "meeting": Choice(
