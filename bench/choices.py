@@ -832,7 +832,7 @@ LARGE, PANELS_OF_4 = (200, 784, 50), (50, 64, 4 * LANES)
 # of W2 and of W1, where the losses have A in common
 WIDE = (50, 64, 32), (50, 32, 10), (32, 50, 10), (200, 784, 50), (200, 50, 50), (50, 200, 10)
 JIT, PRODUCTS, BUFFER = "kernels/jit.py", "kernels/products.py", "kernels/information_buffer.py"
-LANES = "kernels/lanes.py"
+GROUPS = "kernels/lanes.py"
 ROWS, WALK = "ROWS = 8 if AVX512 else 4", "2 if vectors == 4 else 3"
 # As many rows as the registers have room for
 FOUR_COLUMNS = (
@@ -1007,8 +1007,8 @@ CHOICES = {
     "lanes": Choice(
         "multiplication, spills looked for in groups", "ns a parameter",
         **beside(
-            multiplications, of_16=Variant(), of_8=Edit(LANES, "LANES = 16", "LANES = 8"),
-            of_32=Edit(LANES, "LANES = 16", "LANES = 32"),
+            multiplications, of_16=Variant(), of_8=Edit(GROUPS, "LANES = 16", "LANES = 8"),
+            of_32=Edit(GROUPS, "LANES = 16", "LANES = 32"),
         ),
     ),
     "block": Choice(
@@ -1157,6 +1157,13 @@ CHOICES = {
         **beside(
             partial(first_call, time.process_time), inlined=Variant(cores=1),
             by_themselves=Variant(COMPILED, cores=1),
+        ), turns=2, fresh=True, slow=True,
+    ),
+    "copies": Choice(
+        "compilation, helpers inlined", "s",
+        **beside(
+            partial(first_call, time.process_time), without_copies=Variant(cores=1),
+            by_Numba=Variant((Edit(JIT, "pipeline_class=_Compiler, ", ""),), cores=1),
         ), turns=2, fresh=True, slow=True,
     ),
     "workers": Choice("runs", "ms", {way: partial(many_runs, way) for way in WAYS}, chance=True),

@@ -14,7 +14,7 @@ from .code_cache import config
 
 try:
     from .inlining import Compiler as _Compiler
-except Exception:  # another Numba, whose own takes half as long again
+except Exception:  # another Numba: its own takes half as long again
     _Compiler = None  # type: ignore[assignment, misc]  # njit's own default
 
 if config.DISABLE_JIT:
