@@ -22,7 +22,7 @@ def compile(dtype: npt.DTypeLike | None = None, *, optimizer: Optimizer | None =
     """Compile all that training, meta-gradients and losses need, and keep it on disk for every process to come.
 
     Call it before runs fan out to other processes, each of which would compile for itself otherwise, and while the
-    image of a container is built.  It takes some 20 seconds a precision, and less than two where all is there already.
+    image of a container is built.  It takes some 20 seconds a precision, and less than one where all is there already.
     What is kept, in ``NUMBA_CACHE_DIR`` if that is set, serves processors of the same kind only.
 
     Parameters

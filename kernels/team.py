@@ -79,7 +79,7 @@ def begin(team):
     progress, mine = team.progress, MET[team.me]
     waited = progress[mine + WAITED]
     came = meet(team)
-    progress[mine + WAITED] = waited  # in Python, or for somebody there, is not in vain
+    progress[mine + WAITED] = waited  # that one is still in Python, or yet to start, says nothing of the cores
     progress[mine + BEGUN] = cycles() - progress[mine + SPENT]
     return came
 

@@ -60,7 +60,7 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function, Function]:
         """
         gradient, verdict = ZERO, CROWDED if teams.waits_in_vain(team) else ZERO
         first, last = teams.shares_of(team)
-        second = top + buffer.WORDS_PER_STEP * state.heads.shape[0] * team.cut
+        second = top + buffer.WORDS_PER_STEP * state.heads.shape[0] * team.cut  # behind all that the first may push
         begin = mine = second if team.me else top
         for which in range(first, last + 1):
             low, high = teams.share(team, which, g.size)

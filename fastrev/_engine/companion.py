@@ -1,4 +1,4 @@
-"""The second thread of a reversal."""
+"""The second thread of a call."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Companion:
     bench.choices thread`).
     """
 
-    def __init__(self, progress: Ints | None = None) -> None:
-        self.progress = np.zeros(PROGRESS, np.int64) if progress is None else progress
+    def __init__(self) -> None:
+        self.progress: Ints = np.zeros(PROGRESS, np.int64)
         self._tasks: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._begun, self._handed, self._done = False, 0, 0
         self._at_work = _thread.allocate_lock()

@@ -36,8 +36,9 @@ class CompiledWalk:
     @property
     def nbytes(self) -> int:
         """Memory of the record and the workspace."""
+        gathered = self._works[0][:3]  # which all threads have in common
         own = [array for work in self._works for array in work[3:]]
-        return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *self._works[0][:3], *own)
+        return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *gathered, *own)
 
     def chunk_steps(self, progress: bool) -> int:
         """How many steps at a time."""
@@ -105,10 +106,10 @@ class CompiledWalk:
 
     def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
-        alone = teams.size_for(len(w_bar) * len(through) * self.trained.work_per_step) == 1
+        threads = teams.size_for(len(w_bar) * len(through) * self.trained.work_per_step)
         if len(w_bar) > 1:
-            return CompiledManyBack(self, w_bar, m_bar, wrt, through, threads=1 if alone else 2)
-        return CompiledWalkBack(self, w_bar, m_bar, wrt, through, one_thread=alone)
+            return CompiledManyBack(self, w_bar, m_bar, wrt, through, threads=threads)
+        return CompiledWalkBack(self, w_bar, m_bar, wrt, through, one_thread=threads == 1)
 
 
 class CompiledWalkBack:

@@ -31,7 +31,7 @@ def cores() -> int:
 
 
 def one_thread(work: float = math.inf) -> bool:
-    """Whether a reversal of so many multiply-adds is to make do with the thread that called it."""
+    """Whether what takes so many multiply-adds is to make do with the thread that called it."""
     if settings.per_run is not None:
         return settings.per_run == 1
     return work < _WORK_OF_A_THREAD or in_a_pool() or cores() == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 
 from fastrev._engine.architecture import Architecture
-from fastrev._engine.companion import in_company, present
+from fastrev._engine.companion import Companion, in_company, present
 from fastrev._engine.settings import one_thread
 from fastrev.kernels import handover
 from fastrev.kernels.structures import Team
@@ -69,6 +70,9 @@ def together(cut: int, size: int, walk: Callable[[Team], Result]) -> Result:
     """Have so many threads do the same, and return what this one found."""
     if size == 1:
         return walk(alone(cut))
-    return in_company(
-        lambda companion: companion.join(*(lambda me=me: walk(Team(me, 2, cut, companion.progress)) for me in range(2)))
-    )
+
+    def both(companion: Companion) -> Result:
+        own, other = (partial(walk, Team(me, 2, cut, companion.progress)) for me in range(2))
+        return companion.join(own, other)
+
+    return in_company(both)
