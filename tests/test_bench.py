@@ -73,11 +73,11 @@ def test_cells_are_times_and_ratios():
     assert report.cells({"fastrev": 1e-4}, [], 10) == ["10.0 us"]
 
 
-@pytest.mark.parametrize(("part", "name", "rows"), [("held-out", "tinier", 1), ("forward", "W3", 1)])
-def test_a_table_has_rows_of_one_length(part, name, rows, short):
+@pytest.mark.parametrize(("part", "name"), [("held-out", "tinier"), ("forward", "W3")])
+def test_a_table_has_rows_of_one_length(part, name, short):
     rows_of, _ = report.TABLES[part]
     lines = list(rows_of([name], 1))
-    assert len(lines) == 2 + rows
+    assert len(lines) == 3
     assert len(columns(lines)) == 1
     assert all(" us |" in each and "x |" in each for each in lines[2:])
 

@@ -24,15 +24,15 @@ linux = pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0
 
 
 @pytest.fixture
-def progress():
-    return np.zeros(handover.PROGRESS, np.int64)
+def companion():
+    made = Companion()
+    yield made
+    made.give_up()
 
 
 @pytest.fixture
-def companion(progress):
-    made = Companion(progress)
-    yield made
-    made.give_up()
+def progress(companion):
+    return companion.progress
 
 
 def until(condition: Callable[[], bool]) -> bool:
@@ -121,12 +121,11 @@ def test_an_interrupt_within_the_start_leaves_no_thread(monkeypatch, started):
 
 
 @linux
-def test_the_two_keep_apart_and_no_trace_is_left(monkeypatch, progress):
+def test_the_two_keep_apart_and_no_trace_is_left(companion, progress):
     before = os.sched_getaffinity(0)
     found = []
-    own = Companion(progress)
-    own.hand(lambda: found.append(os.sched_getaffinity(0)))
-    own.dismiss()
+    companion.hand(lambda: found.append(os.sched_getaffinity(0)))
+    companion.dismiss()
     core = int(progress[handover.CORE]) - 1
     assert found == [before - {core}]
     kept = handover.keep_to_core(progress)
@@ -134,21 +133,20 @@ def test_the_two_keep_apart_and_no_trace_is_left(monkeypatch, progress):
     assert os.sched_getaffinity(0) == {core}
     handover.let_go(progress, kept)
     assert os.sched_getaffinity(0) == before
-    own.give_up()
 
 
 @linux
-def test_nothing_is_kept_where_it_is_not_wanted_or_cannot_be_told(monkeypatch, progress):
+def test_nothing_is_kept_where_it_is_not_wanted_or_cannot_be_told(monkeypatch):
     before = os.sched_getaffinity(0)
     libc = type("Libc", (), {"sched_getcpu": staticmethod(lambda: -1)})
     for arrange in (lambda: fastrev.threads(pin=False), lambda: monkeypatch.setattr(companions, "_libc", libc)):
         arrange()
         found = []
-        own = Companion(progress)
+        own = Companion()
         own.hand(lambda found=found: found.append(os.sched_getaffinity(0)))
         own.dismiss()
         assert found == [before]
-        assert not handover.keep_to_core(progress)
+        assert not handover.keep_to_core(own.progress)
         assert os.sched_getaffinity(0) == before
         own.give_up()
         fastrev.threads()
@@ -187,7 +185,7 @@ def test_one_core_is_enough():
 
 
 @pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
-def test_patience_follows_the_number_of_cores(monkeypatch, progress, system):
+def test_patience_follows_the_number_of_cores(monkeypatch, system):
     """Also where no affinity can be asked for."""
     if system != "linux":
         monkeypatch.delattr(os, "sched_getaffinity", raising=False)
@@ -195,16 +193,16 @@ def test_patience_follows_the_number_of_cores(monkeypatch, progress, system):
         monkeypatch.setattr(os, "cpu_count", lambda: 8)
     elif process.cores() < 2:
         pytest.skip("needs two cores")
-    own = Companion(progress)
+    own = Companion()
     own.hand(lambda: None)
     own.dismiss()
-    assert progress[handover.PATIENCE] == handover.PATIENCE_ON_TWO
+    assert own.progress[handover.PATIENCE] == handover.PATIENCE_ON_TWO
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     monkeypatch.setattr(companions, "cores", lambda: 1)
-    own = Companion(progress)
+    own = Companion()
     own.hand(lambda: None)
     own.dismiss()
-    assert progress[handover.PATIENCE] == handover.PATIENCE_ON_ONE_CORE
+    assert own.progress[handover.PATIENCE] == handover.PATIENCE_ON_ONE_CORE
 
 
 def test_one_thread_a_reversal(monkeypatch):
