@@ -21,7 +21,7 @@ from .jit import inlined, kernel
 from .primitives import ONE, ZERO, cycles
 from .structures import Team
 
-ENOUGH = 2**26  # cycles: some 20 ms
+ENOUGH = 2**26  # cycles: some 20 ms of an x86; of an arm64, whose clock may tick at 24 MHz, up to some seconds
 TILE = 8  # rows of a batch are shared out in multiples of those of a product's tile
 
 
