@@ -136,18 +136,18 @@ def _tile(rows: int, columns: int, half: bool) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             a, a_row, a_column, b, n, depth, width, c = args
             element = a.type.pointee
-            lanes = VECTOR // context.get_abi_sizeof(element)
-            vectors = [Vectors(builder, element, lanes, _I64(lanes)) for _ in range(columns - 1)]
-            vectors.append(Vectors(builder, element, lanes // 2 if half else lanes, width))
+            count = VECTOR // context.get_abi_sizeof(element)
+            vectors = [Vectors(builder, element, count, _I64(count)) for _ in range(columns - 1)]
+            vectors.append(Vectors(builder, element, count // 2 if half else count, width))
             accumulators = []
             for r in range(rows):
                 for j, vector in enumerate(vectors):
-                    at = builder.add(builder.mul(_I64(r), n), _I64(j * lanes))
+                    at = builder.add(builder.mul(_I64(r), n), _I64(j * count))
                     slot = cgutils.alloca_once_value(builder, vector.load(c, at, j == columns - 1))
                     accumulators.append((r, j, at, slot))  # which LLVM keeps in a register
             with each(builder, depth) as k:
                 b_k = [
-                    vector.load(b, builder.add(builder.mul(k, n), _I64(j * lanes)), j == columns - 1)
+                    vector.load(b, builder.add(builder.mul(k, n), _I64(j * count)), j == columns - 1)
                     for j, vector in enumerate(vectors)
                 ]
                 for r, j, _, slot in accumulators:

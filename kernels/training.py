@@ -58,7 +58,16 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function, Function]:
         Each pass goes through all of a share: in pieces of 1024 to 8192 parameters, which would stay in the cache from
         pass to pass, a step takes as long, and at a million parameters 1.1 times (`python -m bench.choices pieces`).
         """
-        gradient, verdict = ZERO, CROWDED if teams.waits_in_vain(team) else ZERO
+        verdict = CROWDED if teams.waits_in_vain(team) else ZERO
+        top, verdict, gradient = _begin_step(tables, state, g, t, team, top, verdict, w, scratch)
+        if rule.FINISHES:
+            teams.meet(team)  # until the first thread has brought the words of both together
+            top, verdict = _finish_step(tables, state, t, team, top, verdict, w)
+        return top, verdict, gradient
+
+    @inlined
+    def _begin_step(tables, state, g, t, team, top, verdict, w, scratch):
+        gradient = ZERO
         first, last = teams.shares_of(team)
         second = top + buffer.WORDS_PER_STEP * state.heads.shape[0] * team.cut  # behind all that the first may push
         begin = mine = second if team.me else top
@@ -69,18 +78,20 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function, Function]:
             verdict |= ZERO if on_grid else OFF
             if not rule.FINISHES:
                 grid_to_floats(state.w[low:high], w[low:high])
-        top, verdict, gradient = _close_ranks(state.tail, team, top, begin, mine, second, verdict, gradient)
-        if rule.FINISHES:
-            teams.meet(team)
-            second = top + state.carry.shape[0] * team.cut
-            begin = mine = second if team.me else top
-            for which in range(first, last + 1):
-                low, high = teams.share(team, which, g.size)
-                mine, on_grid = rule.finish(tables, state, t, low, high, mine)
-                verdict |= ZERO if on_grid else OFF
-                grid_to_floats(state.w[low:high], w[low:high])
-            top, verdict, _ = _close_ranks(state.tail, team, top, begin, mine, second, verdict, ZERO)
-        return top, verdict, gradient
+        return _close_ranks(state.tail, team, top, begin, mine, second, verdict, gradient)
+
+    @inlined
+    def _finish_step(tables, state, t, team, top, verdict, w):
+        first, last = teams.shares_of(team)
+        second = top + state.carry.shape[0] * team.cut
+        begin = mine = second if team.me else top
+        for which in range(first, last + 1):
+            low, high = teams.share(team, which, w.size)
+            mine, on_grid = rule.finish(tables, state, t, low, high, mine)
+            verdict |= ZERO if on_grid else OFF
+            grid_to_floats(state.w[low:high], w[low:high])
+        top, verdict, _ = _close_ranks(state.tail, team, top, begin, mine, second, verdict, ZERO)
+        return top, verdict
 
     @kernel_by(rule)
     def take_back(tables, state, record, team, scratch):
