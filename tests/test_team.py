@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import fastrev
 from fastrev._engine import teams
 from fastrev._engine.architecture import Architecture
+from fastrev._engine.companion import Companion
 from fastrev._engine.compiled_walk import CompiledWalk
 from fastrev._engine.settings import cores
 from fastrev.kernels import checksums, handover, outcomes, reductions
@@ -174,11 +175,72 @@ def test_a_call_within_a_call_shares_its_thread(share_everything, monkeypatch):
     assert all(np.array_equal(each.w, inner.w) for each in seen)
 
 
+@two_cores
+@pytest.mark.parametrize("truncate", [None, 4])
+@pytest.mark.parametrize("losses", [1, 3])
+def test_what_a_signals_handler_calls_does_not_meet_the_walk_that_it_interrupts(
+    share_everything, monkeypatch, losses, truncate
+):
+    """As if it came at all the moments when the other thread has something to do, or waits for what this one does."""
+    model, w0, arguments = problem()
+    arguments |= {"lr": 0.3, "decay": 0.9, "steps": 9, "valid": [arguments["train"]] * losses}
+    arguments |= {"wrt": ("lr", "w0"), "truncate": truncate}
+    expected, made, within = fastrev.meta_grad(model, w0, **arguments), [], []
+
+    def interrupted(name):
+        whole = getattr(Companion, name)
+
+        def method(self, *args, **kwargs):
+            found = whole(self, *args, **kwargs)
+            if not within:
+                within.append(True)
+                made.append(fastrev.meta_grad(model, w0, **arguments))
+                within.clear()
+            return found
+
+        monkeypatch.setattr(Companion, name, method)
+
+    monkeypatch.setattr(teams, "part", lambda: None)  # as they might where the cores are taken
+    for name in ("hand", "meet", "engage"):
+        interrupted(name)
+    made.append(fastrev.meta_grad(model, w0, **arguments))
+    assert len(made) > 4
+    for each in made:
+        assert np.array_equal(each.w, expected.w)
+        assert np.array_equal(each.grad.w0, expected.grad.w0)
+        assert np.array_equal(each.grad.lr, expected.grad.lr)
+
+
+@two_cores
+def test_a_call_that_is_interrupted_within_a_call_leaves_the_other_its_bits(share_everything, monkeypatch):
+    """Where the exception is survived: the thread that both had still waits for the step that was not made."""
+    model, w0, arguments = problem()
+    arguments |= {"lr": 0.3, "decay": 0.9, "steps": 9}
+    expected = fastrev.train(model, w0, **arguments)
+    other = {**arguments, "train": problem(seed=1)[2]["train"]}
+    hand, fail = Companion.hand, [False]
+
+    def interrupted(self, task):
+        hand(self, task)
+        if fail[0]:
+            raise KeyboardInterrupt
+
+    def look(step, w):
+        fail[0] = True
+        with pytest.raises(fastrev.TrainingInterrupt):
+            fastrev.train(model, w0, **other)
+        fail[0] = False
+
+    monkeypatch.setattr(Companion, "hand", interrupted)
+    assert_equal(state_of(fastrev.train(model, w0, **arguments, callback=(look, 4))), state_of(expected))
+
+
 FORK = """
 import os, sys
 import numpy as np
 import fastrev
 from fastrev._engine import teams
+from fastrev._engine.companion import Companion
 from tests.test_team import problem
 
 teams.WORTH_A_STEP = 0.0
@@ -195,19 +257,51 @@ def fork(*_):
 
 fork()
 fastrev.train(model, w0, **arguments, callback=(fork, 4))
+
+def part(step, w):
+    children.append(os.fork())
+
+children = []
+found = fastrev.train(model, w0, **arguments, callback=(part, [4])).w
+if children == [0]:
+    os._exit(0 if np.array_equal(found, expected) else 1)
+print(os.waitpid(children[0], 0)[1])
+
+hand = Companion.hand
+
+def in_the_midst(self, task):
+    hand(self, task)
+    if not children:
+        children.append(os.fork())
+
+children.clear()
+Companion.hand = in_the_midst
+try:
+    fastrev.train(model, w0, **arguments)
+except RuntimeError as error:
+    os._exit(0 if children == [0] and "forked" in str(error) else 1)
+print(os.waitpid(children[0], 0)[1])
 """
 
 
 @two_cores
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_fork_changes_nothing():
-    """Between two calls, or within one, whose second thread the child does not have; where nothing else has threads."""
+    """Between two calls, or within one, whose second thread the child does not have; where nothing else has threads.
+
+    The child may go on with that call, unless both threads were at work.
+    """
+    assert output_of(FORK) == ["0"] * 6
+
+
+def output_of(script):
+    """The words that it prints, where nothing else has threads."""
     root = Path(__file__).parent.parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), *map(str, sys.path)])}
-    command = [sys.executable, "-c", FORK]
+    command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["0"] * 4
+    return done.stdout.split()
 
 
 # ---- cores that are taken ------------------------------------------------------------------------------------

@@ -24,17 +24,23 @@ _STEADY_GROWTH = 10.0  # up to which truncation is proposed: there predictions h
 
 _NAMED = 8  # losses, at most
 
-_here = threading.local()
+
+class _Here(threading.local):
+    unheard = False
+    named: tuple[str, Ints | None] = "w_bar", None
+
+
+_here = _Here()
 
 
 @contextmanager
 def unheard() -> Iterator[None]:
     """Have this thread not warned, where whoever asks for the derivatives looks at their growth for himself."""
-    _here.unheard = True
+    before, _here.unheard = _here.unheard, True
     try:
         yield
     finally:
-        _here.unheard = False
+        _here.unheard = before
 
 
 class naming:  # noqa: N801  # as contextlib names what is called like a function
@@ -44,10 +50,10 @@ class naming:  # noqa: N801  # as contextlib names what is called like a functio
         self._named = name, numbers
 
     def __enter__(self) -> None:
-        _here.named = self._named
+        self._before, _here.named = _here.named, self._named
 
     def __exit__(self, *raised: object) -> None:
-        del _here.named
+        _here.named = self._before
 
 
 def growth(norms: FloatArray | None) -> float:
@@ -64,7 +70,7 @@ def guard(norms: FloatArray, at: Ints, references: Sequence[float]) -> None:
     A product of T Jacobians grows exponentially where training is chaotic (Figure 10 of the paper), and
     norms of a few steps up or down say as much as all.
     """
-    if getattr(_here, "unheard", False):
+    if _here.unheard:
         return
     rows = [
         row for row, reference in enumerate(references)
@@ -86,7 +92,7 @@ def guard(norms: FloatArray, at: Ints, references: Sequence[float]) -> None:
 
 def _of(rows: list[int], count: int) -> str:
     """Of which of some losses, where there is more than one, or it has a number among others."""
-    name, numbers = getattr(_here, "named", ("w_bar", None))
+    name, numbers = _here.named
     if count == 1:
         return "" if numbers is None else f"of {name}[{numbers[0]}] "
     which = rows if numbers is None else numbers[rows].tolist()

@@ -56,6 +56,9 @@ class Companion:
         self._at_work = _thread.allocate_lock()
         self._error: BaseException | None = None
         self.crowded = False  # two threads were found to be too many for the cores that there are
+        # In the midst of a walk, there for nobody else: from its beginning, and for ever if an exception left it there
+        self.engaged = False
+        self.around: Companion | None = None  # that of the call within which a signal's handler makes this one's
 
     def hand(self, task: Callable[[], object]) -> None:
         """Have it do something, after what it was handed before."""
@@ -73,8 +76,9 @@ class Companion:
                 raise self._error
 
     def dismiss(self) -> None:
-        """See it to its end, if it has begun."""
-        if self._begun:
+        """See it to its end, if it has begun and knows one."""
+        if self._begun and not self.engaged:
+            self.engaged = True
             self._tasks.put(None)
             self.finish()
 
@@ -85,18 +89,25 @@ class Companion:
 
     def join(self, own: Callable[[], Result], other: Callable[[], object]) -> Result:
         """Have it do something while this thread does its part, and wait for both."""
+        self.engaged = True
         self.hand(other)
         found = own()
-        self.meet()
+        self.release()
         return found
+
+    def release(self) -> None:
+        """Wait for it, after which it is there for others."""
+        self.meet()
+        self.engaged = False
 
     @property
     def at_hand(self) -> bool:
-        """Whether it can be handed something: it was not given up, and has not failed."""
-        return not self.progress[ABANDONED]
+        """Whether it can be handed something: it has nothing to do, was not given up, and has not failed."""
+        return not (self.engaged or self.progress[ABANDONED])
 
-    def reset(self, *, read: int = 0) -> None:
-        """Count what goes on a record from 0 on again; `read` is how much of it a writer need not wait for."""
+    def engage(self, *, read: int = 0) -> None:
+        """Count what goes on a record from 0 on, until `release`; `read` of it is what a writer need not wait for."""
+        self.engaged = True
         self.progress[BLOCKS_WRITTEN] = self.progress[STEPS_WRITTEN] = 0
         self.progress[BLOCKS_READ] = self.progress[STEPS_READ] = read
 
@@ -104,6 +115,16 @@ class Companion:
         """Tell it to end, if it has not."""
         self.progress[ABANDONED] = True
         self._tasks.put(None)
+
+    def lose(self) -> None:
+        """Do without it from now on, in a process that was forked and has no such thread: wait for it nowhere."""
+        self.progress[ABANDONED] = True
+        self._at_work = _thread.allocate_lock()
+        if self.engaged:
+            self._error = RuntimeError(
+                "This process was forked in the midst of a walk of two threads, of which it has one: what they were at "
+                "ends here. Fork between two calls, or within a callback."
+            )
 
     def _run(self, own_cores: set[int]) -> None:
         try:
@@ -148,12 +169,18 @@ _here = _Here()
 def in_company(action: Callable[[Companion], Result]) -> Result:
     """Do something with a second thread at hand: the same for all that a call does, started when first needed.
 
-    So a call starts one thread, whatever it goes through, and leaves none.
+    So a call starts one thread, whatever it goes through, and leaves none.  What a signal's handler calls while that is
+    engaged has a thread of its own.
     """
     around = _here.companion
     if around is not None and around.at_hand:
-        return action(around)
+        try:
+            return action(around)
+        finally:
+            if around.engaged:  # and waits for what does not come, whoever survives the exception
+                around.give_up()
     companion = Companion()
+    companion.around = around
     # given up twice, for an interrupt may come in the first
     try:
         try:
@@ -174,9 +201,12 @@ def present() -> Companion | None:
     return _here.companion
 
 
-def _forget() -> None:
-    _here.companion = None
+def _lose_all() -> None:
+    companion, _here.companion = _here.companion, None
+    while companion is not None:
+        companion.lose()
+        companion = companion.around
 
 
-if hasattr(os, "register_at_fork"):  # a child that is made within a call has no second thread
-    os.register_at_fork(after_in_child=_forget)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lose_all)

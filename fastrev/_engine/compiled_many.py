@@ -114,10 +114,11 @@ class CompiledManyBack:
             return
 
         def in_two(companion: Companion) -> None:
-            companion.reset(read=np.iinfo(np.int64).max)
+            companion.engage(read=np.iinfo(np.int64).max)
             one, other = (each._replace(progress=companion.progress) for each in self._records)
             self._records = one, other
             go(companion)
+            companion.release()
 
         in_company(in_two)
 
@@ -128,6 +129,8 @@ class CompiledManyBack:
             reason = self._differentiate(companion, self._walk.trained.chunk(until, done), state, until)
             if reason != outcomes.FINE or until == stop:
                 return reason
+        if companion is not None:
+            companion.release()
         return self._walk.undo(state, stop)
 
     def _differentiate(self, companion: Companion | None, chunk: Objective, state: State, stop: int) -> int:

@@ -169,7 +169,7 @@ class CompiledWalkBack:
             in_company(lambda companion: self._through_beside(companion, state, take_back))
 
     def _through_beside(self, companion: Companion, state: State, take_back: Callable[[Undo], None]) -> None:
-        companion.reset()
+        companion.engage()
         self._record = self._record._replace(progress=companion.progress)
 
         def beside(chunk: Objective, state: State, stop: int) -> int:
@@ -178,10 +178,12 @@ class CompiledWalkBack:
             reason = self.undo(chunk, state, stop)
             if reason == outcomes.GIVEN_UP:
                 companion.finish()  # raises why
+            if reason == outcomes.FINE and stop == self._until:
+                companion.release()  # for what undoes the others
             return reason
 
         take_back(lambda stop: self._and_then_alone(beside, state, stop))
-        companion.meet()
+        companion.release()
 
     def _and_then_alone(self, differentiate: Callable[[Objective, State, int], int], state: State, stop: int) -> int:
         """Undo some steps, of which those from `until` on are differentiated."""
