@@ -235,6 +235,32 @@ def test_a_call_that_is_interrupted_within_a_call_leaves_the_other_its_bits(shar
     assert_equal(state_of(fastrev.train(model, w0, **arguments, callback=(look, 4))), state_of(expected))
 
 
+END = """
+import numpy as np
+import fastrev
+from fastrev._engine import teams
+from tests.test_team import problem
+
+teams.WORTH_A_STEP = 0.0
+fastrev.threads(per_run=2)
+model, w0, arguments = problem()
+arguments |= {"lr": 0.3, "decay": 0.9, "steps": 9, "valid": arguments["train"]}
+expected = fastrev.meta_grad(model, w0, **arguments)
+
+class Last:
+    def __del__(self):
+        print(np.array_equal(fastrev.meta_grad(model, w0, **arguments).grad.w0, expected.grad.w0))
+
+last = Last()
+"""
+
+
+@two_cores
+def test_the_last_call_of_a_process_waits_for_no_thread():
+    """The interpreter, which ends, would let none go on."""
+    assert output_of(END) == ["True"]
+
+
 FORK = """
 import os, sys
 import numpy as np

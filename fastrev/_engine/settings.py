@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import sys
+import threading
 from dataclasses import dataclass
 
 from fastrev._engine.pooled import in_a_pool
@@ -32,6 +34,8 @@ def cores() -> int:
 
 def one_thread(work: float = math.inf) -> bool:
     """Whether what takes so many multiply-adds is to make do with the thread that called it."""
+    if sys.is_finalizing() or not threading.main_thread().is_alive():
+        return True  # the process ends: a second thread would not start, or not be let go on, and be waited for forever
     if settings.per_run is not None:
         return settings.per_run == 1
     return work < _WORK_OF_A_THREAD or in_a_pool() or cores() == 1
