@@ -130,18 +130,21 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function, Function]:
             if not handover.wait(progress, handover.STEPS_READ, steps - slots + 1):
                 return outcomes.GIVEN_UP
             top = _undo_position(tables, state, t, team, top, w, moments)
-            top, _ = _agree(team, top, ZERO)
+            top, _, _ = _agree(team, top, ZERO, ZERO)
             if top < 0:
                 return outcomes.TAIL_EMPTY
             blocks = step_gradient(objective, record, work, team, t, blocks, w, g)
             top, gradient = _undo_moments(tables, state, t, team, top, g, work.scratch)
-            top, gradient = _agree(team, top, gradient)
+            verdict = CROWDED if teams.waits_in_vain(team) else ZERO
+            top, gradient, verdict = _agree(team, top, gradient, verdict)
             if top < 0:
                 return outcomes.TAIL_EMPTY
             steps += 1
             if team.me == 0:
                 retract(state, t, top, gradient)
                 handover.announce(progress, handover.STEPS_WRITTEN, steps)
+            if verdict & CROWDED:
+                return outcomes.CROWDED
         return outcomes.FINE
 
     @inlined
@@ -204,12 +207,14 @@ def _bring_down(tail, source, to, count):
 
 
 @kernel
-def _agree(team, top, gradient):
-    """The top of the tail as the first thread, the last to pop, leaves it; and the checksum of the whole gradient."""
-    last, other, _ = teams.tell(team, top, gradient, ZERO)
+def _agree(team, top, gradient, verdict):
+    """The top of the tail as the first thread, the last to pop, leaves it; the checksum of the whole gradient; and what
+    either thread has to say.
+    """
+    last, other, others = teams.tell(team, top, gradient, verdict)
     if team.me:
         top = last
-    return top, wrapping_add(gradient, other)
+    return top, wrapping_add(gradient, other), verdict | others
 
 
 @inlined

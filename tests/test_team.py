@@ -364,6 +364,37 @@ def test_two_that_wait_for_each_other_part_and_no_bit_changes(share_everything, 
     assert sizes == [2, 1, 2, 1]  # each call tries again
 
 
+@two_cores
+@pytest.mark.parametrize("truncate", [None, 3])
+def test_two_that_undo_steps_part_as_well(share_everything, monkeypatch, truncate):
+    """The kernel finds it, whose threads have waited since long before; one goes on at the step where they part."""
+    model, w0, arguments = problem()
+    arguments |= {"lr": 0.3, "decay": 0.9, "steps": 30}
+    expected = fastrev.train(model, w0, **arguments).pullback(np.ones(w0.size), truncate=truncate)
+    run, undo, ends = fastrev.train(model, w0, **arguments), CompiledWalk._undo_with, []
+    start = state_of(Run(run._problem))
+    run._walk.threads = 2
+
+    def crowded(self, chunk, state, record, team, stop):
+        for mine in handover.MET:
+            team.progress[mine + handover.SPENT] = team.progress[mine + handover.WAITED] = 100 * kernels.ENOUGH
+        reason = undo(self, chunk, state, record, team, stop)
+        if team.me == 0:
+            ends.append((team.size, reason, int(state.cursor[0])))
+        return reason
+
+    monkeypatch.setattr(CompiledWalk, "_undo_with", crowded)
+    if truncate is None:
+        run.rewind()
+        assert ends == [(2, outcomes.CROWDED, 29), (1, outcomes.FINE, 0)]
+    else:
+        found = run.pullback(np.ones(w0.size), truncate=truncate)
+        assert ends[-2:] == [(2, outcomes.CROWDED, 26), (1, outcomes.FINE, 0)]
+        assert np.array_equal(found.lr, expected.lr)
+    assert run.stats.exact
+    assert_equal(state_of(run), start)
+
+
 def test_waiting_is_in_vain_if_it_is_most_of_a_while():
     team = Team(0, 2, 0, np.zeros(handover.PROGRESS, np.int64))
     mine = handover.MET[0]

@@ -69,10 +69,7 @@ class CompiledWalk:
         chunk = self.trained.chunk(begin, end)
 
         def make(state: State, stop: int) -> tuple[int, int]:
-            reason = teams.together(self.cut, self.threads, lambda team: self._make(chunk, state, team, stop))
-            if reason == outcomes.CROWDED:
-                teams.part()
-                self.threads, reason = 1, outcomes.FINE
+            reason = self._together(lambda team: self._make(chunk, state, team, stop))
             return self._take_back(state) if reason == outcomes.REFUSED else (reason, 0)
 
         return make
@@ -89,11 +86,17 @@ class CompiledWalk:
         return reason, parameter
 
     def undo(self, state: State, stop: int) -> int:
-        """Undo steps until `stop` are done.  Returns why it ended."""
+        """Undo steps until `stop` are done, or fewer where the cores were found taken.  Returns why it ended."""
         chunk = self.trained.chunk(stop, int(state.cursor[0]))
-        return teams.together(
-            self.cut, self.threads, lambda team: self._undo_with(chunk, state, self._record, team, stop)
-        )
+        return self._together(lambda team: self._undo_with(chunk, state, self._record, team, stop))
+
+    def _together(self, walk: Callable[[Team], int]) -> int:
+        """Have all threads walk; where they found that the cores are not there for two, one goes on from there."""
+        reason = teams.together(self.cut, self.threads, walk)
+        if reason == outcomes.CROWDED:
+            teams.part()
+            self.threads, reason = 1, outcomes.FINE
+        return reason
 
     def undo_on_record(self, chunk: Objective, state: State, record: Record, stop: int) -> int:
         """Undo steps until `stop` are done, each going on record, alone.  Returns why it ended."""

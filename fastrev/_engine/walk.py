@@ -13,7 +13,7 @@ from fastrev._engine.types import AnyArray, FloatArray
 from fastrev.kernels.structures import State
 
 Make = Callable[[State, int], tuple[int, int]]  # make steps until so many are done; returns as `Walk.maker` says
-Undo = Callable[[int], int]  # undo steps until so many are done; returns why it ended, of `kernels.outcomes`
+Undo = Callable[[int], int]  # undo steps until so many are done, or fewer; returns why it ended, of `kernels.outcomes`
 
 _NORMS = 1024  # of the adjoint, at most: 8 KB, whatever the number of steps
 
@@ -41,7 +41,7 @@ class Walk(Protocol):
         """
 
     def undo(self, state: State, stop: int) -> int:
-        """Undo steps until `stop` are done.  Returns why it ended."""
+        """Undo steps until `stop` are done, or fewer: what is left is asked for again.  Returns why it ended."""
 
     def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
