@@ -41,9 +41,9 @@ from fastrev.results import StepPullback as StepPullback
 from fastrev.reversible_adam import ReversibleAdam as ReversibleAdam
 from fastrev.reversible_array import ReversibleArray as ReversibleArray
 from fastrev.reversible_sgd import ReversibleSGD as ReversibleSGD
+from fastrev.runs import Run as Run
 from fastrev.settings import threads as threads
 from fastrev.smoothness import metasmoothness as metasmoothness
-from fastrev.training import Run as Run
 from fastrev.training import train as train
 from fastrev.tuning import tune as tune
 from fastrev.tuning_results import History as History

@@ -21,7 +21,8 @@ from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.optimizers import optimizer_of
 from fastrev.results import Gradients
-from fastrev.training import Examples, Run, differentiable, make_all_steps
+from fastrev.runs import Run, differentiable, make_all_steps
+from fastrev.training import Examples
 from fastrev.verdicts import HyperparameterCheck, MetaGradientCheck, TermCheck
 
 _LENGTHS = 0.1 * 0.25 ** np.arange(18)  # of the moves, relative: from a tenth to 6e-12, or to where rounding hides all

@@ -11,7 +11,8 @@ from fastrev._engine.validation import Validation, require_finite, validations
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.results import MetaGradient
-from fastrev.training import Examples, differentiable, make_all_steps, start
+from fastrev.runs import differentiable, make_all_steps, start
+from fastrev.training import Examples
 
 
 def meta_grad(

@@ -12,7 +12,8 @@ from fastrev._engine.types import FloatArray
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.optimizers import optimizer_of
-from fastrev.training import Examples, Run, make_all_steps
+from fastrev.runs import Run, make_all_steps
+from fastrev.training import Examples
 
 
 def metasmoothness(

@@ -45,8 +45,9 @@ from fastrev.kernels.information_buffer import MAX_DENOMINATOR
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.optimizers import BY_NAME, SGD, Adam
+from fastrev.runs import Run, moments
 from fastrev.settings import threads
-from fastrev.training import Run, moments, train
+from fastrev.training import train
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy

@@ -24,7 +24,8 @@ from fastrev._tuning.trials import Training, attempt
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.optimizers import optimizer_of
-from fastrev.training import Examples, differentiable, values
+from fastrev.runs import differentiable, values
+from fastrev.training import Examples
 from fastrev.tuning_results import TuneResult
 
 _ON_THE_GRID = -2047.0, 2047.0  # weights and velocities

@@ -22,7 +22,7 @@ from fastrev._tuning.trials import Training
 from fastrev.errors import ArgumentError
 from fastrev.mlp import MLP
 from fastrev.optimizers import BY_NAME
-from fastrev.training import Run, make_all_steps
+from fastrev.runs import Run, make_all_steps
 
 
 @compared_by_value

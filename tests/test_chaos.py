@@ -12,7 +12,7 @@ import fastrev
 from fastrev._attribution import source
 from fastrev._engine import chaos
 from fastrev._engine import state as states
-from fastrev.training import Run
+from fastrev.runs import Run
 from tests.cases import WRT, digits_like, relative_error
 from tests.test_objective import SETTINGS, W0, Quadratic, T, valid
 

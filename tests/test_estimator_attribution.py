@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 
 import fastrev
 from fastrev.estimators import MetaMLPClassifier, MetaMLPRegressor
-from fastrev.training import Run
+from fastrev.runs import Run
 from tests.cases import relative_error
 
 FAST = {

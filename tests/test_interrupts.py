@@ -20,8 +20,8 @@ import pytest
 
 import fastrev
 from fastrev._engine.mlp_objective import MLPObjective
+from fastrev.runs import make_all_steps, start
 from fastrev.testing import assert_same
-from fastrev.training import make_all_steps, start
 from tests.cases import digits_like
 from tests.test_reversible import array_state, sgd_state
 from tests.test_threads import system_threads, until

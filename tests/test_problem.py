@@ -7,7 +7,7 @@ import pytest
 
 import fastrev
 from fastrev._engine import arguments, mlp_objective, problem, sgd
-from fastrev.training import Run
+from fastrev.runs import Run
 from tests.cases import digits_like
 
 

@@ -26,7 +26,7 @@ from fastrev.kernels import checksums, handover, outcomes, reductions
 from fastrev.kernels import team as kernels
 from fastrev.kernels.primitives import cycles
 from fastrev.kernels.structures import Team
-from fastrev.training import Run
+from fastrev.runs import Run
 
 two_cores = pytest.mark.skipif(cores() < 2, reason="needs two cores")
 SIZES = (20, 17, 13, 5)

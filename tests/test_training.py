@@ -20,7 +20,7 @@ from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.sgd import SGDRule
 from fastrev.kernels import mlp_gradient
 from fastrev.kernels.rules import BY_MOMENTUM
-from fastrev.training import Run
+from fastrev.runs import Run
 from tests import naive
 from tests.cases import WRT, digits_like, random_case, relative_error
 

@@ -17,7 +17,7 @@ from fastrev._engine.python_objective import theta_name
 from fastrev._engine.types import AnyArray, FloatArray, Ints
 from fastrev._engine.walk import Trace
 from fastrev.errors import DivergenceError, ReversalError, TrainingInterrupt
-from fastrev.training import Run, make_all_steps
+from fastrev.runs import Run, make_all_steps
 
 # Of what a reversal holds for all queries together.  More are taken in blocks, each by a training and a reversal of its
 # own, and a query that takes more in a block by itself.

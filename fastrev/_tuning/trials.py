@@ -19,7 +19,7 @@ from fastrev._tuning.space import Values
 from fastrev.errors import DivergenceError
 from fastrev.kernels.fixed_point import LIMIT
 from fastrev.mlp import MLP
-from fastrev.training import make_all_steps, start
+from fastrev.runs import make_all_steps, start
 
 
 class Trial(NamedTuple):

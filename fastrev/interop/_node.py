@@ -19,7 +19,7 @@ from fastrev._engine.validation import require_finite, require_one, validation
 from fastrev.errors import ArgumentError
 from fastrev.interop._shared import quoted, walk
 from fastrev.optimizers import optimizer_of
-from fastrev.training import Run, make_all_steps, start
+from fastrev.runs import Run, make_all_steps, start
 
 _OF_VALID = ("valid[0]", "valid[1]")
 _NAMES = {"train[0]": "x", "train[1]": "y"}  # in `wrt`

@@ -1,0 +1,46 @@
+"""All steps of a run, there and back, in pieces between which Ctrl-C, progress bars and onlookers are seen to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastrev._engine import pooled, refusals
+from fastrev._engine import state as states
+from fastrev._engine.lookers import Audience
+from fastrev._engine.problem import Problem
+from fastrev._engine.progress import progress_bar
+from fastrev._engine.walk import Undo, Walk
+from fastrev.kernels import outcomes
+from fastrev.kernels.structures import State
+
+
+def advance(problem: Problem, walk: Walk, state: State, progress: bool, audience: Audience, run: Any) -> None:
+    """Make all steps that are left, or as many as the audience wants to see."""
+    chunk, end = walk.chunk_steps(progress), 0
+    states.make_room_for_step(state)
+    with progress_bar(progress, problem.steps, "training") as tick:
+        while audience.goes_on(state) and (done := int(state.cursor[0])) < problem.steps:
+            pooled.heed()
+            if done >= end:
+                end = min(done + chunk, problem.steps)
+                make = walk.maker(done, end)
+            reason, parameter = make(state, min(end, audience.due))
+            tick(int(state.cursor[0]) - done)
+            if reason == outcomes.TAIL_FULL:
+                states.make_room_for_step(state)
+            elif reason != outcomes.FINE:
+                raise refusals.divergence(problem, int(state.cursor[0]), reason, parameter, run)
+
+
+def take_back(problem: Problem, state: State, undo: Undo, chunk: int, progress: bool, run: Any) -> list[str]:
+    """Undo all steps.  Returns how the state then differs from the start; empty if in nothing."""
+    with progress_bar(progress, int(state.cursor[0]), "reversing") as tick:
+        while (left := int(state.cursor[0])) > 0:
+            pooled.heed()
+            reason = undo(max(left - chunk, 0))
+            tick(left - int(state.cursor[0]))
+            if reason == outcomes.NOT_REPRODUCED:
+                raise refusals.not_reproduced(problem, int(state.cursor[0]) - 1, run)
+            if reason != outcomes.FINE:
+                return [f"the stored information ran out at step {state.cursor[0] - 1}"]
+    return problem.faults(state)

@@ -1,0 +1,297 @@
+"""A training run, that can be taken back: exactly, and differentiating if asked to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+from fastrev._engine import announcing, arguments, chaos, compilation, lookers, passes, refusals
+from fastrev._engine import state as states
+from fastrev._engine.companion import in_company
+from fastrev._engine.compiled_walk import CompiledWalk
+from fastrev._engine.cotangents import cotangents
+from fastrev._engine.exclusive import Exclusive, exclusive
+from fastrev._engine.lookers import NOBODY, Audience, Losses
+from fastrev._engine.mlp_objective import MLPObjective
+from fastrev._engine.optimizer import Optimizer
+from fastrev._engine.problem import Problem, prepare
+from fastrev._engine.python_walk import PythonWalk
+from fastrev._engine.types import FloatArray, Ints
+from fastrev._engine.walk import Undo, Walk, nbytes, norm
+from fastrev.errors import ReversalError, TrainingInterrupt
+from fastrev.mlp import MLP
+from fastrev.objective import Objective
+from fastrev.optimizers import optimizer_of
+from fastrev.results import Curve, Gradients, Stats
+
+
+class Run(Exclusive):
+    """A training run that can be taken back.  `train` makes it.
+
+    Attributes
+    ----------
+    w : (P,) float64 ndarray
+        Final weights.
+    v : (P,) float64 ndarray
+        Final velocity; of Adam, which has none, the first moment m.
+    stats : Stats
+        ``stats.exact`` becomes True when the run has been taken back.
+    curve : Curve or None
+        The losses that `train` was asked for, as far as the run came.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self._problem = problem
+        self._walk = _walk_through(problem)
+        self._state = problem.start()
+        self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
+        self._astray = False  # did not arrive at its start
+        self._losses: Losses | None = None
+
+    def __repr__(self) -> str:
+        done, top, _ = self._state.cursor.tolist()
+        size = self._state.w.size
+        if self._end is None:
+            bits = states.stored_bits(self._state.heads, top) / (size * max(done, 1))
+            steps, stands = f"{done} of {self._problem.steps} steps", "not taken back"
+        else:
+            stats = self._end[2]
+            bits, steps = stats.bits_per_parameter_step, f"{stats.steps} steps"
+            stands = "taken back, every bit" if stats.exact else f"taken back to step {done}"
+        stands = "lost on its way back" if self._astray else stands
+        return f"Run({steps}, {size} parameters, {bits:.3g} bits per parameter and step, {stands})"
+
+    @property
+    def w(self) -> FloatArray:
+        return states.to_floats(self._state.w) if self._end is None else self._end[0].copy()
+
+    @property
+    def v(self) -> FloatArray:
+        v: FloatArray = self._moments()[0]
+        return v
+
+    def _moments(self) -> FloatArray:
+        return self._problem.moments_of(self._state) if self._end is None else self._end[1].copy()
+
+    @property
+    def stats(self) -> Stats:
+        return self._stats(0) if self._end is None else self._end[2]
+
+    def _stats(self, more_bytes: int) -> Stats:
+        done, top, _ = self._state.cursor.tolist()
+        bits = states.stored_bits(self._state.heads, top)
+        return Stats(
+            steps=done,
+            stored_bits=bits,
+            bits_per_parameter_step=bits / (self._state.w.size * max(done, 1)),
+            bytes_held=self._walk.nbytes + nbytes(self._problem.w0, self._problem.moments, *self._state) + more_bytes,
+            exact=None,
+        )
+
+    @property
+    def curve(self) -> Curve | None:
+        return None if self._losses is None else Curve(*self._losses.read())
+
+    @exclusive
+    def pullback(
+        self,
+        w_bar: npt.ArrayLike,
+        v_bar: npt.ArrayLike | None = None,
+        wrt: tuple[str, ...] | None = None,
+        *,
+        truncate: int | None = None,
+        progress: bool = False,
+    ) -> Gradients:
+        """Differentiate any loss of the final weights and velocity through the training, or many.  Consumes the run.
+
+        Parameters
+        ----------
+        w_bar : (P,) or (K, P) array_like
+            Derivative of the loss by the final weights, or those of K losses: all gradients then have a first axis of
+            K.
+        v_bar : array_like, of the shape of w_bar, optional
+            Derivative by the final velocity, of Adam by the final first moment m; default zero.
+        wrt : tuple of str, optional
+            What to differentiate by, as in `meta_grad`.
+        truncate : int, optional
+            Differentiate through the last so many steps only, as if all before had been fixed: derivatives by what came
+            before, `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        Gradients
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is at fault; the run is as before.  Or if a function of an `Objective` returns what it must
+            not, at the step that was to be undone; `rewind` takes the run back from there.
+        ReversalError
+            If the run does not arrive at its start bit for bit, was consumed before, or an earlier pullback stopped on
+            its way.
+
+        Warns
+        -----
+        ChaosWarning
+            If the derivatives exploded on their way: training is chaotic there, and they are noise.  Where warnings are
+            errors they are lost, and the run is consumed.
+
+        Notes
+        -----
+        K losses take one reversal: each step is undone once, and its gradient's passes over the batch are made once.
+        The bits of each row are those of a pullback of this row alone.  An MLP's adjoints are pulled back by both
+        threads, in K losses a third to a half of the time of K pullbacks.  Memory grows with K by that of the gradients
+        in float64, those by w0 and by every array (P,) that the optimizer keeps always among them: 16 P bytes a loss
+        for SGD, 8 N D more by `x`.  ``stats.bytes_held`` counts it all.
+
+        References
+        ----------
+        D. Maclaurin, D. Duvenaud, R. P. Adams, "Gradient-based Hyperparameter Optimization through Reversible
+        Learning", ICML 2015, Algorithm 2.
+
+        Examples
+        --------
+        Differentiate each of the final weights by the learning rate, the Jacobian of the training:
+
+        >>> import numpy as np, fastrev
+        >>> model = fastrev.MLP((2, 1), loss="squared_error")
+        >>> run = fastrev.train(model, [1.0, 2.0, 0.0], train=(np.eye(2), np.ones(2)), lr=0.1, decay=0.5, steps=5)
+        >>> run.pullback(np.eye(3), wrt=("lr",)).lr.round(3)
+        array([ 0.203, -1.586, -1.383])
+        """
+        self._require_unconsumed()
+        if self._end is not None:
+            raise ReversalError(
+                f"The run has begun its way back: an earlier pullback or rewind stopped with {self._state.cursor[0]} "
+                f"of {self._end[2].steps} steps to go, and derivatives begin at the end. Call run.rewind() to take the "
+                "run back to its start, or train again."
+            )
+        problem, done = self._problem, int(self._state.cursor[0])
+        names = differentiable(self, wrt)
+        dw, dm = cotangents(w_bar, v_bar, problem)
+        by_moments = [0.0 if v_bar is None else norm(m) for m in dm]
+        last = done if truncate is None else min(arguments.count("truncate", truncate), done)
+        back = self._walk.back(dw, dm, names, range(done - last, done))
+        with announcing.waiting():
+            compilation.finish(problem.trained.dtype)
+            back.compile(self._state)
+        announcing.end()
+        chunk = back.chunk_steps(progress)
+        back.through(self._state, lambda undo: self._take_back(undo, chunk, progress, back.nbytes))
+        (norms, at), one = back.norms(), arguments.as_array("w_bar", w_bar).ndim == 1
+        sizes = [max(*each) for each in zip(norms[:, -1].tolist(), by_moments, strict=True)]
+        self._proved(norms[0] if one else norms, at)
+        chaos.guard(norms, at, sizes)
+        gradients = back.gradients()
+        return Gradients(**{name: _first(gradients[name]) if one else gradients[name] for name in names})
+
+    @exclusive
+    def rewind(self, *, progress: bool = False) -> None:
+        """Take the run back to its start without differentiating, and prove that it arrived.  Consumes the run.
+
+        This also finishes a pullback that was interrupted: the state is whole between any two steps.
+
+        Parameters
+        ----------
+        progress : bool
+            Show a progress bar.
+
+        Raises
+        ------
+        ReversalError
+            If the run does not arrive at its start bit for bit, or was consumed before.
+        """
+        self._require_unconsumed()
+        self._walk.compile_undo(self._state)
+        chunk = self._walk.chunk_steps(progress)
+        in_company(lambda _: self._take_back(lambda stop: self._walk.undo(self._state, stop), chunk, progress, 0))
+        self._proved()
+
+    def _require_unconsumed(self) -> None:
+        if self._astray:
+            raise ReversalError("The run did not arrive at its start when it was taken back. It is lost: train again.")
+        if self._end is not None and self._end[2].exact:
+            raise ReversalError("The run was consumed: it has been taken back to its start already. Train again.")
+
+    def _advance(self, progress: bool, audience: Audience = NOBODY) -> None:
+        passes.advance(self._problem, self._walk, self._state, progress, audience, self)
+
+    def _take_back(self, undo: Undo, chunk: int, progress: bool, more_bytes: int) -> None:
+        """Undo all steps in chunks by `undo`, then hold what there is against the start."""
+        if self._end is None:
+            self._end = self.w, self._moments(), self._stats(more_bytes)
+        faults = passes.take_back(self._problem, self._state, undo, chunk, progress, self)
+        if faults or self._problem.changed():
+            self._astray = True
+            raise refusals.no_arrival(self._problem, faults)
+
+    def _proved(self, norms: FloatArray | None = None, at: Ints | None = None) -> None:
+        assert self._end is not None
+        proved = Stats(**vars(self._end[2]) | {"exact": True, "adjoint_norms": norms, "adjoint_steps": at})
+        self._end = (*self._end[:2], proved)
+
+
+def _walk_through(problem: Problem) -> Walk:
+    trained, rule, steps = problem.trained, problem.rule, problem.steps
+    if isinstance(trained, MLPObjective):
+        return CompiledWalk(trained, rule, steps)
+    return PythonWalk(trained, rule, steps)
+
+
+def start(
+    model: MLP | Objective,
+    w0: npt.ArrayLike,
+    *,
+    lr: npt.ArrayLike | None = None,
+    decay: npt.ArrayLike | None = None,
+    optimizer: Optimizer | None = None,
+    **training: Any,
+) -> Run:
+    """A run of which no step is made yet, if all arguments of `train` are right."""
+    return Run(prepare(model, w0, optimizer=optimizer_of(lr, decay, optimizer), **training))
+
+
+def audience_of(run: Run, curve: Any, callback: Any) -> Audience:
+    """Who looks at the run, if these arguments of `train` are right."""
+    return lookers.prepare(run._problem, curve, callback)
+
+
+def make_all_steps(run: Run, progress: bool, audience: Audience = NOBODY) -> None:
+    """Train."""
+    run._losses = audience.losses
+    try:
+        with announcing.waiting():
+            compilation.begin(run._problem.trained.dtype, type(run._problem.rule))
+            run._walk.compile_make(run._state)
+        in_company(lambda _: run._advance(progress, audience))
+    except KeyboardInterrupt:
+        raise TrainingInterrupt(run) from None
+
+
+def _first(rows: Any) -> Any:
+    """The only row of derivatives."""
+    return {name: each[0] for name, each in rows.items()} if isinstance(rows, dict) else rows[0]
+
+
+def values(run: Run) -> dict[str, FloatArray]:
+    """All that there is to differentiate by, in float64."""
+    return run._problem.values()
+
+
+def moments(run: Run) -> FloatArray:
+    """All that the optimizer keeps beside the weights, (M, P)."""
+    return run._moments()
+
+
+def differentiable(run: Run, wrt: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of what is to be differentiated by, if it is there."""
+    trained, rule = run._problem.trained, run._problem.rule
+    own = (*rule.names, "w0", *rule.starts)
+    trained.require_hvp()
+    if wrt is None:
+        return own + trained.names_by_default
+    return arguments.distinct_choices("wrt", wrt, own + trained.names)
