@@ -24,6 +24,7 @@ from fastrev.errors import FastrevError as FastrevError
 from fastrev.errors import MissingExtraError as MissingExtraError
 from fastrev.errors import ReversalError as ReversalError
 from fastrev.errors import TrainingInterrupt as TrainingInterrupt
+from fastrev.loading import load as load
 from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.minimizing import minimize as minimize
 from fastrev.mlp import MLP as MLP
@@ -49,7 +50,6 @@ from fastrev.tuning import tune as tune
 from fastrev.tuning_results import History as History
 from fastrev.tuning_results import MinimizeResult as MinimizeResult
 from fastrev.tuning_results import TuneResult as TuneResult
-from fastrev.tuning_results import load as load
 from fastrev.verdicts import HyperparameterCheck as HyperparameterCheck
 from fastrev.verdicts import MetaGradientCheck as MetaGradientCheck
 from fastrev.verdicts import TermCheck as TermCheck

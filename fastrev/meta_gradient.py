@@ -8,6 +8,7 @@ from fastrev._engine import arguments, chaos
 from fastrev._engine.companion import in_company
 from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.validation import Validation, require_finite, validations
+from fastrev._files.replacing import StrPath
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
 from fastrev.results import MetaGradient
@@ -33,6 +34,8 @@ def meta_grad(
     example_weights: npt.ArrayLike | None = None,
     wrt: tuple[str, ...] | None = None,
     truncate: int | None = None,
+    checkpoint: StrPath | None = None,
+    every: int | None = None,
     progress: bool = False,
 ) -> MetaGradient:
     """Gradient of a validation loss after a whole training run, by everything that the run depended on.
@@ -88,6 +91,9 @@ def meta_grad(
     truncate : int, optional
         Differentiate through the last `truncate` steps only, as if all before had been fixed: derivatives by what came
         before, `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
+    checkpoint, every : optional
+        As of `train`: one file, in which the run is kept on its way there and back.  The same call again goes on from
+        it, and where all was done returns the same at once.
     progress : bool
         Show a progress bar.
 
@@ -99,8 +105,8 @@ def meta_grad(
     Raises
     ------
     ArgumentError
-        Before anything is computed, if an argument is at fault.  Later, if a function of an Objective returns what it
-        must not.
+        Before anything is computed, if an argument is at fault, or the checkpoint, as of `train`.  Later, if a function
+        of an Objective returns what it must not.
     DivergenceError
         If a step's gradient is not finite or the step would leave the grid.
     ReversalError
@@ -110,6 +116,8 @@ def meta_grad(
 
     Warns
     -----
+    RuntimeWarning
+        If the checkpoint cannot be written, for want of room, say.  The run goes on.
     ChaosWarning
         If the derivatives exploded on their way back: training is chaotic there, and they are noise.
 
@@ -154,12 +162,14 @@ def meta_grad(
         arguments.count("truncate", truncate)
 
     def there_and_back(_: object) -> MetaGradient:
-        make_all_steps(run, progress)
+        make_all_steps(run, progress, checkpoint=checkpoint, every=every)
         w, v = run.w, run.v
         loss, w_bar = validate(w)
         require_finite(run, loss, w_bar)
         with chaos.naming("valid"):
-            grad = run.pullback(w_bar, wrt=names, truncate=truncate, progress=progress)
+            grad = run.pullback(
+                w_bar, wrt=names, truncate=truncate, checkpoint=checkpoint, every=every, progress=progress
+            )
         return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)
 
     return in_company(there_and_back)

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrev._engine import arguments
+from fastrev._files.fingerprints import digest
 from fastrev._tuning import outer
 from fastrev._tuning import transforms as moves
-from fastrev._tuning.checkpoints import digest, plan_fingerprint
+from fastrev._tuning.checkpoints import plan_fingerprint
 from fastrev._tuning.space import Space, Values
 from fastrev._tuning.trials import Outcome, Trial, usable
 from fastrev.errors import ArgumentError, DivergenceError

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy.typing as npt
 
+from fastrev._durable.checkpoints import Checkpoint, Keeper, checkpoint_of, what_is_asked
+from fastrev._durable.contents import Standing, curve_of, fill
+from fastrev._durable.run_files import fingerprint, made, read, write
 from fastrev._engine import announcing, arguments, chaos, compilation, lookers, passes, refusals
 from fastrev._engine import state as states
 from fastrev._engine.companion import in_company
-from fastrev._engine.compiled_walk import CompiledWalk
 from fastrev._engine.cotangents import cotangents
 from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.lookers import NOBODY, Audience, Losses
-from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.problem import Problem, prepare
-from fastrev._engine.python_walk import PythonWalk
 from fastrev._engine.types import FloatArray, Ints
-from fastrev._engine.walk import Undo, Walk, nbytes, norm
+from fastrev._engine.walk import Undo, WalkBack, nbytes, norm
+from fastrev._engine.walks import walk_through
+from fastrev._files.replacing import StrPath
 from fastrev.errors import ReversalError, TrainingInterrupt
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
@@ -44,7 +47,7 @@ class Run(Exclusive):
     def __init__(self, problem: Problem) -> None:
         super().__init__()
         self._problem = problem
-        self._walk = _walk_through(problem)
+        self._walk = walk_through(problem)
         self._state = problem.start()
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
         self._astray = False  # did not arrive at its start
@@ -102,6 +105,8 @@ class Run(Exclusive):
         wrt: tuple[str, ...] | None = None,
         *,
         truncate: int | None = None,
+        checkpoint: StrPath | None = None,
+        every: int | None = None,
         progress: bool = False,
     ) -> Gradients:
         """Differentiate any loss of the final weights and velocity through the training, or many.  Consumes the run.
@@ -118,6 +123,9 @@ class Run(Exclusive):
         truncate : int, optional
             Differentiate through the last so many steps only, as if all before had been fixed: derivatives by what came
             before, `w0` and `v0` among it, are zero.  The run is taken back to its start nevertheless.
+        checkpoint, every : optional
+            As of `train`: where the file is of this way back, it goes on from there, whatever the run has come to
+            since.  The path may be that of the training: the one file then takes the place of the other.
         progress : bool
             Show a progress bar.
 
@@ -128,14 +136,17 @@ class Run(Exclusive):
         Raises
         ------
         ArgumentError
-            If an argument is at fault; the run is as before.  Or if a function of an `Objective` returns what it must
-            not, at the step that was to be undone; `rewind` takes the run back from there.
+            If an argument is at fault, or the checkpoint of another way back; the run is as before.  Or if a function
+            of an `Objective` returns what it must not, at the step that was to be undone; `rewind` takes the run back
+            from there.
         ReversalError
             If the run does not arrive at its start bit for bit, was consumed before, or an earlier pullback stopped on
             its way.
 
         Warns
         -----
+        RuntimeWarning
+            If the checkpoint cannot be written, for want of room, say.  The run goes on.
         ChaosWarning
             If the derivatives exploded on their way: training is chaotic there, and they are noise.  Where warnings are
             errors they are lost, and the run is consumed.
@@ -163,25 +174,30 @@ class Run(Exclusive):
         >>> run.pullback(np.eye(3), wrt=("lr",)).lr.round(3)
         array([ 0.203, -1.586, -1.383])
         """
-        self._require_unconsumed()
-        if self._end is not None:
-            raise ReversalError(
-                f"The run has begun its way back: an earlier pullback or rewind stopped with {self._state.cursor[0]} "
-                f"of {self._end[2].steps} steps to go, and derivatives begin at the end. Call run.rewind() to take the "
-                "run back to its start, or train again."
-            )
-        problem, done = self._problem, int(self._state.cursor[0])
+        file = checkpoint_of(checkpoint, every, self._problem)
+        met = None if file is None else file.read()
+        if met is None or met.adjoint is None:
+            self._require_end()
+            met = None
         names = differentiable(self, wrt)
-        dw, dm = cotangents(w_bar, v_bar, problem)
+        dw, dm = cotangents(w_bar, v_bar, self._problem)
         by_moments = [0.0 if v_bar is None else norm(m) for m in dm]
+        done = self.stats.steps
         last = done if truncate is None else min(arguments.count("truncate", truncate), done)
+        asked = {} if file is None else what_is_asked(dw, dm, names, last, done, self.w)
+        if file is not None and met is not None:
+            file.require_same(met.asked or {}, asked)
         back = self._walk.back(dw, dm, names, range(done - last, done))
+        if met is not None:
+            fill(back.kept(), met.adjoint or {})
+            self._stand(met)
+        keeper = None if file is None else Keeper(file, lambda: self._standing(back, asked), met)
         with announcing.waiting():
-            compilation.finish(problem.trained.dtype)
+            compilation.finish(self._problem.trained.dtype)
             back.compile(self._state)
         announcing.end()
-        chunk = back.chunk_steps(progress)
-        back.through(self._state, lambda undo: self._take_back(undo, chunk, progress, back.nbytes))
+        chunk = back.chunk_steps(progress or (keeper is not None and keeper.impatient))
+        back.through(self._state, lambda undo: self._take_back(undo, chunk, progress, back.nbytes, keeper))
         (norms, at), one = back.norms(), arguments.as_array("w_bar", w_bar).ndim == 1
         sizes = [max(*each) for each in zip(norms[:, -1].tolist(), by_moments, strict=True)]
         self._proved(norms[0] if one else norms, at)
@@ -211,35 +227,87 @@ class Run(Exclusive):
         in_company(lambda _: self._take_back(lambda stop: self._walk.undo(self._state, stop), chunk, progress, 0))
         self._proved()
 
-    def _require_unconsumed(self) -> None:
+    @exclusive
+    def save(self, path: StrPath) -> None:
+        """Write the run as it stands to a file, from which `fastrev.load` makes it again: an ``.npz`` without pickle.
+
+        The run may be at its end, interrupted (`TrainingInterrupt`), refused (`DivergenceError`), on its way back or
+        back at its start.  Data and functions are not in the file, only what tells whether they are the same.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Taken as it is; no suffix is added.  A file that was there is replaced as a whole.
+
+        Raises
+        ------
+        ArgumentError
+            If the file cannot be written.  One that was there stays.
+        ReversalError
+            If the run is lost.
+
+        Notes
+        -----
+        `train` goes on from the file where it is passed as `checkpoint`.  The derivatives of a pullback that was
+        interrupted are not in it: these are in that pullback's own checkpoint.
+        """
+        self._require_found()
+        write(path, made(self._problem, fingerprint(self._problem), self._standing()))
+
+    def _standing(self, back: WalkBack | None = None, asked: dict[str, str] | None = None) -> Standing:
+        adjoint, state = None if back is None else back.kept(), self._state
+        return Standing(state, self._walk.kept(int(state.cursor[0])), self._end, adjoint, asked, self._losses)
+
+    def _stand(self, met: Standing) -> None:
+        fill(self._walk.kept(int(met.state.cursor[0])), met.walk)
+        self._state, self._end, self._astray = met.state, met.end, False
+
+    def _resume(self, file: Checkpoint, audience: Audience) -> Audience:
+        """Go on from the file, if it is there.  Returns the audience, with who writes it again."""
+        met = file.read()
+        if met is not None:
+            file.require_same({"curve": curve_of(met.losses)}, {"curve": curve_of(audience.losses)})
+            self._stand(met)
+            audience.go_on(met.losses, int(met.state.cursor[0]), ended=met.end is not None)
+        return replace(audience, keeper=Keeper(file, self._standing, met))
+
+    def _require_found(self) -> None:
         if self._astray:
             raise ReversalError("The run did not arrive at its start when it was taken back. It is lost: train again.")
+
+    def _require_end(self) -> None:
+        self._require_unconsumed()
+        if self._end is not None:
+            raise ReversalError(
+                f"The run has begun its way back: an earlier pullback or rewind stopped with {self._state.cursor[0]} "
+                f"of {self._end[2].steps} steps to go, and derivatives begin at the end. Call run.rewind() to take the "
+                "run back to its start, or train again."
+            )
+
+    def _require_unconsumed(self) -> None:
+        self._require_found()
         if self._end is not None and self._end[2].exact:
             raise ReversalError("The run was consumed: it has been taken back to its start already. Train again.")
 
     def _advance(self, progress: bool, audience: Audience = NOBODY) -> None:
-        passes.advance(self._problem, self._walk, self._state, progress, audience, self)
+        if self._end is None:  # as in a file that is of a run on its way back
+            passes.advance(self._problem, self._walk, self._state, progress, audience, self)
 
-    def _take_back(self, undo: Undo, chunk: int, progress: bool, more_bytes: int) -> None:
+    def _take_back(self, undo: Undo, chunk: int, progress: bool, more_bytes: int, keeper: Keeper | None = None) -> None:
         """Undo all steps in chunks by `undo`, then hold what there is against the start."""
         if self._end is None:
             self._end = self.w, self._moments(), self._stats(more_bytes)
-        faults = passes.take_back(self._problem, self._state, undo, chunk, progress, self)
+        faults = passes.take_back(self._problem, self._state, undo, chunk, progress, keeper, self)
         if faults or self._problem.changed():
             self._astray = True
-            raise refusals.no_arrival(self._problem, faults)
+            raise refusals.no_arrival(self._problem, faults, kept=keeper is not None)
+        if keeper is not None:
+            keeper.end(self._state)
 
     def _proved(self, norms: FloatArray | None = None, at: Ints | None = None) -> None:
         assert self._end is not None
         proved = Stats(**vars(self._end[2]) | {"exact": True, "adjoint_norms": norms, "adjoint_steps": at})
         self._end = (*self._end[:2], proved)
-
-
-def _walk_through(problem: Problem) -> Walk:
-    trained, rule, steps = problem.trained, problem.rule, problem.steps
-    if isinstance(trained, MLPObjective):
-        return CompiledWalk(trained, rule, steps)
-    return PythonWalk(trained, rule, steps)
 
 
 def start(
@@ -255,19 +323,28 @@ def start(
     return Run(prepare(model, w0, optimizer=optimizer_of(lr, decay, optimizer), **training))
 
 
-def audience_of(run: Run, curve: Any, callback: Any) -> Audience:
-    """Who looks at the run, if these arguments of `train` are right."""
-    return lookers.prepare(run._problem, curve, callback)
-
-
-def make_all_steps(run: Run, progress: bool, audience: Audience = NOBODY) -> None:
-    """Train."""
+def make_all_steps(
+    run: Run,
+    progress: bool,
+    *,
+    curve: Any = None,
+    callback: Any = None,
+    checkpoint: StrPath | None = None,
+    every: int | None = None,
+) -> None:
+    """Check these arguments of `train`, and train: from where the checkpoint stands, if it is there."""
+    audience = lookers.prepare(run._problem, curve, callback)
+    file = checkpoint_of(checkpoint, every, run._problem)
     run._losses = audience.losses
     try:
+        if file is not None:
+            audience = run._resume(file, audience)
         with announcing.waiting():
             compilation.begin(run._problem.trained.dtype, type(run._problem.rule))
             run._walk.compile_make(run._state)
         in_company(lambda _: run._advance(progress, audience))
+        if audience.keeper is not None and run._end is None:
+            audience.keeper.end(run._state)
     except KeyboardInterrupt:
         raise TrainingInterrupt(run) from None
 
@@ -275,6 +352,14 @@ def make_all_steps(run: Run, progress: bool, audience: Audience = NOBODY) -> Non
 def _first(rows: Any) -> Any:
     """The only row of derivatives."""
     return {name: each[0] for name, each in rows.items()} if isinstance(rows, dict) else rows[0]
+
+
+def restored(run: Run, path: StrPath) -> Run:
+    """The run as it stood when it was written to the file."""
+    met = read(path, run._problem, fingerprint(run._problem))
+    run._stand(met)
+    run._losses = met.losses
+    return run
 
 
 def values(run: Run) -> dict[str, FloatArray]:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from fastrev._engine import announcing
 from fastrev._engine.lookers import Callback
 from fastrev._engine.optimizer import Optimizer
+from fastrev._files.replacing import StrPath
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
-from fastrev.runs import Run, audience_of, make_all_steps, start
+from fastrev.runs import Run, make_all_steps, start
 
 Examples = tuple[npt.ArrayLike, npt.ArrayLike]
 
@@ -33,6 +34,8 @@ def train(
     example_weights: npt.ArrayLike | None = None,
     curve: tuple[Any, ...] | None = None,
     callback: Callback | tuple[Callback, npt.ArrayLike] | None = None,
+    checkpoint: StrPath | None = None,
+    every: int | None = None,
     progress: bool = False,
 ) -> Run:
     """Train, by SGD with momentum or another optimizer, so that it can be taken back, and differentiated, exactly.
@@ -55,6 +58,13 @@ def train(
         after those that `every` says as above, though not before the first step unless an array holds 0.  If it raises
         StopIteration the run ends there, as one of that many steps; any other exception leaves `train`, and with it the
         run is lost.
+    checkpoint : str or path-like, optional
+        A file in which the run is kept on its way, and at its end.  If it is there the run goes on from it, to the same
+        bits as if nothing had happened: `curve` and `callback` see what comes from then on, the step that it stands at
+        included.  Where all was done the run is there at once; where it has gone its way back, as that stands.
+    every : int, optional
+        After how many steps the file is written.  Default: about every second, or less often where that would take more
+        than 2 % of the time.
 
     Returns
     -------
@@ -64,12 +74,18 @@ def train(
     Raises
     ------
     ArgumentError
-        Before anything is computed, if an argument is at fault.  Later, if a function of an Objective, or that of
+        Before anything is computed, if an argument is at fault, or the checkpoint is damaged, of another run, or of a
+        machine that computes other bits.  Later, if a function of an Objective, or that of
         `curve`, returns what it must not.
     DivergenceError
         If a step's gradient is not finite or the step would leave the grid.
     TrainingInterrupt
         On Ctrl-C, with the run so far.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the checkpoint cannot be written, for want of room, say.  The run goes on.
 
     Notes
     -----
@@ -96,11 +112,29 @@ def train(
     ...     model, model.init(seed=0), train=(X, Y), lr=0.1, decay=0.9, steps=1000, curve=(X, Y, 5), callback=enough)
     >>> print(run.stats.steps, run.curve.steps, run.curve.losses.round(2))
     13 [ 0  5 10 13] [1.41 0.93 0.3  0.09]
+
+    Keep the run on disk, and go on from there, whatever stopped it:
+
+    >>> import os, tempfile
+    >>> def stopped(step, w):
+    ...     if step == 700:
+    ...         raise OSError("the power is gone")
+    >>> arguments = {"train": (X, Y), "lr": 0.1, "decay": 0.9, "steps": 1000}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kept = {"checkpoint": os.path.join(folder, "run.npz"), "every": 100}
+    ...     try:
+    ...         fastrev.train(model, model.init(seed=0), callback=stopped, **kept, **arguments)
+    ...     except OSError as error:
+    ...         print(error)
+    ...     run = fastrev.train(model, model.init(seed=0), **kept, **arguments)       # makes the last 300 steps
+    the power is gone
+    >>> bool((run.w == fastrev.train(model, model.init(seed=0), **arguments).w).all())
+    True
     """
     run = start(
         model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
         batches=batches, l2=l2, v0=v0, example_weights=example_weights,
     )  # fmt: skip
-    make_all_steps(run, progress, audience_of(run, curve, callback))
+    make_all_steps(run, progress, curve=curve, callback=callback, checkpoint=checkpoint, every=every)
     announcing.end()
     return run

@@ -15,8 +15,9 @@ from fastrev._engine.optimizer import Optimizer, arguments_of, replaced
 from fastrev._engine.python_objective import PythonObjective, is_theta, theta_name
 from fastrev._engine.rule import Rule
 from fastrev._engine.validation import Validation, require_one, validation
+from fastrev._files.fingerprints import digest
 from fastrev._tuning import outer
-from fastrev._tuning.checkpoints import digest, plan_fingerprint
+from fastrev._tuning.checkpoints import plan_fingerprint
 from fastrev._tuning.held_out import HeldOut, held_out
 from fastrev._tuning.space import Space, Values
 from fastrev._tuning.transforms import Linear, Log, Logit, Softmax, Transform, as_mapping, choose

@@ -315,39 +315,8 @@ class TuneResult(Account):
         return table("TuneResult", self.learned, self.loss, self.start_loss, self)
 
 
-def load(path: Any) -> TuneResult:
-    """Read what `TuneResult.save` wrote.
-
-    Parameters
-    ----------
-    path : str or path-like
-
-    Returns
-    -------
-    TuneResult
-        Without training data: `TuneResult.train` takes them.  The model of an Objective's result is None.
-
-    Raises
-    ------
-    ArgumentError
-        If the file is damaged, or is none of these.
-
-    Examples
-    --------
-    >>> import os, tempfile, numpy as np, fastrev
-    >>> X, Y = np.random.default_rng(0).standard_normal((60, 3)), np.arange(60) % 2
-    >>> result = fastrev.tune(
-    ...     fastrev.MLP((3, 2)), train=(X, Y), valid=(X, Y), lr=np.full(5, 0.1), decay=0.9, learn=("lr",), meta_steps=2,
-    ...     runs=2, progress=False)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = os.path.join(folder, "rates.npz")
-    ...     result.save(path)
-    ...     with np.load(path) as arrays:               # as anybody reads it
-    ...         rates = arrays["learned.lr"]
-    ...     again = fastrev.load(path)
-    >>> np.array_equal(rates, result.lr), np.array_equal(again.train(X, Y).w, result.train().w)
-    (True, True)
-    """
+def restored(path: Any) -> TuneResult:
+    """Read what `TuneResult.save` wrote."""
     _, about, arrays = files.read(path, files.TUNE_RESULT)
     parts: dict[str, dict[str, Any]] = {"learned": {}, "given": {}, "history": {}}
     for name, array in arrays.items():

@@ -120,6 +120,9 @@ class AdamRule:
             )
         return ""
 
+    def given(self) -> dict[str, Any]:
+        return {"optimizer": "Adam", **self.values(), "eps_root": self.eps_root}
+
     def fingerprint(self) -> Fingerprint:
         t = self.tables
         parts: dict[str, tuple[AnyArray, ...]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,11 @@ class Batches(Protocol):
         """What the rows are taken from; empty where they follow from the seed."""
         ...
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The arguments that ask for it, but for what is not theirs."""
+        ...
+
     def rows(self, begin: int, end: int) -> Rows:
         """Row indices (end - begin, size) of the steps begin <= t < end; (0, 0) for all rows in order."""
         ...
@@ -45,6 +50,7 @@ class FullBatch:
 
     steps: int | None = None
     table = np.empty(0, np.uint32)
+    given: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, examples: int) -> None:
         self.size = examples
@@ -85,6 +91,11 @@ class GivenBatches:
         self.table: npt.NDArray[np.integer] = table.astype(np.uint32 if examples <= 2**32 else np.int64)
         self.steps, self.size = table.shape
 
+    @property
+    def given(self) -> dict[str, Any]:
+        """The table."""
+        return {"batches": self.table}
+
     def rows(self, begin: int, end: int) -> Rows:
         """A slice of the table."""
         return self.table[begin:end].astype(np.int64)
@@ -113,6 +124,11 @@ class ShuffledBatches:
         self._seed = seed
         self._examples = examples
         self._per_epoch = examples // self.size
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """A size and a seed."""
+        return {"batch_size": self.size, "seed": self._seed}
 
     def rows(self, begin: int, end: int) -> Rows:
         """The batches of some steps, from as many epochs as they touch."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
+from fastrev._engine import complaints
 from fastrev._engine.types import FloatArray, Ints
 from fastrev.errors import ChaosWarning
 from fastrev.kernels.checks import all_within
@@ -83,10 +80,11 @@ def guard(norms: FloatArray, at: Ints, references: Sequence[float]) -> None:
     largest, end = float(np.max([np.max(norms[row]) / references[row] for row in rows])), int(at[-1])
     growth = f"grew {largest:.3g}-fold" if np.isfinite(largest) else "overflowed"
     advice = f", or differentiate through the last steps only: truncate={end - steady}" if steady < end else ""
-    _warn(
+    complaints.complain(
         f"The meta-gradient {_of(rows, len(references))}{growth} on its way back through training. Training is chaotic "
         "at these learning rates: the smallest changes decide how it ends, and the gradient by anything before step "
-        f"{step} is noise. Lower lr, train for fewer steps{advice}."
+        f"{step} is noise. Lower lr, train for fewer steps{advice}.",
+        ChaosWarning,
     )
 
 
@@ -104,11 +102,3 @@ def _first_below(norms: FloatArray, at: Ints, bound: float) -> int:
     """The first step from which on all norms, but that of the end, are below the bound; NaN is not."""
     above = np.flatnonzero(~(norms[:-1] <= bound))
     return int(at[above[-1] + 1] if above.size else at[0])
-
-
-def _warn(message: str) -> None:
-    """From the line that called the library."""
-    package, level, frame = str(Path(__file__).parents[1]) + os.sep, 1, inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith(package):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, ChaosWarning, stacklevel=level)

@@ -7,7 +7,7 @@ from typing import Any
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev._engine.walk import Trace, gradients_by_the_start, in_rows, nbytes, of_losses, rows
+from fastrev._engine.walk import Trace, gradients_by_the_start, in_rows, kept_of, named, nbytes, of_losses, rows
 from fastrev.kernels.structures import Adjoint, ObjectiveAdjoint
 
 
@@ -42,6 +42,12 @@ class CompiledAdjoint:
         rule = type(rule)(*(each[part] for each in rule))
         objective = ObjectiveAdjoint(*(each[part] for each in self._objective))
         return Adjoint(w[part], moments[part], rule, objective, norms[part], first, every)
+
+    @property
+    def kept(self) -> dict[str, AnyArray]:
+        """All arrays by name."""
+        w, moments, rule, _, norms, *_ = self.arrays
+        return kept_of(w, moments, norms, named(rule), named(self._objective))
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes behind an axis of C."""

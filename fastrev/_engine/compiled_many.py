@@ -175,6 +175,10 @@ class CompiledManyBack:
         rule = self._walk.rule
         rule.walks.pull(chunk, rule.tables, read, work, tangents, self._adjoint.of(block), done, left)
 
+    def kept(self) -> dict[str, AnyArray]:
+        """The adjoints, which no thread is at work on between two calls."""
+        return self._adjoint.kept
+
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes behind an axis of losses."""
         return self._adjoint.gradients()

@@ -107,6 +107,10 @@ class CompiledWalk:
         reason: int = self.rule.walks.undo(chunk, self.rule.tables, state, record, work, team, stop)
         return reason
 
+    def kept(self, done: int) -> dict[str, AnyArray]:
+        """Nothing: the state tells of itself whether it arrived."""
+        return {}
+
     def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
         threads = teams.size_for(len(w_bar) * len(through) * self.trained.work_per_step)
@@ -142,6 +146,7 @@ class CompiledWalkBack:
             whole = rule.walks.direction_takes_gradient
             self._record = workspace.ring(model, len(rule.moments), examples, whole=whole)
             self.steps_ahead = 0  # as far as the ring allows
+        self._companion: Companion | None = None  # who pulls beside
 
     @property
     def nbytes(self) -> int:
@@ -173,6 +178,7 @@ class CompiledWalkBack:
 
     def _through_beside(self, companion: Companion, state: State, take_back: Callable[[Undo], None]) -> None:
         companion.engage()
+        self._companion = companion
         self._record = self._record._replace(progress=companion.progress)
 
         def beside(chunk: Objective, state: State, stop: int) -> int:
@@ -216,6 +222,12 @@ class CompiledWalkBack:
         """Pull the adjoint back through the steps done > t >= stop, which are undone by now or meanwhile."""
         rule = self._walk.rule
         rule.walks.pull(chunk, rule.tables, self._record, self._work, self._tangents, self._adjoint.arrays, done, stop)
+
+    def kept(self) -> dict[str, AnyArray]:
+        """The adjoint, once a second thread has pulled it through all that is undone."""
+        if self._companion is not None:
+            self._companion.meet()
+        return self._adjoint.kept
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes behind an axis of losses."""

@@ -46,11 +46,12 @@ def loss_of_each(model: Architecture, w: Floating, data: Data, n: int) -> FloatA
 
 
 def loss_and_gradient(
-    model: Architecture, w: Floating, data: Data, n: int, l2: FloatArray | None = None
+    model: Architecture, w: Floating, data: Data, n: int, l2: FloatArray | None = None, *, alone: bool = False
 ) -> tuple[float, Floating]:
-    """Mean loss; and the gradient (P,) of that and the penalty, in the model's dtype."""
+    """Mean loss; and the gradient (P,) of that and the penalty, in the model's dtype; by this thread alone if asked."""
     g, coefficients = np.empty(model.num_params, model.dtype), np.zeros(1) if l2 is None else l2
-    passes, threads = passes_for(model, n), teams.size_to_share(model, 3.0 * model.num_params * n, teams.WORTH_A_CALL)
+    passes, work = passes_for(model, n), 3.0 * model.num_params * n
+    threads = 1 if alone else teams.size_to_share(model, work, teams.WORTH_A_CALL)
     works = workspaces_for(model, threads)
 
     def walk(team: Team) -> float:

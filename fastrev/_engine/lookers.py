@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,12 +44,22 @@ class Looker:
         self._last = done
         self._call(done, states.to_floats(state.w))
 
+    def skip(self, done: int) -> None:
+        """Go on as one that has seen all before so many steps."""
+        while self.due < done:
+            self.due = next(self._counts, _NEVER)
+
 
 class Losses:
     """A curve as it is measured, 16 bytes a point; whole at every moment, since a point is there with its loss."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Any = None) -> None:
+        self.asked = asked  # the argument
         self._steps, self._losses = array("q"), array("d")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the argument: functions may not be pickled."""
+        return vars(self) | {"asked": None}
 
     def add(self, steps: int, loss: float) -> None:
         """One more point."""
@@ -62,6 +72,26 @@ class Losses:
         losses = np.array(self._losses, np.float64)
         return np.array(self._steps[: losses.size], np.int64), losses
 
+    def put(self, steps: Ints, losses: FloatArray) -> None:
+        """What was measured before, in place of all."""
+        self._steps, self._losses = array("q", steps.tolist()), array("d", losses.tolist())
+
+
+class Keeper(Protocol):
+    """Who writes down where a run stands."""
+
+    due: int  # the next number of steps after which it is to look; it may look earlier
+    impatient: bool  # whether it is to look as often as can be
+
+    def look(self, state: State) -> None:
+        """Write, if it is time."""
+
+    def floor(self, done: int) -> int:
+        """On the way back from so many steps: the next number after which it is to look."""
+
+    def end(self, state: State) -> None:
+        """Write for the last time."""
+
 
 @dataclass(frozen=True)
 class Audience:
@@ -70,14 +100,31 @@ class Audience:
     curve: Looker | None = None
     callback: Looker | None = None
     losses: Losses | None = None  # of the curve
+    keeper: Keeper | None = None
 
     @property
     def due(self) -> int:
         """After how many steps the next of them looks."""
-        return min((each.due for each in (self.curve, self.callback) if each is not None), default=_NEVER)
+        lookers = self.curve, self.callback, self.keeper
+        return min((each.due for each in lookers if each is not None), default=_NEVER)
+
+    def go_on(self, measured: Losses | None, done: int, *, ended: bool) -> None:
+        """Go on as one that has seen all before so many steps, and is to see what there is after them.
+
+        A run that has ended is not looked at again.
+        """
+        if self.losses is not None and measured is not None:
+            steps, losses = measured.read()
+            seen = steps.size if ended else int(np.searchsorted(steps, done))
+            self.losses.put(steps[:seen], losses[:seen])
+        for each in (self.curve, self.callback):
+            if each is not None:
+                each.skip(done)
 
     def goes_on(self, state: State) -> bool:
         """Let all look who are due.  Returns whether the run is to go on."""
+        if self.keeper is not None:  # before the others: where it goes on from there, all others look again
+            self.keeper.look(state)
         if self.curve is not None:
             self.curve.look(state)
         if self.callback is not None:
@@ -95,7 +142,7 @@ NOBODY = Audience()
 
 def prepare(problem: Problem, curve: Any, callback: Any) -> Audience:
     """Check the arguments `curve` and `callback` of a run."""
-    losses = None if curve is None else Losses()
+    losses = None if curve is None else Losses(curve)
     return Audience(
         None if losses is None else _curve(problem, curve, losses),
         None if callback is None else _callback(problem, callback),

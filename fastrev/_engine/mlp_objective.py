@@ -78,6 +78,14 @@ class MLPObjective:
         rows = self.batches.rows(begin, end)
         return Objective(self.model.network, self.data, self.examples, self.l2, rows, begin)
 
+    def given(self) -> dict[str, Any]:
+        """All that makes it, by the name of the argument."""
+        model, data = self.model, self.data
+        return {
+            "model": f"{model.sizes} {model.activation} {model.loss}", "dtype": model.dtype.name, "train[0]": data.x,
+            "train[1]": data.y, "example_weights": data.weights, "l2": self.l2, **self.batches.given,
+        }  # fmt: skip
+
     def fingerprint(self) -> Fingerprint:
         """A checksum of all that the kernels read, by the name of the argument."""
         unit = unit_of(self.model, self.data.y.reshape(self.examples, -1))

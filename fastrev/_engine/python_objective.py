@@ -77,6 +77,12 @@ class PythonObjective:
             raise arguments.fault("model.theta", "map names to arrays", f"a {type(theta).__name__}")
         return {name: arguments.real_array(f"model.{theta_name(name)}", theta[name]) for name in theta}
 
+    def given(self) -> dict[str, Any]:
+        """What is known of it, by the name of the member."""
+        groups = dict(zip(self.group_names, self.bounds.tolist(), strict=False))
+        found = {"model": type(self.objective).__qualname__, "model.num_params": self.num_params}
+        return {**found, "model.groups": repr(groups)} | {f"model.{name}": each for name, each in self.values().items()}
+
     def fingerprint(self) -> Fingerprint:
         """A checksum of its hyperparameters.  The rest of it nobody can know but its own functions."""
         return {f"model.{theta_name(name)}": checksum(each) for name, each in self.theta().items()}

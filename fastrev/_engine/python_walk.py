@@ -10,10 +10,21 @@ import numpy as np
 
 from fastrev._engine import interruptible
 from fastrev._engine import state as states
-from fastrev._engine.python_objective import PythonObjective
+from fastrev._engine.python_objective import PythonObjective, theta_name
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray, Ints
-from fastrev._engine.walk import Make, Trace, Undo, gradients_by_the_start, in_rows, nbytes, of_losses, rows
+from fastrev._engine.walk import (
+    Make,
+    Trace,
+    Undo,
+    gradients_by_the_start,
+    in_rows,
+    kept_of,
+    named,
+    nbytes,
+    of_losses,
+    rows,
+)
 from fastrev.kernels import outcomes
 from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.structures import State
@@ -88,6 +99,10 @@ class PythonWalk:
                 break
         return reason
 
+    def kept(self, done: int) -> dict[str, AnyArray]:
+        """The checksums of so many gradients."""
+        return {"gradients": self._made[:done]}
+
     def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> PythonWalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
         return PythonWalkBack(self, w_bar, m_bar, wrt, through)
@@ -103,15 +118,16 @@ class PythonWalkBack:
         self._trace = Trace(through, w_bar)
         self._rule = of_losses(walk.rule.new_adjoint(), len(w_bar))
         self._adjoint = w_bar, m_bar, tuple(self._rule), *self._trace.tables
-        self._sums = [walk.trained.new_sums(wrt) for _ in w_bar]
+        one = walk.trained.new_sums(wrt)
+        self._thetas = {name: np.zeros((len(w_bar), *each.shape)) for name, each in one.items()}
+        self._sums = [{name: each[k, ...] for name, each in self._thetas.items()} for k in range(len(w_bar))]
         self._moments, self._hu = np.empty(m_bar.shape[1:]), np.empty(w_bar.shape)
 
     @property
     def nbytes(self) -> int:
         """Memory of the adjoint and the record of a step."""
         w, moments, rule, norms, *_ = self._adjoint
-        sums = sum(nbytes(*each.values()) for each in self._sums)
-        return sums + nbytes(w, moments, *rule, norms, self._moments, self._hu)
+        return nbytes(*self._thetas.values(), w, moments, *rule, norms, self._moments, self._hu)
 
     def chunk_steps(self, progress: bool) -> int:
         """How many steps at a time."""
@@ -149,6 +165,12 @@ class PythonWalkBack:
             if not (whole and fine):
                 trained.require_finite(states.to_floats(state.w), t, self._sums[0])
         return walk.undo(state, stop)
+
+    def kept(self) -> dict[str, AnyArray]:
+        """The adjoint."""
+        w, moments, _, norms, *_ = self._adjoint
+        thetas = {theta_name(name): each for name, each in self._thetas.items()}
+        return kept_of(w, moments, norms, named(self._rule), thetas)
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes behind an axis of losses."""

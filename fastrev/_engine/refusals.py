@@ -49,8 +49,8 @@ def not_reproduced(problem: Problem, step: int, run: Any) -> ReversalError:
     return error
 
 
-def no_arrival(problem: Problem, faults: list[str]) -> ReversalError:
-    """Of a run that came back to another start."""
+def no_arrival(problem: Problem, faults: list[str], *, kept: bool = False) -> ReversalError:
+    """Of a run that came back to another start, and is kept in a checkpoint if so said."""
     changed = [f"'{name}'" for name in problem.changed()]
     cause = (
         f"{' and '.join(changed)} changed in place after the training began. Leave such an array alone until the "
@@ -58,5 +58,6 @@ def no_arrival(problem: Problem, faults: list[str]) -> ReversalError:
         if changed
         else "Memory failed, or the gradient was not reproduced bit for bit. Train again."
     )
+    cause += " Pass a new checkpoint: this one may hold the fault." if kept else ""
     what = f" ({', '.join(faults)})" if faults else ""
     return ReversalError(f"The reversal did not arrive at the start of the run{what}: {cause} Results are withheld.")

@@ -64,6 +64,9 @@ class Rule(Protocol):
     def advice(self, reason: int) -> str:
         """What to do about it, where it is not a matter of what is trained; empty otherwise."""
 
+    def given(self) -> dict[str, Any]:
+        """All that makes it, by the name of the argument."""
+
     def fingerprint(self) -> Fingerprint:
         """A checksum of all that the kernels read, by the name of the argument."""
 

@@ -67,6 +67,9 @@ class SGDRule:
     def advice(self, reason: int) -> str:
         return ""
 
+    def given(self) -> dict[str, Any]:
+        return {"optimizer": "SGD", **self.values()}
+
     def fingerprint(self) -> Fingerprint:
         tables = self.tables
         return {

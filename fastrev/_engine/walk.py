@@ -43,6 +43,9 @@ class Walk(Protocol):
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done, or fewer: what is left is asked for again.  Returns why it ended."""
 
+    def kept(self, done: int) -> dict[str, AnyArray]:
+        """What it must have beside the state to undo so many steps: the arrays themselves, to be read or filled."""
+
     def back(self, w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], through: range) -> WalkBack:
         """A walk back that differentiates these steps, the last ones made, and owns the derivatives by the end."""
 
@@ -62,6 +65,12 @@ class WalkBack(Protocol):
 
     def through(self, state: State, take_back: Callable[[Undo], None]) -> None:
         """Have all steps taken back by `take_back`, which is given the function for it."""
+
+    def kept(self) -> dict[str, AnyArray]:
+        """The adjoint where the steps undone are pulled through: the arrays themselves, to be read or filled.
+
+        Between two calls of what undoes the steps; what has been begun beside them is waited for.
+        """
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes."""
@@ -105,6 +114,19 @@ def of_losses(adjoint: Any, count: int) -> Any:
 def rows(adjoint: Any) -> list[Any]:
     """What `of_losses` made, as one tuple for each of them."""
     return [type(adjoint)(*each) for each in zip(*adjoint, strict=True)]
+
+
+def kept_of(
+    w: FloatArray, moments: FloatArray, norms: FloatArray, *sums: Mapping[str, AnyArray]
+) -> dict[str, AnyArray]:
+    """The arrays of an adjoint by name, with the sums of derivatives by other than weights and moments."""
+    by = {f"by {name}": each for some in sums for name, each in some.items()}
+    return {"w": w, "moments": moments, "norms": norms, **by}
+
+
+def named(adjoint: Any) -> dict[str, AnyArray]:
+    """The arrays of a tuple by the names of its fields."""
+    return dict(zip(adjoint._fields, adjoint, strict=True))
 
 
 def in_rows(gradients: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

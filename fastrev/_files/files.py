@@ -25,10 +25,11 @@ from fastrev._files.replacing import StrPath, checked, replace
 from fastrev._files.replacing import writable as writable
 from fastrev.errors import ArgumentError
 
-MODEL, TUNE_RESULT, TUNING_CHECKPOINT = "model", "tune result", "tuning checkpoint"  # kinds of files
+MODEL, RUN, TUNE_RESULT, TUNING_CHECKPOINT = "model", "run", "tune result", "tuning checkpoint"  # kinds of files
 _READERS = {
     MODEL: "Call fastrev.MLP.load.",
-    TUNE_RESULT: "Call fastrev.load.",
+    RUN: "Call fastrev.load(path, model, w0, ...) with the arguments of train, or pass it as checkpoint= to train.",
+    TUNE_RESULT: "Call fastrev.load(path).",
     TUNING_CHECKPOINT: "Pass it as checkpoint=, to go on with the loop that wrote it.",
 }
 _FORMAT = 1
