@@ -75,9 +75,9 @@ def unpacked(about: Mapping[str, Any], arrays: Mapping[str, AnyArray], problem: 
         losses = Losses(str(about["curve"]))
         losses.put(arrays["curve.steps"], arrays["curve.losses"])
     asked = about["asked"]
-    if asked is not None and end is None:
-        raise MisfitError("end")
     adjoint = None if asked is None else _part(arrays, "adjoint.")
+    if adjoint is not None and (end is None or not _are_rows(adjoint["w"], state.w.size)):
+        raise MisfitError("adjoint.w")
     return Standing(state, _part(arrays, "walk."), end, adjoint, asked, losses)
 
 
@@ -125,3 +125,7 @@ def fitting(arrays: Mapping[str, AnyArray], name: str, like: AnyArray) -> Any:
 
 def _part(arrays: Mapping[str, AnyArray], prefix: str) -> dict[str, AnyArray]:
     return {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
+
+
+def _are_rows(array: AnyArray, size: int) -> bool:
+    return array.ndim == 2 and len(array) > 0 and array.shape[1] == size and array.dtype == np.float64
