@@ -27,16 +27,16 @@ WHAT = {
 def table(found: dict[str, dict], seed: int) -> str:
     """What was killed, and where it stood on disk."""
     lines = [
-        "| | kills | before anything was written | on the way there | on the way back | while a file was written "
-        "| ends, all alike |",
+        "| | kills | before anything was written | on the way there, or tuning | on the way back "
+        "| while a file was written | ends, all alike |",
         "|---|---|---|---|---|---|---|",
     ]
     total: Counter[str] = Counter()
     for name, each in found.items():
-        where = each["kills"]
+        where = Counter(each["kills"])
         numbers = {
-            "kills": sum(where.values()), "nothing": where.get("nothing", 0), "there": where.get("there", 0),
-            "back": where.get("back", 0), "writing": each["while writing"], "ends": each["ends"],
+            "kills": where.total(), "nothing": where["nothing"], "there": where["there"] + where["tuning"],
+            "back": where["back"], "writing": each["while writing"], "ends": each["ends"],
         }  # fmt: skip
         total.update(numbers)
         shown = {**numbers, "there": numbers["there"] or "-", "back": numbers["back"] or "-"}

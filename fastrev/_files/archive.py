@@ -40,9 +40,9 @@ def write(file: BinaryIO, members: Mapping[str, AnyArray]) -> None:
         for stem, array in members.items():
             member = io.BytesIO()
             npy.write_array(member, array, version=(1, 0), allow_pickle=False)
-            packed.writestr(zipfile.ZipInfo(f"{stem}.npy", _DATE), member.getvalue())
+            packed.writestr(zipfile.ZipInfo(f"{stem}.npy", _DATE), member.getbuffer())
         packed.comment = _COMMENT + _DIGITS * b"0"
-    whole = made.getvalue()[:-_DIGITS]
+    whole = made.getbuffer()[:-_DIGITS]  # not copied once more: of a run it may be large
     file.write(whole)
     file.write(hashlib.sha256(whole).hexdigest().encode("ascii"))
 
