@@ -337,11 +337,11 @@ def make_all_steps(
     file = checkpoint_of(checkpoint, every, run._problem)
     run._losses = audience.losses
     try:
-        if file is not None:
-            audience = run._resume(file, audience)
         with announcing.waiting():
             compilation.begin(run._problem.trained.dtype, type(run._problem.rule))
             run._walk.compile_make(run._state)
+        if file is not None:
+            audience = run._resume(file, audience)
         in_company(lambda _: run._advance(progress, audience))
         if audience.keeper is not None and run._end is None:
             audience.keeper.end(run._state)

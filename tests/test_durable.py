@@ -166,6 +166,20 @@ def test_killed_by_signals(tmp_path):
     assert {where for each in found.values() for where in each["kills"]} >= {"there", "back", "tuning"}
 
 
+def test_the_memory_that_is_told_of_is_that_of_a_run_that_nobody_killed(fuse, tmp_path):
+    """Of a tail that has grown a few times, too."""
+    model, path = fastrev.MLP((100, 300, 2)), tmp_path / "run"
+    arguments = {"train": (np.eye(100), np.arange(100) % 2), "lr": 0.1, "decay": 0.01, "steps": 30}
+    plain = fastrev.train(model, model.init(0), **arguments).stats
+    for moment in range(1, 6):
+        extinguish = fuse(moment)
+        with pytest.raises(Killed):
+            fastrev.train(model, model.init(0), checkpoint=path, every=5, **arguments)
+        extinguish()
+        assert fastrev.train(model, model.init(0), checkpoint=path, **arguments).stats == plain
+        path.unlink()
+
+
 # ---- when it is written --------------------------------------------------------------------------------------
 
 

@@ -74,7 +74,7 @@ def unpacked(about: Mapping[str, Any], arrays: Mapping[str, AnyArray], problem: 
     if about["curve"] is not None:
         losses = Losses(str(about["curve"]))
         losses.put(arrays["curve.steps"], arrays["curve.losses"])
-    asked = about["asked"]
+    asked = None if about["asked"] is None else dict(about["asked"])
     adjoint = None if asked is None else _part(arrays, "adjoint.")
     if adjoint is not None and (end is None or not _are_rows(adjoint["w"], state.w.size)):
         raise MisfitError("adjoint.w")
@@ -101,9 +101,8 @@ def state_of(arrays: Mapping[str, AnyArray], problem: Problem, room: int) -> Sta
     words, cursor = arrays["tail"], parts["cursor"]
     if words.dtype != np.uint16 or words.shape != (int(cursor[1]),) or not 0 <= cursor[0] <= problem.steps:
         raise MisfitError("tail")
-    tail = np.empty(words.size, np.uint16)
-    states.make_room(tail, words.size, like.heads.size, like.carry.size)
-    tail = np.empty(max(min(room, tail.size), words.size), np.uint16)
+    most = states.most_room(words.size, like.heads.size, like.carry.size)  # whatever the file says
+    tail = np.empty(max(min(room, most), words.size), np.uint16)
     tail[: words.size] = words
     return State(**{**parts, "tail": tail})
 

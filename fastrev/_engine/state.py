@@ -66,6 +66,12 @@ def make_room(tail: AnyArray, top: int, heads: int, carries: int = 0) -> None:
         tail.resize(max(needed, tail.size + tail.size // 16) + _LEAST_WORDS, refcheck=False)
 
 
+def most_room(top: int, heads: int, carries: int) -> int:
+    """The most words for which there can be room by then."""
+    needed = top + buffer.WORDS_PER_STEP * heads + carries
+    return needed + needed // 16 + _LEAST_WORDS
+
+
 def make_room_for_step(state: State) -> None:
     """The same for one more step of a training."""
     make_room(state.tail, int(state.cursor[1]), state.heads.size, state.carry.size)
