@@ -19,6 +19,7 @@ from fastrev._files import archive, files
 from fastrev.errors import ArgumentError, DivergenceError, ReversalError, TrainingInterrupt
 from tests.cases import digits_like
 from tests.killing import bits
+from tests.test_interrupts import inject
 from tests.test_objective import Quadratic
 from tests.test_objective import valid as quadratic_valid
 
@@ -164,6 +165,18 @@ def test_killed_by_signals(tmp_path):
     found = json.loads(done.stdout.splitlines()[-1])
     assert sum(sum(each["kills"].values()) for each in found.values()) == 36
     assert {where for each in found.values() for where in each["kills"]} >= {"there", "back", "tuning"}
+
+
+def test_an_exception_at_any_line_loses_nothing(tmp_path):
+    """Of training, writing, and the way back, every third time with what the last one left."""
+    case, path, rng = digits_like(12), tmp_path / "run", np.random.default_rng(0)
+    plain = case.meta_grad()
+    for attempt in range(15):
+        where = inject(lambda: case.meta_grad(checkpoint=path, every=5), int(rng.integers(1, 4000)))
+        assert {each.name for each in tmp_path.iterdir()} <= {"run"}, where
+        assert case.meta_grad(checkpoint=path, every=5) == plain, where
+        if attempt % 3:
+            path.unlink()
 
 
 def test_the_memory_that_is_told_of_is_that_of_a_run_that_nobody_killed(fuse, tmp_path):
