@@ -43,6 +43,7 @@ from bench.workloads import SHAPES, workload
 from fastrev._engine import sgd, teams
 from fastrev._engine import state as states
 from fastrev._engine.chaos import CHAOTIC_GROWTH
+from fastrev._files import segments
 from fastrev.kernels import (
     activations,
     elementary,
@@ -329,6 +330,37 @@ def many_runs(way: str) -> Turn:
                 time.sleep(0.05)
                 figures[f"16 of {task}, after a rest"] = 1e3 * elapsed(run)
         return figures
+
+    return turn
+
+
+def long_run(on_disk: bool) -> Turn:
+    """Microseconds a step of W1's meta-gradient at a decay that stores one bit a parameter a step, in 2 MB or more."""
+    case = workload("W1", steps=1)
+
+    def turn() -> Figures:
+        with tempfile.TemporaryDirectory() as folder:
+            buffer, steps = folder if on_disk else None, 1000
+            how = {"lr": 0.01, "decay": 0.5, "batch_size": 200, "steps": steps, "buffer": buffer}
+            run = partial(fastrev.meta_grad, case.model, case.w0, train=case.train, valid=case.valid, **how)
+            return {"": 1e6 * elapsed(run) / steps}
+
+    return turn
+
+
+def a_file(words: int) -> Turn:
+    """Milliseconds that a file of so many words takes, written and read again."""
+
+    def turn() -> Figures:
+        found = np.random.default_rng(0).integers(2**16, size=words).astype(np.uint16)
+        with tempfile.TemporaryDirectory() as folder:
+            path, token = Path(folder) / "words", bytes(16)
+            start = time.perf_counter()
+            checksum = segments.write(path, token, 0, found)
+            written = time.perf_counter()
+            segments.read(path, token, 0, words, checksum)
+            read = time.perf_counter()
+        return {"written": 1e3 * (written - start), "read": 1e3 * (read - written)}
 
     return turn
 
@@ -1062,6 +1094,11 @@ CHOICES = {
         "checksum, of elements multiplied", "ns an element",
         {"by halves": partial(sum_of_bits, checksum), "whole": partial(sum_of_bits, product_of_64_bits)},
     ),
+    "files": Choice(
+        "W1's meta-gradient at decay 1/2, with what it stores", "us a step",
+        {"in files": partial(long_run, True), "in memory": partial(long_run, False)}, turns=3,
+    ),
+    "file": Choice("a file of 1 MB", "ms", {"": partial(a_file, 2**19)}),
     "proof": Choice(
         "checksums of gradients and data", "us a step",
         **beside(

@@ -23,7 +23,10 @@ from fastrev.errors import DivergenceError as DivergenceError
 from fastrev.errors import FastrevError as FastrevError
 from fastrev.errors import MissingExtraError as MissingExtraError
 from fastrev.errors import ReversalError as ReversalError
+from fastrev.errors import StorageError as StorageError
 from fastrev.errors import TrainingInterrupt as TrainingInterrupt
+from fastrev.forecasting import forecast as forecast
+from fastrev.forecasts import Forecast as Forecast
 from fastrev.loading import load as load
 from fastrev.meta_gradient import meta_grad as meta_grad
 from fastrev.minimizing import minimize as minimize
@@ -66,6 +69,7 @@ __all__ = [
     "Curve",
     "DivergenceError",
     "FastrevError",
+    "Forecast",
     "Gradients",
     "History",
     "HyperparameterCheck",
@@ -81,6 +85,7 @@ __all__ = [
     "Run",
     "Stats",
     "StepPullback",
+    "StorageError",
     "TermCheck",
     "TopExamples",
     "TrainingInterrupt",
@@ -88,6 +93,7 @@ __all__ = [
     "attribute",
     "check_meta_grad",
     "compile",
+    "forecast",
     "load",
     "meta_grad",
     "metasmoothness",

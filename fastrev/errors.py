@@ -70,6 +70,23 @@ class ReversalError(FastrevError, RuntimeError):
         return type(self), self.args
 
 
+class StorageError(FastrevError, OSError):
+    """What ``buffer=`` keeps on disk could not be written, or read again bit for bit.  The message names the file.
+
+    Attributes
+    ----------
+    run : Run or None
+        The run as it stands after its last whole step.  Where a file could not be written, ``run.rewind()`` takes it
+        back and ``run.pullback(...)`` differentiates the steps that were made; where one could not be read, both go
+        on once it is there again.  None in another process.
+    """
+
+    run: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.args
+
+
 class TrainingInterrupt(KeyboardInterrupt):
     """Ctrl-C came while training.
 

@@ -36,6 +36,7 @@ def load(
     l2: npt.ArrayLike = 0.0,
     v0: npt.ArrayLike | None = None,
     example_weights: npt.ArrayLike | None = None,
+    buffer: StrPath | None = None,
 ) -> Run: ...
 def load(
     path: StrPath,
@@ -53,13 +54,14 @@ def load(
     l2: npt.ArrayLike = 0.0,
     v0: npt.ArrayLike | None = None,
     example_weights: npt.ArrayLike | None = None,
+    buffer: StrPath | None = None,
 ) -> TuneResult | Run:
     """Read what `TuneResult.save` wrote, or `Run.save`, or `train` as a checkpoint.
 
     Parameters
     ----------
     path : str or path-like
-    model, w0, train, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0, example_weights : optional
+    model, w0, train, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0, example_weights, buffer : optional
         Of a run all that `train` was given: the file has of them only what tells whether they are the same.
 
     Returns
@@ -73,6 +75,8 @@ def load(
     ArgumentError
         If the file is damaged, or is none of these; if the arguments are not those of the run, which it names, or this
         machine computes other bits than the one that it was made on.
+    StorageError
+        If a file of `buffer` that a checkpoint names is missing or damaged.
 
     Examples
     --------
@@ -103,7 +107,7 @@ def load(
     """
     training: dict[str, Any] = {
         "train": train, "lr": lr, "decay": decay, "optimizer": optimizer, "steps": steps, "batch_size": batch_size,
-        "batches": batches, "v0": v0, "example_weights": example_weights,
+        "batches": batches, "v0": v0, "example_weights": example_weights, "buffer": buffer,
     }  # fmt: skip
     if model is not None:
         run = runs.start(model, cast(npt.ArrayLike, w0), seed=seed, l2=l2, **training)

@@ -32,6 +32,7 @@ def meta_grad(
     l2: npt.ArrayLike = 0.0,
     v0: npt.ArrayLike | None = None,
     example_weights: npt.ArrayLike | None = None,
+    buffer: StrPath | None = None,
     wrt: tuple[str, ...] | None = None,
     truncate: int | None = None,
     checkpoint: StrPath | None = None,
@@ -84,6 +85,9 @@ def meta_grad(
         Initial velocity of SGD; default zero.
     example_weights : (N,) array_like, optional
         Weights of the training examples; default one.  They are not normalised, and may be negative (see `MLP`).
+    buffer : str or path-like, optional
+        A folder for the stored information, all but its last megabytes: memory then does not grow with T.  The files
+        are gone when the run is, or when the process ends but by force; their names begin with ``fastrev-``.
     wrt : tuple of str, optional
         What to differentiate by: names among "lr", "decay", "w0", "v0" (by Adam "lr", "beta1", "beta2", "eps",
         "weight_decay", "w0"), and of an MLP "l2", "x", "y", "example_weights", of an Objective "theta", all of its own
@@ -111,6 +115,8 @@ def meta_grad(
         If a step's gradient is not finite or the step would leave the grid.
     ReversalError
         If the reversal does not arrive at the start of the run bit for bit.
+    StorageError
+        If a file of `buffer` cannot be written, or read again; ``error.run`` is the run so far.
     TrainingInterrupt
         On Ctrl-C while training, with the run so far.
 
@@ -154,7 +160,7 @@ def meta_grad(
     """
     run = start(
         model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
-        batches=batches, l2=l2, v0=v0, example_weights=example_weights,
+        batches=batches, l2=l2, v0=v0, example_weights=example_weights, buffer=buffer,
     )  # fmt: skip
     names = differentiable(run, wrt)
     validate = validations(model, valid)

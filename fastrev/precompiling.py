@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.types import FloatArray
+from fastrev._files.shelf import compile_moves
 from fastrev.errors import DivergenceError
 from fastrev.meta_gradient import meta_grad
 from fastrev.mlp import MLP
@@ -54,6 +55,7 @@ def compile(dtype: npt.DTypeLike | None = None, *, optimizer: Optimizer | None =
     for each in precisions:
         _use_a_network(each, plain)
     meta_grad(_Still(), [0.0], valid=lambda w: (0.0, w), optimizer=plain, steps=1)
+    compile_moves()
 
 
 def _use_a_network(dtype: np.dtype[np.floating], optimizer: Optimizer) -> None:

@@ -24,12 +24,14 @@ class Stats:
     steps : int
         T, the steps made.
     stored_bits : float
-        Information that the run held at its end so that it could be taken back.
+        Information that the run held at its end, in memory and on disk, so that it could be taken back.
     bits_per_parameter_step : float
         The same per parameter and step.  The least possible is ``log2(1 / decay)``, of Adam ``log2(1 / beta1) +
         log2(1 / beta2)``, and with weight decay ``log2(1 / (1 - lr * weight_decay))`` more.
     bytes_held : int
         Memory of the state, its information, workspace and derivatives together.  The data are not counted.
+    bytes_on_disk : int
+        Size of the files that ``buffer=`` held at its end; 0 without.
     exact : bool or None
         True once the run has been taken back and found equal to its start bit for bit; None before.  Never False: a
         reversal that does not arrive raises `ReversalError`.
@@ -44,6 +46,7 @@ class Stats:
     stored_bits: float
     bits_per_parameter_step: float
     bytes_held: int
+    bytes_on_disk: int
     exact: bool | None
     adjoint_norms: FloatArray | None = field(default=None, repr=False)
     adjoint_steps: Ints | None = field(default=None, repr=False)

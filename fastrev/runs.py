@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from fastrev._durable.checkpoints import Checkpoint, Keeper, checkpoint_of, what_is_asked
@@ -18,10 +19,12 @@ from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.lookers import NOBODY, Audience, Losses
 from fastrev._engine.optimizer import Optimizer
 from fastrev._engine.problem import Problem, prepare
+from fastrev._engine.tail import InMemory, Tail
 from fastrev._engine.types import FloatArray, Ints
 from fastrev._engine.walk import Undo, WalkBack, nbytes, norm
 from fastrev._engine.walks import walk_through
 from fastrev._files.replacing import StrPath
+from fastrev._files.shelf import shelf_in
 from fastrev.errors import ReversalError, TrainingInterrupt
 from fastrev.mlp import MLP
 from fastrev.objective import Objective
@@ -44,20 +47,20 @@ class Run(Exclusive):
         The losses that `train` was asked for, as far as the run came.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, tail: Tail | None = None) -> None:
         super().__init__()
-        self._problem = problem
-        self._walk = walk_through(problem)
+        self._problem, self._tail = problem, tail or InMemory()
+        self._walk = walk_through(problem, self._tail)
         self._state = problem.start()
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
         self._astray = False  # did not arrive at its start
         self._losses: Losses | None = None
+        self._file: Checkpoint | None = None  # of the way there
 
     def __repr__(self) -> str:
-        done, top, _ = self._state.cursor.tolist()
-        size = self._state.w.size
+        done, size = int(self._state.cursor[0]), self._state.w.size
         if self._end is None:
-            bits = states.stored_bits(self._state.heads, top) / (size * max(done, 1))
+            bits = states.stored_bits(self._state.heads, states.words_held(self._state)) / (size * max(done, 1))
             steps, stands = f"{done} of {self._problem.steps} steps", "not taken back"
         else:
             stats = self._end[2]
@@ -83,13 +86,13 @@ class Run(Exclusive):
         return self._stats(0) if self._end is None else self._end[2]
 
     def _stats(self, more_bytes: int) -> Stats:
-        done, top, _ = self._state.cursor.tolist()
-        bits = states.stored_bits(self._state.heads, top)
+        done, bits = int(self._state.cursor[0]), states.stored_bits(self._state.heads, states.words_held(self._state))
         return Stats(
             steps=done,
             stored_bits=bits,
             bits_per_parameter_step=bits / (self._state.w.size * max(done, 1)),
             bytes_held=self._walk.nbytes + nbytes(self._problem.w0, self._problem.moments, *self._state) + more_bytes,
+            bytes_on_disk=self._tail.bytes_elsewhere(self._state),
             exact=None,
         )
 
@@ -191,7 +194,10 @@ class Run(Exclusive):
         if met is not None:
             fill(back.kept(), met.adjoint or {})
             self._stand(met)
-        keeper = None if file is None else Keeper(file, lambda: self._standing(back, asked), met)
+        keeper = None
+        if file is not None:
+            own = self._tail if file.is_in_place_of(self._file) else None
+            keeper = Keeper(file, lambda: self._standing(back, asked), met, tail=own)
         with announcing.waiting():
             compilation.finish(self._problem.trained.dtype)
             back.compile(self._state)
@@ -252,24 +258,28 @@ class Run(Exclusive):
         interrupted are not in it: these are in that pullback's own checkpoint.
         """
         self._require_found()
-        write(path, made(self._problem, fingerprint(self._problem), self._standing()))
+        state = self._tail.whole(self._state)
+        standing = Standing(state, self._walk.kept(int(state.cursor[0])), self._end, losses=self._losses)
+        write(path, made(self._problem, fingerprint(self._problem), standing))
 
     def _standing(self, back: WalkBack | None = None, asked: dict[str, str] | None = None) -> Standing:
         adjoint, state = None if back is None else back.kept(), self._state
-        return Standing(state, self._walk.kept(int(state.cursor[0])), self._end, adjoint, asked, self._losses)
+        walk, files = self._walk.kept(int(state.cursor[0])), self._tail.sync(state)
+        return Standing(state, walk, self._end, adjoint, asked, self._losses, files)
 
     def _stand(self, met: Standing) -> None:
         fill(self._walk.kept(int(met.state.cursor[0])), met.walk)
+        self._tail.restore(met.files, met.state)
         self._state, self._end, self._astray = met.state, met.end, False
 
     def _resume(self, file: Checkpoint, audience: Audience) -> Audience:
         """Go on from the file, if it is there.  Returns the audience, with who writes it again."""
-        met = file.read()
+        self._file, met = file, file.read()
         if met is not None:
             file.require_same({"curve": curve_of(met.losses)}, {"curve": curve_of(audience.losses)})
             self._stand(met)
             audience.go_on(met.losses, int(met.state.cursor[0]), ended=met.end is not None)
-        return replace(audience, keeper=Keeper(file, self._standing, met))
+        return replace(audience, keeper=Keeper(file, self._standing, met, tail=self._tail))
 
     def _require_found(self) -> None:
         if self._astray:
@@ -291,13 +301,15 @@ class Run(Exclusive):
 
     def _advance(self, progress: bool, audience: Audience = NOBODY) -> None:
         if self._end is None:  # as in a file that is of a run on its way back
-            passes.advance(self._problem, self._walk, self._state, progress, audience, self)
+            with refusals.with_the_run(self):
+                passes.advance(self._problem, self._walk, self._state, self._tail, progress, audience, self)
 
     def _take_back(self, undo: Undo, chunk: int, progress: bool, more_bytes: int, keeper: Keeper | None = None) -> None:
         """Undo all steps in chunks by `undo`, then hold what there is against the start."""
         if self._end is None:
             self._end = self.w, self._moments(), self._stats(more_bytes)
-        faults = passes.take_back(self._problem, self._state, undo, chunk, progress, keeper, self)
+        with refusals.with_the_run(self):
+            faults = passes.take_back(self._problem, self._state, undo, chunk, progress, keeper, self)
         if faults or self._problem.changed():
             self._astray = True
             raise refusals.no_arrival(self._problem, faults, kept=keeper is not None)
@@ -317,10 +329,12 @@ def start(
     lr: npt.ArrayLike | None = None,
     decay: npt.ArrayLike | None = None,
     optimizer: Optimizer | None = None,
+    buffer: StrPath | None = None,
     **training: Any,
 ) -> Run:
     """A run of which no step is made yet, if all arguments of `train` are right."""
-    return Run(prepare(model, w0, optimizer=optimizer_of(lr, decay, optimizer), **training))
+    problem = prepare(model, w0, optimizer=optimizer_of(lr, decay, optimizer), **training)
+    return Run(problem, None if buffer is None else shelf_in(buffer))
 
 
 def make_all_steps(
@@ -340,6 +354,7 @@ def make_all_steps(
         with announcing.waiting():
             compilation.begin(run._problem.trained.dtype, type(run._problem.rule))
             run._walk.compile_make(run._state)
+            run._tail.compile()
         if file is not None:
             audience = run._resume(file, audience)
         in_company(lambda _: run._advance(progress, audience))
@@ -370,6 +385,22 @@ def values(run: Run) -> dict[str, FloatArray]:
 def moments(run: Run) -> FloatArray:
     """All that the optimizer keeps beside the weights, (M, P)."""
     return run._moments()
+
+
+def expected_stats(run: Run, losses: int, names: tuple[str, ...]) -> Stats:
+    """Those of a run of which no step is made yet, once it is made and pulled back for so many losses."""
+    problem, state, shape = run._problem, run._state, (losses, len(run._problem.rule.moments), run._state.w.size)
+    words, bits = problem.rule.information(problem.steps, problem.trained.bounds)
+    back = run._walk.back(np.zeros((losses, state.w.size)), np.zeros(shape), names, range(problem.steps))
+    tail, elsewhere = run._tail.bytes_of(words, states.words_of_a_step(state))
+    return Stats(
+        steps=problem.steps,
+        stored_bits=bits,
+        bits_per_parameter_step=bits / (state.w.size * problem.steps),
+        bytes_held=run.stats.bytes_held + back.nbytes + tail,
+        bytes_on_disk=elsewhere,
+        exact=None,
+    )
 
 
 def differentiable(run: Run, wrt: tuple[str, ...] | None) -> tuple[str, ...]:

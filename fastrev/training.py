@@ -32,6 +32,7 @@ def train(
     l2: npt.ArrayLike = 0.0,
     v0: npt.ArrayLike | None = None,
     example_weights: npt.ArrayLike | None = None,
+    buffer: StrPath | None = None,
     curve: tuple[Any, ...] | None = None,
     callback: Callback | tuple[Callback, npt.ArrayLike] | None = None,
     checkpoint: StrPath | None = None,
@@ -45,7 +46,7 @@ def train(
 
     Parameters
     ----------
-    model, w0, train, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0, example_weights, progress
+    model, w0, train, lr, decay, optimizer, steps, batch_size, seed, batches, l2, v0, example_weights, buffer, progress
         As in `meta_grad`.
     curve : tuple (Xv, Yv, every) or (f, every), optional
         Measure the loss of these examples, as ``model.loss_value`` does, on the way, and hand it over as ``run.curve``.
@@ -79,6 +80,8 @@ def train(
         `curve`, returns what it must not.
     DivergenceError
         If a step's gradient is not finite or the step would leave the grid.
+    StorageError
+        If a file of `buffer` cannot be written, with the run so far.
     TrainingInterrupt
         On Ctrl-C, with the run so far.
 
@@ -133,7 +136,7 @@ def train(
     """
     run = start(
         model, w0, train=train, lr=lr, decay=decay, optimizer=optimizer, steps=steps, batch_size=batch_size, seed=seed,
-        batches=batches, l2=l2, v0=v0, example_weights=example_weights,
+        batches=batches, l2=l2, v0=v0, example_weights=example_weights, buffer=buffer,
     )  # fmt: skip
     make_all_steps(run, progress, curve=curve, callback=callback, checkpoint=checkpoint, every=every)
     announcing.end()

@@ -49,7 +49,7 @@ def steps_by(rule: ModuleType) -> Steps:
         if state.tail.size - state.cursor[1] < words_per_step(state):
             return outcomes.TAIL_FULL, ZERO
         tables = rule.Tables(*tables)
-        t, top, running = state.cursor
+        t, top, running, _ = state.cursor
         top, fine = rule.step(tables, state, g, t, ZERO, g.size, top, scratch)
         top, landed = rule.finish(tables, state, t, ZERO, g.size, top)
         reason, parameter = outcomes.FINE, ZERO

@@ -10,3 +10,4 @@ SQUARES_OFF_GRID = 7  # making: so would a second moment
 NOT_REPRODUCED = 6  # undoing: the gradient is not the one that the step was made with; nothing has changed
 REFUSED = 8  # making: the step that was just made left its grid, and is to be taken back
 CROWDED = 9  # making: two threads are too many here, and one is to go on
+TAIL_LOW = 10  # undoing: words that a step may need are not in memory; nothing has changed

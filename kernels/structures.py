@@ -70,8 +70,9 @@ class State(NamedTuple):
     moments: Int64s  # (M, P), each on the grid that its rule chooses: the velocity
     heads: Int64s  # (M, P): of an information buffer for each moment
     tail: npt.NDArray[np.uint16]  # (capacity,)
-    # (3,): steps done, top of the tail, running checksum of the steps' gradients (at decay 1 they leave no trace
-    # elsewhere); written last in a step, by the kernel, so the state is whole
+    # (4,): steps done, top of the tail, running checksum of the steps' gradients (at decay 1 they leave no trace
+    # elsewhere), and how many words lie below the tail, not in memory (shelving.py); written last in a step, by the
+    # kernel, so the state is whole
     cursor: Int64s
 
 

@@ -123,6 +123,8 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function, Function]:
         steps, blocks = progress[handover.STEPS_WRITTEN], progress[handover.BLOCKS_WRITTEN]
         t, top = state.cursor[0], state.cursor[1]
         while t > stop:
+            if state.cursor[3] > 0 and top < words_per_step(state):
+                return outcomes.TAIL_LOW
             t -= 1
             slots = record.steps.w.shape[0]
             slot = steps % slots

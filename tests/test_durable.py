@@ -593,7 +593,8 @@ def test_a_newer_layout_and_what_is_no_run_are_refused(kept, tmp_path):
         for other in others:
             refused(about, arrays | {name: other}, "no whole run|kept in|not as it must be")
         refused(about, {each: arrays[each] for each in arrays if each != name}, "no whole run|not as it must be")
-    for cursor in [[-1, 5, 0], [STEPS + 1, arrays["tail"].size, 0], [3, arrays["tail"].size + 1, 0]]:
+    size = arrays["tail"].size
+    for cursor in [[-1, 5, 0, 0], [STEPS + 1, size, 0, 0], [3, size + 1, 0, 0], [3, size, 0, 5], [3, size, 0]]:
         refused(about, arrays | {"cursor": np.array(cursor)}, "no whole run")
 
 

@@ -41,7 +41,7 @@ class Bowl:
     def hvp(self, w, u, t): return u
     def cross(self, w, u, t): return {"a": np.zeros(2)}
 
-fastrev.meta_grad(Bowl(), np.ones(3), valid=lambda w: (w @ w / 2, w), optimizer=optimizer)
+fastrev.meta_grad(Bowl(), np.ones(3), valid=lambda w: (w @ w / 2, w), optimizer=optimizer, buffer=".")
 """
 COMPILED = """
 import sys

@@ -13,10 +13,11 @@ from fastrev._durable.contents import Standing
 from fastrev._engine import arguments
 from fastrev._engine.complaints import complain
 from fastrev._engine.problem import Problem
+from fastrev._engine.tail import Tail
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev._files import files, fingerprints
 from fastrev._files.fingerprints import digest
-from fastrev.errors import ArgumentError
+from fastrev.errors import ArgumentError, StorageError
 from fastrev.kernels.structures import State
 
 _REST = 1.0  # seconds between two writings, where `every` does not say
@@ -30,6 +31,10 @@ class Checkpoint:
     def __init__(self, path: Any, every: int | None, problem: Problem) -> None:
         self.path, self.every, self._problem = path, every, problem
         self._made_with = run_files.fingerprint(problem)
+
+    def is_in_place_of(self, other: Checkpoint | None) -> bool:
+        """Whether no other file stays beside this one."""
+        return other is None or Path(self.path).resolve() == Path(other.path).resolve()
 
     def read(self) -> Standing | None:
         """Where the run stood, if the file is there."""
@@ -49,8 +54,11 @@ class Checkpoint:
 class Keeper:
     """Writes now and then where a run stands; `look` and the rest are as `lookers.Keeper` says."""
 
-    def __init__(self, checkpoint: Checkpoint, standing: Callable[[], Standing], met: Standing | None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, standing: Callable[[], Standing], met: Standing | None, *, tail: Tail | None
+    ) -> None:
         self._checkpoint, self._standing = checkpoint, standing
+        self._tail = tail  # of which no other file of the run names words: None if one does
         self._written = -1 if met is None else int(met.state.cursor[0])
         self._at, self._rest = time.monotonic(), _REST
         self._warned = False
@@ -65,7 +73,7 @@ class Keeper:
         else:
             due, self.due = done % every == 0 and done > 0, (done // every + 1) * every
         if due and done != self._written:
-            self._write(done)
+            self._write(state)
 
     def floor(self, done: int) -> int:
         """The next number of steps on the way back after which it is time."""
@@ -75,15 +83,17 @@ class Keeper:
     def end(self, state: State) -> None:
         """Write for the last time, if what there is now is not written."""
         if int(state.cursor[0]) != self._written:
-            self._write(int(state.cursor[0]))
+            self._write(state)
 
-    def _write(self, done: int) -> None:
+    def _write(self, state: State) -> None:
         begun = time.monotonic()
-        contents = self._checkpoint.made(self._standing())
         try:
+            contents = self._checkpoint.made(self._standing())
             run_files.write(self._checkpoint.path, contents, _NAME)
-            self._written = done
-        except ArgumentError as error:  # what was computed is worth more than the file
+            self._written = int(state.cursor[0])
+            if self._tail is not None:
+                self._tail.release(state)
+        except (ArgumentError, StorageError) as error:  # what was computed is worth more than the file
             if not self._warned:
                 self._warned = True
                 complain(f"The checkpoint is not written, and the run goes on without: {error}", RuntimeWarning)

@@ -32,6 +32,7 @@ class Standing(NamedTuple):
     adjoint: Mapping[str, AnyArray] | None = None  # where it is differentiated on it
     asked: Mapping[str, str] | None = None  # by what, and of which loss
     losses: Losses | None = None  # of a curve, as far as they are measured
+    files: Mapping[str, Any] | None = None  # of words that are not in memory
 
 
 class MisfitError(ArgumentError):
@@ -43,8 +44,8 @@ class MisfitError(ArgumentError):
 
 def packed(standing: Standing) -> tuple[dict[str, Any], dict[str, AnyArray]]:
     """What JSON is to hold of it, and the arrays by name."""
-    state, walk, end, adjoint, asked, losses = standing
-    about: dict[str, Any] = {"tail room": state.tail.size, "asked": asked, "end": None, "curve": None}
+    state, walk, end, adjoint, asked, losses, files = standing
+    about: dict[str, Any] = {"tail room": state.tail.size, "files": files, "asked": asked, "end": None, "curve": None}
     arrays = arrays_of(state) | {f"walk.{name}": each for name, each in walk.items()}
     if end is not None:
         w, moments, stats = end
@@ -78,7 +79,10 @@ def unpacked(about: Mapping[str, Any], arrays: Mapping[str, AnyArray], problem: 
     adjoint = None if asked is None else _part(arrays, "adjoint.")
     if adjoint is not None and (end is None or not _are_rows(adjoint["w"], state.w.size)):
         raise MisfitError("adjoint.w")
-    return Standing(state, _part(arrays, "walk."), end, adjoint, asked, losses)
+    files = about["files"]
+    if (state.cursor[3] != 0 and files is None) or not (files is None or isinstance(files, dict)):
+        raise MisfitError("files")
+    return Standing(state, _part(arrays, "walk."), end, adjoint, asked, losses, files)
 
 
 def curve_of(losses: Losses | None) -> str | None:

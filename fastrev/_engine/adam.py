@@ -17,7 +17,7 @@ from fastrev._engine.hyperparameters import (
     learning_rates,
     ratios,
 )
-from fastrev._engine.rule import Moment, add_products, spans, spread
+from fastrev._engine.rule import Moment, add_products, information, spans, spread
 from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.errors import ArgumentError
@@ -130,6 +130,13 @@ class AdamRule:
             "weight_decay": (t.weight_decay, t.spills), "optimizer": (t.groups, t.spans, t.leaders),
         }  # fmt: skip
         return {name: checksum(*arrays) for name, arrays in parts.items()}
+
+    def information(self, steps: int, bounds: Ints) -> tuple[int, float]:
+        t = self.tables
+        ratios = t.n1 / t.d1, t.n2 / t.d2
+        first, second = (information(each, steps, bounds) for each in ratios)
+        of_carries = int(np.broadcast_to(t.spills.sum(axis=0), bounds.size - 1) @ np.diff(bounds))
+        return first[0] + second[0] + of_carries, first[1] + second[1] + 16.0 * of_carries
 
     def new_adjoint(self) -> adam.Adjoint:
         t = self.tables

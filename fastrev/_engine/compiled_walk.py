@@ -11,6 +11,7 @@ from fastrev._engine.compiled_adjoint import CompiledAdjoint
 from fastrev._engine.compiled_many import CompiledManyBack
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
+from fastrev._engine.tail import InMemory, Tail, supplied
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev._engine.walk import Make, Undo, WalkBack, nbytes
 from fastrev.kernels import outcomes
@@ -25,8 +26,8 @@ _CHUNK_STEPS = 2048  # bounds the table of row indices of a chunk
 class CompiledWalk:
     """Steps made, and undone again with nobody reading along."""
 
-    def __init__(self, trained: MLPObjective, rule: Rule, steps: int) -> None:
-        self.trained, self.rule, self.steps = trained, rule, steps
+    def __init__(self, trained: MLPObjective, rule: Rule, steps: int, tail: Tail | None = None) -> None:
+        self.trained, self.rule, self.steps, self._tail = trained, rule, steps, tail or InMemory()
         model, examples = trained.model, trained.batches.size
         self.cut = teams.cut_of(model)
         self.threads = teams.size_to_share(model, trained.work_per_step, teams.WORTH_A_STEP)
@@ -88,7 +89,10 @@ class CompiledWalk:
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done, or fewer where the cores were found taken.  Returns why it ended."""
         chunk = self.trained.chunk(stop, int(state.cursor[0]))
-        return self._together(lambda team: self._undo_with(chunk, state, self._record, team, stop))
+        return supplied(
+            self._tail, state,
+            lambda: self._together(lambda team: self._undo_with(chunk, state, self._record, team, stop)),
+        )  # fmt: skip
 
     def _together(self, walk: Callable[[Team], int]) -> int:
         """Have all threads walk; where they found that the cores are not there for two, one goes on from there."""
@@ -100,7 +104,8 @@ class CompiledWalk:
 
     def undo_on_record(self, chunk: Objective, state: State, record: Record, stop: int) -> int:
         """Undo steps until `stop` are done, each going on record, alone.  Returns why it ended."""
-        return self._undo_with(chunk, state, record, Team(0, 1, self.cut, record.progress), stop)
+        team = Team(0, 1, self.cut, record.progress)
+        return supplied(self._tail, state, lambda: self._undo_with(chunk, state, record, team, stop))
 
     def _undo_with(self, chunk: Objective, state: State, record: Record, team: Team, stop: int) -> int:
         work = self._works[team.me]

@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from fastrev._engine import pooled, refusals
-from fastrev._engine import state as states
 from fastrev._engine.lookers import Audience, Keeper
 from fastrev._engine.problem import Problem
 from fastrev._engine.progress import progress_bar
+from fastrev._engine.tail import Tail
 from fastrev._engine.walk import Undo, Walk
 from fastrev.kernels import outcomes
 from fastrev.kernels.structures import State
 
 
-def advance(problem: Problem, walk: Walk, state: State, progress: bool, audience: Audience, run: Any) -> None:
+def advance(
+    problem: Problem, walk: Walk, state: State, tail: Tail, progress: bool, audience: Audience, run: Any
+) -> None:
     """Make all steps that are left, or as many as the audience wants to see."""
     impatient = progress or (audience.keeper is not None and audience.keeper.impatient)
     chunk, end = walk.chunk_steps(impatient), 0
     if int(state.cursor[0]) < problem.steps:
-        states.make_room_for_step(state)
+        tail.make_room(state)
     with progress_bar(progress, problem.steps, "training", done=int(state.cursor[0])) as tick:
         while audience.goes_on(state) and (done := int(state.cursor[0])) < problem.steps:
             pooled.heed()
@@ -29,7 +31,7 @@ def advance(problem: Problem, walk: Walk, state: State, progress: bool, audience
             reason, parameter = make(state, min(end, audience.due))
             tick(int(state.cursor[0]) - done)
             if reason == outcomes.TAIL_FULL:
-                states.make_room_for_step(state)
+                tail.make_room(state)
             elif reason != outcomes.FINE:
                 raise refusals.divergence(problem, int(state.cursor[0]), reason, parameter, run)
 

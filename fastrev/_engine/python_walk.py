@@ -12,6 +12,7 @@ from fastrev._engine import interruptible
 from fastrev._engine import state as states
 from fastrev._engine.python_objective import PythonObjective, theta_name
 from fastrev._engine.rule import Rule
+from fastrev._engine.tail import InMemory, Tail, within_reach
 from fastrev._engine.types import AnyArray, FloatArray, Ints
 from fastrev._engine.walk import (
     Make,
@@ -43,8 +44,8 @@ class PythonWalk:
     any harm, and its step is known.
     """
 
-    def __init__(self, trained: PythonObjective, rule: Rule, steps: int) -> None:
-        self.trained, self.rule, self.steps = trained, rule, steps
+    def __init__(self, trained: PythonObjective, rule: Rule, steps: int, tail: Tail | None = None) -> None:
+        self.trained, self.rule, self.steps, self.tail = trained, rule, steps, tail or InMemory()
         self._rule = tuple(rule.tables)
         self._made: Ints = np.zeros(steps, np.int64)
         self._g = np.empty(trained.num_params)
@@ -81,7 +82,7 @@ class PythonWalk:
             w = np.empty(g.size)  # to be given away
             reason, parameter = make_step(rule, plain, g, w, self._made, self._scratch)
             if reason == outcomes.TAIL_FULL:
-                states.make_room_for_step(state)
+                self.tail.make_room(state)
                 reason, parameter = make_step(rule, plain, g, w, self._made, self._scratch)
             if reason != outcomes.FINE:
                 return reason, parameter
@@ -92,6 +93,8 @@ class PythonWalk:
         g, rule, plain, kernels = self._g, self._rule, tuple(state), self.rule.walks.by_hand
         reason, w = outcomes.FINE, np.empty(g.size)
         for t in range(int(state.cursor[0]) - 1, stop - 1, -1):
+            if not within_reach(self.tail, state):
+                return outcomes.TAIL_LOW
             kernels.position_before(rule, plain, self._spare, w, self._scratch)
             self.trained.gradient(w.copy(), t, g)
             reason = kernels.undo(rule, plain, g, self._made[t], self._scratch)
@@ -150,6 +153,8 @@ class PythonWalkBack:
         done, until = int(state.cursor[0]), max(stop, self._until)
         w = np.empty(g.size)
         if done > until:
+            if not within_reach(walk.tail, state):
+                return outcomes.TAIL_LOW
             kernels.position_before(rule, plain, walk._spare, w, walk._scratch)
         for t in range(done - 1, until - 1, -1):
             trained.gradient(w.copy(), t, g)
@@ -161,6 +166,8 @@ class PythonWalkBack:
             for each in zip(u, repeat(t), hu, self._sums):
                 fine = trained.pull(w.copy(), *each) and fine
             w = np.empty(g.size)
+            if not within_reach(walk.tail, state):  # what is popped for the position before the next
+                return outcomes.TAIL_LOW
             whole = kernels.pull_moments(rule, plain, moments, g, adjoint, hu, walk._spare, w, walk._scratch)
             if not (whole and fine):
                 trained.require_finite(states.to_floats(state.w), t, self._sums[0])

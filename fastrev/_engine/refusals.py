@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from fastrev._engine.problem import Problem
 from fastrev._engine.rule import rate_at
-from fastrev.errors import DivergenceError, ReversalError
+from fastrev.errors import DivergenceError, ReversalError, StorageError
 from fastrev.kernels import outcomes
 
 OF_THE_RUN = " The run up to that step is whole: error.run.rewind() takes it back to its start."
@@ -47,6 +49,16 @@ def not_reproduced(problem: Problem, step: int, run: Any) -> ReversalError:
     )
     error.run = run
     return error
+
+
+@contextmanager
+def with_the_run(run: Any) -> Iterator[None]:
+    """Hand the run on with an error of what keeps its words, which knows none."""
+    try:
+        yield
+    except StorageError as error:
+        error.run = run
+        raise
 
 
 def no_arrival(problem: Problem, faults: list[str], *, kept: bool = False) -> ReversalError:

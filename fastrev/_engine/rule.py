@@ -9,6 +9,7 @@ import numpy as np
 
 from fastrev._engine.hyperparameters import Table
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
+from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.fixed_point import Spacing
 from fastrev.kernels.rules import Walks
 
@@ -70,6 +71,9 @@ class Rule(Protocol):
     def fingerprint(self) -> Fingerprint:
         """A checksum of all that the kernels read, by the name of the argument."""
 
+    def information(self, steps: int, bounds: Ints) -> tuple[int, float]:
+        """Words that so many steps push, and bits that they store in all, of parameters with these bounds of groups."""
+
     def new_adjoint(self) -> Any:
         """Zeros for the derivatives: a tuple for the kernels."""
 
@@ -127,6 +131,14 @@ def add_products(sums: FloatArray, t: int, products: FloatArray, bounds: AnyArra
     """Products of all parameters into a table of which an axis of length 1 stands for all steps, or all groups."""
     of_groups = np.add.reduceat(products, bounds[:-1])
     sums[min(t, sums.shape[0] - 1)] += of_groups if sums.shape[1] > 1 else of_groups.sum()
+
+
+def information(ratios: FloatArray, steps: int, bounds: Ints) -> tuple[int, float]:
+    """Words that multiplications by a table of ratios push in so many steps, and bits that they store."""
+    bits = np.broadcast_to(-np.log2(ratios).sum(axis=0) * (steps / len(ratios)), bounds.size - 1)
+    words = np.maximum(np.ceil((np.log2(buffer.START / buffer.HIGH) + bits) / np.log2(buffer.BASE)), 0)
+    sizes = np.diff(bounds)
+    return int(words @ sizes), float(bits @ sizes)
 
 
 def spans(bounds: Ints, *tables: AnyArray) -> tuple[Ints, Ints]:

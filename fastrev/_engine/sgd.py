@@ -18,7 +18,7 @@ from fastrev._engine.hyperparameters import (
     learning_rates,
     ratios,
 )
-from fastrev._engine.rule import Moment, add_products, spans, spread
+from fastrev._engine.rule import Moment, add_products, information, spans, spread
 from fastrev._engine.state import checksum, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.kernels import momentum
@@ -82,6 +82,9 @@ class SGDRule:
         """What one step leaves of lr and of n, d: their tables' dimensions, and of each its bits or a checksum."""
         lr, n, d = self.tables.lr, self.tables.n, self.tables.d
         return [lr.ndim, _word(lr), n.ndim, _word(n), _word(d)]
+
+    def information(self, steps: int, bounds: Ints) -> tuple[int, float]:
+        return information(self.tables.n / self.tables.d, steps, bounds)
 
     def new_adjoint(self) -> momentum.Adjoint:
         return momentum.Adjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))

@@ -52,7 +52,7 @@ def new_heads(*shape: int) -> Ints:
 def new_state(w: Grid, moments: Grid, *, shrinks: bool = False) -> State:
     """A state before its first step.  It keeps the arrays themselves, not copies."""
     carry = np.zeros((1 if shrinks else 0, w.size), np.int64)
-    return State(w, carry, moments, new_heads(*moments.shape), np.empty(0, np.uint16), np.zeros(3, np.int64))
+    return State(w, carry, moments, new_heads(*moments.shape), np.empty(0, np.uint16), np.zeros(4, np.int64))
 
 
 def make_room(tail: AnyArray, top: int, heads: int, carries: int = 0) -> None:
@@ -63,7 +63,19 @@ def make_room(tail: AnyArray, top: int, heads: int, carries: int = 0) -> None:
     """
     needed = top + buffer.WORDS_PER_STEP * heads + carries
     if tail.size < needed:
-        tail.resize(max(needed, tail.size + tail.size // 16) + _LEAST_WORDS, refcheck=False)
+        tail.resize(_grown(tail.size, needed), refcheck=False)
+
+
+def _grown(size: int, needed: int) -> int:
+    return max(needed, size + size // 16) + _LEAST_WORDS
+
+
+def grown_to(words: int, a_step: int) -> int:
+    """What the size of a tail has grown to with so many words on it, if a step can push so many."""
+    size = 0
+    while size < words + a_step:
+        size = _grown(size, max(size + 1, a_step))
+    return size
 
 
 def most_room(top: int, heads: int, carries: int) -> int:
@@ -75,6 +87,16 @@ def most_room(top: int, heads: int, carries: int) -> int:
 def make_room_for_step(state: State) -> None:
     """The same for one more step of a training."""
     make_room(state.tail, int(state.cursor[1]), state.heads.size, state.carry.size)
+
+
+def words_of_a_step(state: State) -> int:
+    """Words that a step can push."""
+    return buffer.WORDS_PER_STEP * state.heads.size + state.carry.size
+
+
+def words_held(state: State) -> int:
+    """All words of the tail, wherever they are."""
+    return int(state.cursor[1] + state.cursor[3])
 
 
 def make_row(table: AnyArray, rows: int) -> None:
@@ -99,7 +121,7 @@ def faults(state: State, w: Grid, moments: Grid | None, names: Sequence[str]) ->
         if not (checks.all_equal(moment, 0) if moments is None else checks.all_same(moment, start)):
             found.append(f"{np.count_nonzero(moment != (0 if moments is None else start))} {name} differ")
     found += faults_of_carry(state)
-    found += faults_of_buffer(state.heads, int(state.cursor[1]))
+    found += faults_of_buffer(state.heads, words_held(state))
     if state.cursor[2] != 0:
         found.append("some gradient was not reproduced bit for bit")
     return found

@@ -45,7 +45,7 @@ def replace(path: StrPath, fill: Callable[[BinaryIO], object], name: str = "path
         raise _unwritable(name, path, reason(error), "Make room, or pass another path: it is not saved.") from error
     finally:
         _remove(temporary)  # again: one of the two may be interrupted
-    _sync(target.parent)
+    sync_folder(target.parent)
 
 
 def writable(path: StrPath, name: str = "path") -> None:
@@ -69,15 +69,15 @@ def writable(path: StrPath, name: str = "path") -> None:
         _remove(temporary)
 
 
-def checked(path: StrPath, name: str) -> str:
-    """The path as text, taken as it is."""
+def checked(path: StrPath, name: str, what: str = "file") -> str:
+    """The path of a file, or of something else, as text, taken as it is."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     try:
         if isinstance(text, str) and text and b"\0" not in os.fsencode(text):
             return text
     except UnicodeEncodeError:
         pass
-    raise fault(name, "be the path of a file", repr(path), "Pass a str or a pathlib.Path.")
+    raise fault(name, f"be the path of a {what}", repr(path), "Pass a str or a pathlib.Path.")
 
 
 def _target(path: StrPath, name: str) -> tuple[Path, int | None]:
@@ -112,8 +112,8 @@ def _remove(temporary: Path) -> None:
         temporary.unlink()
 
 
-def _sync(folder: Path) -> None:
-    """Have the file's name on disk as well."""
+def sync_folder(folder: Path) -> None:
+    """Have the names of the files in it on disk as well."""
     with suppress(OSError):  # not every system opens folders; the file itself is whole and in its place
         descriptor = os.open(folder, os.O_RDONLY)
         try:
