@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "docs" / "benchmarks.md"
+GUARANTEES = ROOT / "docs" / "guarantees.md"
 
 
 def rewrite(page: Path, maker: str, text: str) -> None:

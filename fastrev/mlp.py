@@ -14,7 +14,6 @@ from fastrev._engine.examples import as_data, as_inputs
 from fastrev._engine.hyperparameters import penalty
 from fastrev._engine.types import FloatArray, Floating
 from fastrev._files import files
-from fastrev.errors import ArgumentError
 
 
 class MLP(Architecture):
@@ -400,11 +399,10 @@ class MLP(Architecture):
         (MLP((4, 8, 3), activation='tanh', loss='cross_entropy', dtype=numpy.float64), True)
         """
         _, about, arrays = files.read(path, files.MODEL)
-        try:
+        with files.as_written(path):
             model = cls(**about["model"])
-            return model, arguments.parameters("w", arrays["w"], model.num_params)
-        except (LookupError, TypeError, ArgumentError) as error:  # made with a checksum, but not by `save`
-            raise arguments.fault("path", "be a file that MLP.save wrote", repr(path), "Pass another file.") from error
+            w = arguments.parameters("w", arrays["w"], model.num_params)
+        return model, w
 
     def _parameters(self, w: npt.ArrayLike) -> Floating:
         flat = arguments.parameters("w", w, self.num_params, remedy=_FINITE)

@@ -306,6 +306,8 @@ class Run(Exclusive):
 
     def _take_back(self, undo: Undo, chunk: int, progress: bool, more_bytes: int, keeper: Keeper | None = None) -> None:
         """Undo all steps in chunks by `undo`, then hold what there is against the start."""
+        if faults := self._problem.unsound(self._state):
+            raise refusals.no_arrival(self._problem, faults)
         if self._end is None:
             self._end = self.w, self._moments(), self._stats(more_bytes)
         with refusals.with_the_run(self):

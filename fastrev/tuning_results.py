@@ -14,6 +14,7 @@ from fastrev._engine.equality import compared_by_value
 from fastrev._engine.examples import as_data
 from fastrev._engine.optimizer import Optimizer, arguments_of, replaced
 from fastrev._engine.python_objective import is_theta, theta_key, theta_name
+from fastrev._engine.types import AnyArray
 from fastrev._files import files
 from fastrev._pictures import outer_loop
 from fastrev._tuning.account import Account, table
@@ -318,6 +319,11 @@ class TuneResult(Account):
 def restored(path: Any) -> TuneResult:
     """Read what `TuneResult.save` wrote."""
     _, about, arrays = files.read(path, files.TUNE_RESULT)
+    with files.as_written(path):
+        return _result(path, about, arrays)
+
+
+def _result(path: Any, about: dict[str, Any], arrays: dict[str, AnyArray]) -> TuneResult:
     parts: dict[str, dict[str, Any]] = {"learned": {}, "given": {}, "history": {}}
     for name, array in arrays.items():
         part, _, rest = name.partition(".")

@@ -113,7 +113,7 @@ def test_every_damage_is_found(tmp_path):
 )
 def test_a_file_that_was_made_by_hand_is_refused(about, arrays, tmp_path):
     files.write(tmp_path / "a", files.MODEL, about, arrays)
-    with pytest.raises(fastrev.ArgumentError, match=re.escape("'path' must be a file that MLP.save wrote")):
+    with pytest.raises(fastrev.ArgumentError, match=re.escape("'path' must be a file that fastrev wrote")):
         fastrev.MLP.load(tmp_path / "a")
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastrev
+from fastrev._engine.mlp_objective import MLPObjective
 from fastrev.kernels.checksums import append, checksum, remove
 from tests import naive
 from tests.cases import WRT, Case, digits_like, random_case
@@ -94,16 +95,21 @@ def test_a_change_without_any_effect_on_the_state_is_harmless_or_an_error(name: 
 
 def held(run: fastrev.Run) -> dict[str, np.ndarray]:
     """Every array that a run holds between its passes and that its results depend on."""
-    problem, state = run._problem, run._state
-    rule, trained = problem.rule.tables, problem.trained
-    arrays = {"lr": rule.lr, "n": rule.n, "d": rule.d, "l2": trained.l2}
-    arrays |= {"x": trained.data.x, "y": trained.data.y, "weights": trained.data.weights}
-    arrays |= {"batches": trained.batches.table}
-    arrays |= {"w": state.w, "v": state.moments, "heads": state.heads, "tail": state.tail[: state.cursor[1]]}
-    return arrays | {"cursor": state.cursor[2:], "w0": problem.w0, "v0": problem.moments}
+    problem, walk, state = run._problem, run._walk, run._state
+    trained: Any = problem.trained
+    found = {f"rule.{name}": each for name, each in problem.rule.tables._asdict().items()}
+    found |= state._asdict() | {"tail": state.tail[: state.cursor[1]], "w0": problem.w0, "v0": problem.moments}
+    if isinstance(trained, MLPObjective):
+        network, data = trained.model.network, trained.data
+        found |= {"x": data.x, "y": data.y, "weights": data.weights, "l2": trained.l2, "batches": trained.batches.table}
+        found |= {"sizes": network.sizes, "bounds": network.bounds, "one": walk._works[0].one}
+    else:
+        found |= {"made": walk._made[: state.cursor[0]], "bounds": trained.bounds}
+    return {name: array for name, array in found.items() if isinstance(array, np.ndarray) and array.size}
 
 
 def flip(array: np.ndarray, position: int, bit: int) -> None:
+    """One bit, which is as it was when this is done once more."""
     flat = array.reshape(-1).view(f"u{array.itemsize}")
     flat[position % flat.size] ^= flat.dtype.type(1 << (bit % (8 * array.itemsize)))
 
@@ -116,12 +122,9 @@ def test_any_flipped_bit_of_what_a_run_holds_is_an_error(seed: int, data: st.Dat
         run = case.train()
     except fastrev.DivergenceError:
         return
-    arrays = {name: array for name, array in held(run).items() if array.size}
+    arrays = held(run)
     name = data.draw(st.sampled_from(sorted(arrays)))
-    position, bit = data.draw(st.integers(0, 10**6)), data.draw(st.integers(0, 63))
-    if name == "batches":
-        bit = 0  # another row of the 12; higher ones lead outside of the data
-    flip(arrays[name], position, bit)
+    flip(arrays[name], data.draw(st.integers(0, 10**6)), data.draw(st.integers(0, 63)))
     with pytest.raises(fastrev.ReversalError):
         run.pullback(np.ones(case.model.num_params), wrt=WRT)
 
@@ -139,6 +142,31 @@ def test_targets_changed_while_they_are_checked_are_found() -> None:
     run = case.train(train=(case.arguments["train"][0], y), batches=Batches(), batch_size=None, steps=None)
     with pytest.raises(fastrev.ReversalError, match=r"'train\[1\]' changed in place"):
         run.pullback(run.w)
+
+
+@pytest.mark.parametrize(
+    ("name", "position", "told"),
+    [
+        ("batches", 0, "batches changed"),
+        ("sizes", 1, "model changed"),
+        ("bounds", 1, "model changed"),
+        ("rule.spans", 1, "lr or decay changed"),
+        ("cursor", 0, r"4\d* of 20 steps are done"),
+        ("cursor", 1, r"4\d* words lie on a tail of \d+"),
+    ],
+)
+def test_what_leads_out_of_memory_is_refused_before_the_first_step(name: str, position: int, told: str) -> None:
+    """Kernels do not check what they index with."""
+    batches = fastrev.minibatches(40, 8, 20)
+    run = digits_like(batch_size=None, batches=batches, steps=None).train()
+    bit = 31 if name == "batches" else 62
+    flip(held(run)[name], position, bit)
+    for call in (lambda: run.pullback(run.w), run.rewind):
+        with pytest.raises(fastrev.ReversalError, match=told):
+            call()
+    flip(held(run)[name] if name != "cursor" else run._state.cursor, position, bit)
+    run.rewind()
+    assert run.stats.exact
 
 
 @pytest.mark.parametrize("name", ["sizes", "bounds"])

@@ -26,6 +26,9 @@ def fault(name: str, requirement: str, received: object, remedy: str = "") -> Ar
     return ArgumentError(f"Argument '{name}' must {requirement}, not {received}.{advice}")
 
 
+_LARGEST = 2**40  # numbers: such an array repeats a few, and no copy of it fits into memory
+
+
 class ArgumentsError(ArgumentError):
     """Of arguments each of which is fine by itself, but not with the others."""
 
@@ -43,10 +46,13 @@ def reason(error: Exception) -> str:
 def as_array(name: str, value: object) -> npt.NDArray[Any]:
     """An array of whatever it is."""
     try:
-        return plain(value)
+        array = plain(value)
     except UnreadableError as error:
         what = "be a rectangular array" if error.ragged else "be an array of numbers"
         raise fault(name, what, str(error), error.remedy) from None
+    if array.size > _LARGEST:
+        raise fault(name, "fit into memory", f"of shape {array.shape}", "Pass an array that is not broadcast.")
+    return array
 
 
 def real_array(
@@ -62,7 +68,7 @@ def real_array(
     A copy only if need be, or if it is to be our `own`, which nobody else can write to.  `remedy` says what to pass in
     place of NaN and infinity.
     """
-    array = value if type(value) is np.ndarray else as_array(name, value)
+    array = value if type(value) is np.ndarray and value.size <= _LARGEST else as_array(name, value)
     if array.dtype == dtype and (own or array.flags.carray):  # without what the rest takes: 2 us of 3
         converted = np.array(array, order="C") if own else array
     else:

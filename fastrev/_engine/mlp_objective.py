@@ -91,6 +91,10 @@ class MLPObjective:
         unit = unit_of(self.model, self.data.y.reshape(self.examples, -1))
         return _of_model(self.model) | _of_data(self.data, unit) | _of_penalty(self.l2) | _of_batches(self.batches)
 
+    def layout(self) -> Fingerprint:
+        """Of what the kernels find their way in memory by, which a damaged one of would lead outside of it."""
+        return _of_model(self.model) | _of_batches(self.batches)
+
     def suspect(self, step: int, rate: float, *, finite: bool) -> str:
         """What made a step grow at a learning rate, or its gradient not finite, as far as one can tell; what to do."""
         cause = f"The likely cause is a learning rate (lr = {rate:g} there) that is too high"

@@ -57,6 +57,19 @@ class Problem:
         found = self.trained.fingerprint() | self.rule.fingerprint()
         return [name for name, value in self.checksums.items() if found.get(name) != value]
 
+    def unsound(self, state: State) -> list[str]:
+        """What would lead kernels outside of their arrays on the way back; empty unless memory failed."""
+        done, top, _, elsewhere = state.cursor.tolist()
+        found = self.trained.layout() | self.rule.fingerprint()
+        faults = [f"{name} changed" for name, value in self.checksums.items() if found.get(name, value) != value]
+        if not 0 <= done <= self.steps:
+            faults.append(f"{done} of {self.steps} steps are done")
+        if not 0 <= top <= state.tail.size:
+            faults.append(f"{top} words lie on a tail of {state.tail.size}")
+        if elsewhere < 0:
+            faults.append(f"{elsewhere} words are in files")
+        return faults
+
     def values(self) -> dict[str, FloatArray]:
         """All that there is to differentiate by, as the exact arithmetic takes it."""
         starts = dict(zip(self.rule.starts, self.moments_of(self.start()), strict=False))

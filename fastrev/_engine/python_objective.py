@@ -87,6 +87,10 @@ class PythonObjective:
         """A checksum of its hyperparameters.  The rest of it nobody can know but its own functions."""
         return {f"model.{theta_name(name)}": checksum(each) for name, each in self.theta().items()}
 
+    def layout(self) -> Fingerprint:
+        """Its functions find their way by themselves."""
+        return {}
+
     def require_hvp(self) -> None:
         """Refuse to differentiate what has no second derivatives."""
         if not _has(self.objective, "hvp"):

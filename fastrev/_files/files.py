@@ -8,9 +8,11 @@ which members have such letters only as are safe in names of files.
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,6 +147,22 @@ def _storable(real: str, value: object) -> AnyArray:
     return array
 
 
-def unfit(name: str, path: str, why: str, remedy: str = "Pass the path of a file that fastrev wrote.") -> ArgumentError:
+class UnfitError(ArgumentError):
+    """Of a file that is not what was asked for."""
+
+
+def unfit(name: str, path: str, why: str, remedy: str = "Pass the path of a file that fastrev wrote.") -> UnfitError:
     """The error for a file, to be raised by the caller."""
-    return fault(name, "be a file that fastrev wrote", f"{path!r}: {why}", remedy)
+    return UnfitError(str(fault(name, "be a file that fastrev wrote", f"{path!r}: {why}", remedy)))
+
+
+@contextmanager
+def as_written(path: StrPath, name: str = "path") -> Iterator[None]:
+    """Refuse contents that no writer of this kind writes, at whatever they are the first to be unfit for."""
+    try:
+        yield
+    except UnfitError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        why = "its checksum is right, but fastrev writes no such contents"
+        raise unfit(name, os.fspath(path), why) from error

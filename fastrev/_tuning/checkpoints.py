@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrev._engine.types import AnyArray
 from fastrev._engine.version import __version__
 from fastrev._files import files
 from fastrev._files.fingerprints import require_same
@@ -47,15 +48,13 @@ class Keeper:
         if self._path is None or not Path(self._path).exists():
             return
         _, about, arrays = files.read(self._path, files.TUNING_CHECKPOINT, "checkpoint")
-        require_same("checkpoint", self._path, about["fingerprint"], self._fingerprint)
-        progress = descent.progress
-        for name in _NUMBERS:
-            setattr(progress, name, about["progress"][name])
-        for name in _ARRAYS:
-            setattr(progress, name, arrays[name])
-        progress.moments = Moments(arrays["mean"], arrays["square"], about["moments"])
-        progress.history = {name: arrays[f"history.{name}"].tolist() for name in History._fields}
-        self._nit = progress.nit
+        with files.as_written(self._path, "checkpoint"):
+            kept = dict(about["fingerprint"])
+        require_same("checkpoint", self._path, kept, self._fingerprint)
+        with files.as_written(self._path, "checkpoint"):
+            restored = _progress(about, arrays, descent.progress.z.shape)
+        vars(descent.progress).update(vars(restored))
+        self._nit = restored.nit
 
     def keep(self, descent: Descent, *, last: bool = False) -> None:
         """Write, if it is time."""
@@ -83,3 +82,21 @@ class Keeper:
                 warnings.warn(f"The checkpoint is not written, and the loop goes on: {error}", RuntimeWarning, 2)
             return
         self._written_at, self._nit = time.monotonic(), progress.nit
+
+
+def _progress(about: Mapping[str, Any], arrays: Mapping[str, AnyArray], shape: tuple[int, ...]) -> Progress:
+    """What `Keeper.keep` wrote of a loop over numbers of this shape, or a ValueError."""
+    vectors = [arrays[name] for name in (*_ARRAYS, "mean", "square")]
+    history = {name: arrays[f"history.{name}"] for name in History._fields}
+    numbers = {name: about["progress"][name] for name in _NUMBERS}
+    whole = [about["moments"], *(numbers[each.name] for each in fields(Progress) if type(each.default) is int)]
+    if (
+        any(each.shape != shape or each.dtype != np.float64 for each in vectors)
+        or {each.shape for each in history.values()} != {(len(history["loss"]),)}
+        or not all(type(each) in (int, float) for each in numbers.values())
+        or not all(type(each) is int and each >= 0 for each in whole)
+    ):
+        raise ValueError("it is of another shape or type")
+    z, best, mean, square = vectors
+    lists = {name: each.tolist() for name, each in history.items()}
+    return Progress(z=z, best=best, moments=Moments(mean, square, about["moments"]), history=lists, **numbers)
