@@ -20,13 +20,21 @@ from bench.workloads import SHAPES, workload
 
 PAGE = ROOT / "docs" / "guides" / "long-runs.md"
 STEPS = {"W1": 1000, "W2": 10_000, "W3": 50_000, "W4": 3000}
+STEPS_IN_FILES = {"W1": 2000, "W2": 20_000, "W3": 300_000, "W4": 6000}  # with a bit a parameter a step, several files
 MB = 1e6
+
+
+def steps_of(name: str, folder: str | None) -> int:
+    """Of a run."""
+    return (STEPS_IN_FILES if folder else STEPS)[name]
 
 
 def turn(name: str, optimizer: str, folder: str | None) -> tuple[fastrev.Forecast, fastrev.Stats, float]:
     """What was forecast, and what a run then took."""
-    case, shape, steps = workload(name, steps=1, optimizer=optimizer), SHAPES[name], STEPS[name]
+    case, shape, steps = workload(name, steps=1, optimizer=optimizer), SHAPES[name], steps_of(name, folder)
     numbers = {each: value.flat[0] for each, value in case.hyperparameters.items()}
+    if folder:
+        numbers["decay"] = 0.5
     chosen = type(case.optimizer)(**numbers)
     how: dict[str, Any] = {
         "optimizer": chosen, "l2": 0.0 if case.l2 is None else case.l2, "wrt": case.wrt, "batch_size": shape.batch,
@@ -47,7 +55,7 @@ def line(name: str, optimizer: str, turns: int, folder: str | None) -> str:
     expected, taken = np.median([each.seconds for each, *_ in made]), np.median([each for *_, each in made])
     disk = f"{found.bytes_on_disk / MB:.1f} | {stats.bytes_on_disk / MB:.1f}" if folder else "- | -"
     return (
-        f"| {name}, {optimizer}{', files' if folder else ''} | {STEPS[name]:,} | {found.bytes_held / MB:.2f} | "
+        f"| {name}, {optimizer}{', decay 1/2, files' if folder else ''} | {steps_of(name, folder):,} | {found.bytes_held / MB:.2f} | "
         f"{stats.bytes_held / MB:.2f} | {disk} | {expected:.2f} | {taken:.2f} | {expected / taken:.2f} |"
     )
 

@@ -24,7 +24,7 @@ from fastrev.optimizers import optimizer_of
 from fastrev.runs import differentiable, expected_stats, start
 
 _LONG_ENOUGH = 0.4  # seconds of the longest run that is measured
-_TURNS = 3
+_TURNS, _FEW = 5, 2
 _RATE = 0.1  # where none is given
 _NEAR_ZERO = 1e-3
 _BATCHES = 16  # of which there are examples, where nobody says of how many
@@ -130,9 +130,12 @@ def forecast(
 def _seconds(once: Callable[[int], float], steps: int) -> float:
     """Those of so many steps, of which no more are made than it takes to tell.
 
-    Medians, not the best: what disturbs these runs now and then will disturb a longer one as often.
+    What they have in common with one of a few steps is theirs once; held against half as many instead, an error in
+    either counts three times.  Medians, not the best: what disturbs these runs now and then will disturb a longer one
+    as often.
     """
-    once(min(steps, 2))  # all is compiled by then
+    few = min(steps, _FEW)
+    once(few)  # all is compiled by then
     made = min(steps, 8)
     taken = once(made)
     while made < steps and taken < _LONG_ENOUGH:
@@ -140,9 +143,9 @@ def _seconds(once: Callable[[int], float], steps: int) -> float:
         taken = once(made)
     if made == steps:
         return median([taken, *(once(made) for _ in range(_TURNS - 1))])
-    turns = [(once(made // 2), once(made)) for _ in range(_TURNS)]
-    half, whole = median(half for half, _ in turns), median(whole for _, whole in turns)
-    return whole + (whole - half) / (made - made // 2) * (steps - made)
+    turns = [(once(few), once(made)) for _ in range(_TURNS)]
+    short, whole = median(short for short, _ in turns), median(whole for _, whole in turns)
+    return whole + (whole - short) / (made - few) * (steps - made)
 
 
 def _elapsed(model: MLP | Objective, how: dict[str, Any]) -> float:
