@@ -54,10 +54,8 @@ def line(name: str, optimizer: str, turns: int, folder: str | None) -> str:
     assert abs(found.bytes_on_disk - stats.bytes_on_disk) <= max(0.1 * stats.bytes_on_disk, 1.1 * MB)
     expected, taken = np.median([each.seconds for each, *_ in made]), np.median([each for *_, each in made])
     disk = f"{found.bytes_on_disk / MB:.1f} | {stats.bytes_on_disk / MB:.1f}" if folder else "- | -"
-    return (
-        f"| {name}, {optimizer}{', decay 1/2, files' if folder else ''} | {steps_of(name, folder):,} | {found.bytes_held / MB:.2f} | "
-        f"{stats.bytes_held / MB:.2f} | {disk} | {expected:.2f} | {taken:.2f} | {expected / taken:.2f} |"
-    )
+    what = f"{name}, {optimizer}{', decay 1/2, files' if folder else ''}"
+    return f"| {what} | {steps_of(name, folder):,} | {found.bytes_held / MB:.2f} | {stats.bytes_held / MB:.2f} | {disk} | {expected:.2f} | {taken:.2f} | {expected / taken:.2f} |"
 
 
 def main() -> None:
