@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Run(Exclusive):
         self._end: tuple[FloatArray, FloatArray, Stats] | None = None  # kept when the way back begins
         self._astray = False  # did not arrive at its start
         self._losses: Losses | None = None
-        self._file: Checkpoint | None = None  # of the way there
+        self._file: Path | None = None  # of the way there, which may name files of words
 
     def __repr__(self) -> str:
         done, size = int(self._state.cursor[0]), self._state.w.size
@@ -274,7 +275,7 @@ class Run(Exclusive):
 
     def _resume(self, file: Checkpoint, audience: Audience) -> Audience:
         """Go on from the file, if it is there.  Returns the audience, with who writes it again."""
-        self._file, met = file, file.read()
+        self._file, met = file.path, file.read()
         if met is not None:
             file.require_same({"curve": curve_of(met.losses)}, {"curve": curve_of(audience.losses)})
             self._stand(met)
@@ -376,6 +377,8 @@ def restored(run: Run, path: StrPath) -> Run:
     met = read(path, run._problem, fingerprint(run._problem))
     run._stand(met)
     run._losses = met.losses
+    if met.files is not None:
+        run._file = Path(path).absolute()
     return run
 
 

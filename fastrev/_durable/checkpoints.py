@@ -28,17 +28,17 @@ _NAME = "checkpoint"
 class Checkpoint:
     """A file for one run, and after how many steps it is written."""
 
-    def __init__(self, path: Any, every: int | None, problem: Problem) -> None:
+    def __init__(self, path: Path, every: int | None, problem: Problem) -> None:
         self.path, self.every, self._problem = path, every, problem
         self._made_with = run_files.fingerprint(problem)
 
-    def is_in_place_of(self, other: Checkpoint | None) -> bool:
+    def is_in_place_of(self, other: Path | None) -> bool:
         """Whether no other file stays beside this one."""
-        return other is None or Path(self.path).resolve() == Path(other.path).resolve()
+        return other is None or self.path.resolve() == other.resolve()
 
     def read(self) -> Standing | None:
         """Where the run stood, if the file is there."""
-        if not Path(self.path).exists():
+        if not self.path.exists():
             return None
         return run_files.read(self.path, self._problem, self._made_with, _NAME)
 
@@ -62,6 +62,8 @@ class Keeper:
         self._written = -1 if met is None else int(met.state.cursor[0])
         self._at, self._rest = time.monotonic(), _REST
         self._warned = False
+        if met is not None and tail is not None:
+            tail.release(met.state)  # what was made after the file was written, or left after that
         self.due = sys.maxsize
         self.impatient = checkpoint.every is None
 
@@ -109,6 +111,7 @@ def checkpoint_of(path: Any, every: Any, problem: Problem) -> Checkpoint | None:
             raise arguments.fault("every", "be left out where there is no checkpoint", repr(every), remedy)
         return None
     files.writable(path, _NAME)
+    path = Path(path).absolute()  # wherever the process goes
     return Checkpoint(path, None if every is None else arguments.count("every", every), problem)
 
 

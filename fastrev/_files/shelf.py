@@ -31,6 +31,9 @@ from fastrev.kernels.structures import State
 # (`python -m bench.choices files`)
 WORDS = 2**19
 
+_OF_A_RUN = "The way back needs it. Nothing has changed: once it is there again, error.run.rewind() goes on."
+_OF_A_CHECKPOINT = "The checkpoint needs it. Pass buffer= as when it was written, or another checkpoint= to begin anew."
+
 
 class Shelf:
     """Words of one run, put away when its tail in memory is full, and brought back when it is low.
@@ -87,7 +90,7 @@ class Shelf:
             index = self._files_of(state) - 1
             if not 0 <= index < len(self._checksums) or state.cursor[3] % WORDS:
                 return False  # the cursor is damaged
-            shelving.bring_back(state.tail, state.cursor, self._read(index))
+            shelving.bring_back(state.tail, state.cursor, self._read(index, _OF_A_RUN))
             found = True
             if not self._durable and os.getpid() == self._owner:
                 del self._checksums[index:]
@@ -105,7 +108,7 @@ class Shelf:
 
     def whole(self, state: State) -> State:
         """The same state with all of its words in memory."""
-        words = [self._read(index) for index in range(self._files_of(state))]
+        words = [self._read(index, _OF_A_RUN) for index in range(self._count(state))]
         tail, cursor = np.concatenate([*words, state.tail[: state.cursor[1]]]), state.cursor.copy()
         cursor[1], cursor[3] = tail.size, 0
         return state._replace(tail=tail, cursor=cursor)
@@ -118,7 +121,9 @@ class Shelf:
         dict
             What `restore` takes, of str, int and list: for whatever saves the state itself.
         """
-        count = self._files_of(state)
+        count = self._count(state)
+        if count and not self._durable:
+            self._require_owner(self._path(0))
         for index in range(self._synced, count):
             path = self._path(index)
             try:
@@ -131,7 +136,7 @@ class Shelf:
         return {"token": self._token.hex(), "words": WORDS, "checksums": self._checksums[:count]}
 
     def restore(self, files: Mapping[str, Any] | None, state: State) -> None:
-        """Take the files over that `sync` described, if they are all there, bit for bit; later ones are removed.
+        """Take the files over that `sync` described, if they are all there, bit for bit; later ones stay.
 
         Raises
         ------
@@ -156,16 +161,19 @@ class Shelf:
         self._token, self._checksums = bytes.fromhex(token), list(checksums)
         try:
             for index in range(len(checksums)):
-                self._read(index)
-        except StorageError:
+                self._read(index, _OF_A_CHECKPOINT)
+        except BaseException:
             self._token, self._checksums = before
             raise
+        if self._token != before[0]:
+            self._last()  # its own, unless they are to stay
         self._keep(len(checksums))
-        self.release(state)
 
     def release(self, state: State) -> None:
         """Remove the files that the state does not name; to be called when what names more of them is no more."""
-        _remove_all(self._folder, self._token, self._owner, self._files_of(state))
+        count = self._files_of(state)
+        del self._checksums[count:]
+        _remove_all(self._folder, self._token, self._owner, count)
 
     def _keep(self, synced: int) -> None:
         self._durable, self._synced = True, synced
@@ -183,13 +191,25 @@ class Shelf:
     def _files_of(self, state: State) -> int:
         return int(state.cursor[3]) // WORDS
 
+    def _count(self, state: State) -> int:
+        """The same, if they are there for all that the file system knows."""
+        count = self._files_of(state)
+        if not 0 <= count <= len(self._checksums):
+            raise StorageError(
+                f"The run names {count} files of words, and has made {len(self._checksums)}: memory failed."
+            )
+        return count
+
+    def _require_owner(self, path: Path) -> None:
+        if os.getpid() != self._owner:
+            raise StorageError(f"{_of(path)} belongs to the process that this one was forked from. Train anew in it.")
+
     def _path(self, index: int) -> Path:
         return self._folder / f"{_stem(self._token)}{index:08d}"
 
     def _write(self, index: int, words: segments.Words) -> int:
         path = self._path(index)
-        if os.getpid() != self._owner:
-            raise StorageError(f"{_of(path)} belongs to the process that this one was forked from. Train anew in it.")
+        self._require_owner(path)
         try:
             path.unlink(missing_ok=True)
             return segments.write(path, self._token, index, words)
@@ -202,7 +222,7 @@ class Shelf:
                 "Make room, or pass another folder."
             ) from error
 
-    def _read(self, index: int) -> segments.Words:
+    def _read(self, index: int, remedy: str) -> segments.Words:
         path = self._path(index)
         try:
             return segments.read(path, self._token, index, WORDS, self._checksums[index])
@@ -210,18 +230,15 @@ class Shelf:
             what = f"could not be read: {reason(error)}"
         except segments.SegmentError as error:
             what = str(error)
-        raise StorageError(
-            f"{_of(path)} {what}. The way back needs it. Nothing has changed: once it is there again, "
-            "error.run.rewind() goes on."
-        )
+        raise StorageError(f"{_of(path)} {what}. {remedy}")
 
 
 def shelf_in(folder: StrPath, name: str = "buffer") -> Shelf:
     """A shelf whose files go to a folder that is there and can be written to; the argument is called `name`."""
-    path = Path(checked(folder, name, "folder")).absolute()  # wherever the process goes
-    shelf = Shelf(path)
-    probe = path / f"{_stem(secrets.token_bytes(16))}probe"
+    path = Path(checked(folder, name, "folder"))
     try:
+        path = path.absolute()  # wherever the process goes
+        probe = path / f"{_stem(secrets.token_bytes(16))}probe"
         if not path.is_dir():
             raise fault(name, "be a folder", f"{str(path)!r}", "Create it first, or pass another.")
         probe.open("xb").close()
@@ -229,7 +246,7 @@ def shelf_in(folder: StrPath, name: str = "buffer") -> Shelf:
     except OSError as error:
         remedy = "Pass one that can be written to."
         raise fault(name, "be a folder for files", f"{str(path)!r}: {reason(error)}", remedy) from error
-    return shelf
+    return Shelf(path)
 
 
 def compile_moves() -> None:
