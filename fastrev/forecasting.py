@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.hyperparameters import axis_of_steps
 from fastrev._engine.optimizer import Optimizer, arguments_of, replaced
+from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.types import AnyArray
 from fastrev._files.replacing import StrPath
 from fastrev.forecasts import Forecast
@@ -110,7 +111,9 @@ def forecast(
     """
     chosen = optimizer_of(_RATE if optimizer is None and lr is None else lr, decay, optimizer)
     losses, timed = arguments.count("losses", losses), arguments.flag("timed", timed)
-    training = _made_up(model, batch_size, examples) | {"l2": l2}
+    rows = {"examples": examples, "valid": valid, "batch_size": batch_size}
+    examples, valid, batch_size = (None if each is None else arguments.count(name, each) for name, each in rows.items())
+    training = _made_up(model, batch_size, examples, valid) | {"l2": l2}
     run = start(model, optimizer=chosen, steps=steps, buffer=buffer, **_ABSENT | training)
     names = differentiable(run, wrt)
     stats = expected_stats(run, losses, names)
@@ -163,22 +166,24 @@ def _beginning(optimizer: Optimizer, made: int) -> Optimizer:
     return replaced(optimizer, first | {"lr": _HARMLESS * first["lr"]})
 
 
-def _made_up(model: MLP | Objective, batch_size: int | None, examples: int | None) -> dict[str, Any]:
+def _made_up(model: MLP | Objective, batch_size: int | None, examples: int | None, valid: int | None) -> dict[str, Any]:
     """Where a training begins, and what it sees."""
     if not isinstance(model, MLP):
-        if examples is not None:
-            raise arguments.fault("examples", "be left out where the model has its own", f"{examples}")
-        rng = np.random.default_rng(0)
-        return {"w0": _NEAR_ZERO * rng.standard_normal(int(model.num_params)), "batch_size": batch_size}
-    if examples is None and batch_size is None:
-        raise arguments.fault("examples", "be given where batch_size is not", "None", "Pass how many a step sees.")
-    rows = arguments.count("examples", examples or _BATCHES * arguments.count("batch_size", batch_size))
-    return {"w0": model.init(0), "train": _examples(model, rows), "batch_size": batch_size}
+        size = PythonObjective(model).num_params
+        for name, each in {"examples": examples, "valid": valid}.items():
+            if each is not None:
+                raise arguments.fault(name, "be left out where the model has its own", f"{each}")
+        return {"w0": _NEAR_ZERO * np.random.default_rng(0).standard_normal(size), "batch_size": batch_size}
+    if examples is None:
+        if batch_size is None:
+            raise arguments.fault("examples", "be given where batch_size is not", "None", "Pass how many a step sees.")
+        examples = _BATCHES * batch_size
+    return {"w0": model.init(0), "train": _examples(model, examples), "batch_size": batch_size}
 
 
 def _made_up_loss(model: MLP | Objective, rows: int | None) -> Any:
     """What is differentiated in the end."""
-    return _examples(model, arguments.count("valid", rows)) if isinstance(model, MLP) else lambda w: (0.0, w)
+    return _examples(model, rows) if isinstance(model, MLP) and rows else lambda w: (0.0, w)
 
 
 def _examples(model: MLP, rows: int) -> tuple[AnyArray, AnyArray]:

@@ -119,6 +119,9 @@ def test_arguments_are_checked() -> None:
         ({"losses": 0}, "Argument 'losses' must be at least 1"),
         ({"timed": 1}, "Argument 'timed' must be True or False"),
         ({"wrt": ("theta",)}, "Argument 'wrt' must hold names among"),
+        ({"wrt": np.array(3)}, "Argument 'wrt' must be a sequence of names, not array"),
+        *(({name: 0}, f"Argument '{name}' must be at least 1") for name in ("examples", "valid", "batch_size")),
+        ({"valid": "3", "timed": False}, "Argument 'valid' must be a whole number, not '3'"),
         ({"decay": None}, "Argument 'decay' must"),
         ({"examples": 3}, "Argument 'batch_size' must be at most 3"),
         ({"buffer": 3}, "Argument 'buffer' must be the path of a folder"),
@@ -127,5 +130,9 @@ def test_arguments_are_checked() -> None:
             fastrev.forecast(model, **{"steps": 10, "decay": 0.9, "batch_size": 4} | change)
     with pytest.raises(fastrev.ArgumentError, match="Argument 'examples' must be left out where the model has its own"):
         fastrev.forecast(quadratic(), 10, 0.9, examples=3)
+    with pytest.raises(fastrev.ArgumentError, match="Argument 'valid' must be left out where the model has its own"):
+        fastrev.forecast(quadratic(), 10, 0.9, valid=3)
+    with pytest.raises(fastrev.ArgumentError, match=r"Argument 'model' must be a fastrev.MLP, or .* not a str"):
+        fastrev.forecast("MLP", 10, 0.9)
     with pytest.raises(fastrev.ArgumentError, match="Argument 'batch_size' must be left out where the model is"):
         fastrev.forecast(quadratic(), 10, 0.9, 3)

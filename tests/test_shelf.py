@@ -400,7 +400,14 @@ def test_a_damaged_cursor_is_no_words(tmp_path: Path) -> None:
         run.pullback(run.w)
 
 
-@pytest.mark.parametrize("value", [3, b"there", "", "a\0b"])
+class Odd:
+    """A path that is none."""
+
+    def __fspath__(self) -> Any:
+        return 3
+
+
+@pytest.mark.parametrize("value", [3, b"there", "", "a\0b", Odd()])
 def test_a_folder_is_a_path(value: Any) -> None:
     with pytest.raises(fastrev.ArgumentError, match="Argument 'buffer' must be the path of a folder, not"):
         train("MLP", "SGD", buffer=value)

@@ -225,7 +225,7 @@ def choice(name: str, value: object, choices: Iterable[str]) -> str:
 def distinct_choices(name: str, value: object, choices: Iterable[str]) -> tuple[str, ...]:
     """Names in `choices`, none of them twice."""
     names = list(choices)
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
         raise fault(name, "be a sequence of names", shown(value), f"Pass a tuple such as ({names[0]!r},).")
     chosen = tuple(value)
     for each in chosen:

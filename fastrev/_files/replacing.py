@@ -71,11 +71,11 @@ def writable(path: StrPath, name: str = "path") -> None:
 
 def checked(path: StrPath, name: str, what: str = "file") -> str:
     """The path of a file, or of something else, as text, taken as it is."""
-    text = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     try:
+        text = os.fspath(path)
         if isinstance(text, str) and text and b"\0" not in os.fsencode(text):
             return text
-    except UnicodeEncodeError:
+    except (TypeError, UnicodeEncodeError):
         pass
     raise fault(name, f"be the path of a {what}", repr(path), "Pass a str or a pathlib.Path.")
 
