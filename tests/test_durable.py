@@ -529,8 +529,8 @@ def test_a_run_of_something_else_is_refused(kept, changes, names):
     [
         ({"wrt": ("lr",)}, "'wrt'"),
         ({"truncate": 5}, "'truncate'"),
-        ({"valid": (but(CASE.arguments["valid"][0], (0, 0), 0.5), CASE.arguments["valid"][1])}, "'w_bar'"),
-        ({"valid": many(CASE)}, "'w_bar', 'v_bar'"),
+        ({"valid": (but(CASE.arguments["valid"][0], (0, 0), 0.5), CASE.arguments["valid"][1])}, "'w_bar or valid'"),
+        ({"valid": many(CASE)}, "'w_bar or valid', 'v_bar'"),
     ],
 )
 def test_another_way_back_is_refused(kept, changes, names):

@@ -119,5 +119,5 @@ def what_is_asked(
     w_bar: FloatArray, m_bar: FloatArray, wrt: tuple[str, ...], last: int, steps: int, w: FloatArray
 ) -> dict[str, str]:
     """Of a way back, by the names of its arguments; with how the run ended."""
-    given = {"w_bar": w_bar, "v_bar": m_bar, "truncate": last, "the steps made": steps, "the final weights": w}
+    given = {"w_bar or valid": w_bar, "v_bar": m_bar, "truncate": last, "the steps made": steps, "the final weights": w}
     return {"wrt": repr(sorted(wrt)), **{name: digest(value) for name, value in given.items()}}
