@@ -163,7 +163,8 @@ def test_the_readme_of_the_package_has_absolute_links(monkeypatch):
     """As an index of packages shows it: setup.py makes it of README.md and project.urls."""
     given = {}
     monkeypatch.setitem(sys.modules, "setuptools", SimpleNamespace(setup=given.update))
-    monkeypatch.setitem(sys.modules, "setuptools.command.build_py", SimpleNamespace(build_py=object))
+    for command in "build_py", "sdist":
+        monkeypatch.setitem(sys.modules, f"setuptools.command.{command}", SimpleNamespace(**{command: object}))
     runpy.run_path(str(ROOT / "setup.py"))
     links = re.findall(r"(!?)\[[^]]*\]\(([^)\s]+)\)", given["long_description"])
     repository = PROJECT["urls"]["Repository"]
