@@ -116,15 +116,15 @@ def test_killed_whenever_it_was_written(way, fuse, tmp_path):
     for moment in itertools.count(1):
         extinguish = fuse(moment)
         try:
-            assert bits(way(checkpoint=path, every=3)) == plain
+            assert bits(way(checkpoint=path, every=6)) == plain
             break
         except Killed:
             extinguish()
-            assert bits(way(checkpoint=path, every=3)) == plain
+            assert bits(way(checkpoint=path, every=6)) == plain
             assert bits(way(checkpoint=path)) == plain  # at once
             for each in tmp_path.iterdir():
                 each.unlink()
-    assert moment >= (6 if "functions" in way.__name__ else 10)
+    assert moment >= (5 if "functions" in way.__name__ else 9)
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
