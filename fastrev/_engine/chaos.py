@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from weakref import ref
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _NAMED = 8  # losses, at most
 
 class _Here(threading.local):
     unheard = False
-    named: tuple[str, Ints | None] = "w_bar", None
+    names: Callable[[], naming | None] = staticmethod(lambda: None)
 
 
 _here = _Here()
@@ -41,16 +42,19 @@ def unheard() -> Iterator[None]:
 
 
 class naming:  # noqa: N801  # as contextlib names what is called like a function
-    """Have this thread told of losses by these names and numbers: it did not pass the rows of w_bar itself."""
+    """Have this thread told of losses by these names and numbers: it did not pass the rows of w_bar itself.
+
+    It ends with its block by itself, too: an interrupt may come before `__exit__` has done anything.
+    """
 
     def __init__(self, name: str, numbers: Ints | None = None) -> None:
-        self._named = name, numbers
+        self.named = name, numbers
 
     def __enter__(self) -> None:
-        self._before, _here.named = _here.named, self._named
+        self._before, _here.names = _here.names, ref(self)
 
     def __exit__(self, *raised: object) -> None:
-        _here.named = self._before
+        _here.names = self._before
 
 
 def growth(norms: FloatArray | None) -> float:
@@ -90,7 +94,8 @@ def guard(norms: FloatArray, at: Ints, references: Sequence[float]) -> None:
 
 def _of(rows: list[int], count: int) -> str:
     """Of which of some losses, where there is more than one, or it has a number among others."""
-    name, numbers = _here.named
+    names = _here.names()
+    name, numbers = ("w_bar", None) if names is None else names.named
     if count == 1:
         return "" if numbers is None else f"of {name}[{numbers[0]}] "
     which = rows if numbers is None else numbers[rows].tolist()
