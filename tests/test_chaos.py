@@ -14,6 +14,7 @@ from fastrev._engine import chaos
 from fastrev._engine import state as states
 from fastrev.runs import Run
 from tests.cases import WRT, digits_like, relative_error
+from tests.test_interrupts import inject
 from tests.test_objective import SETTINGS, W0, Quadratic, T, valid
 
 STEPS = 14
@@ -250,3 +251,18 @@ def test_a_velocity_alone_is_no_chaos():
         run.pullback(np.zeros(5), np.ones(5))
     assert run.stats.adjoint_norms[-1] == 0.0
     assert run.stats.steps == T
+
+
+@pytest.mark.parametrize("block", [chaos.unheard, lambda: chaos.naming("valid")])
+def test_what_a_thread_is_told_ends_with_its_block(block):
+    """Wherever an interrupt comes, in what ends the block, too."""
+    here = lambda: (chaos._here.unheard(), chaos._here.names())
+
+    def action():
+        with block():
+            assert here() != (None, None)
+
+    for moment in range(1, 40):
+        where = inject(action, moment, "opcode", within=chaos.__file__)
+        assert here() == (None, None), where
+    assert where is None

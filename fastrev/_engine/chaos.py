@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from weakref import ref
 
 import numpy as np
@@ -24,27 +23,30 @@ _NAMED = 8  # losses, at most
 
 
 class _Here(threading.local):
-    unheard = False
+    unheard: Callable[[], unheard | None] = staticmethod(lambda: None)
     names: Callable[[], naming | None] = staticmethod(lambda: None)
 
 
 _here = _Here()
 
 
-@contextmanager
-def unheard() -> Iterator[None]:
-    """Have this thread not warned, where whoever asks for the derivatives looks at their growth for himself."""
-    before, _here.unheard = _here.unheard, True
-    try:
-        yield
-    finally:
-        _here.unheard = before
-
-
-class naming:  # noqa: N801  # as contextlib names what is called like a function
-    """Have this thread told of losses by these names and numbers: it did not pass the rows of w_bar itself.
+class unheard:  # noqa: N801  # as contextlib names what is called like a function
+    """Have this thread not warned, where whoever asks for the derivatives looks at their growth for himself.
 
     It ends with its block by itself, too: an interrupt may come before `__exit__` has done anything.
+    """
+
+    def __enter__(self) -> None:
+        self._before, _here.unheard = _here.unheard, ref(self)
+
+    def __exit__(self, *raised: object) -> None:
+        _here.unheard = self._before
+
+
+class naming:  # noqa: N801  # likewise
+    """Have this thread told of losses by these names and numbers: it did not pass the rows of w_bar itself.
+
+    It ends with its block as `unheard` does.
     """
 
     def __init__(self, name: str, numbers: Ints | None = None) -> None:
@@ -71,7 +73,7 @@ def guard(norms: FloatArray, at: Ints, references: Sequence[float]) -> None:
     A product of T Jacobians grows exponentially where training is chaotic (Figure 10 of the paper), and
     norms of a few steps up or down say as much as all.
     """
-    if _here.unheard:
+    if _here.unheard() is not None:
         return
     rows = [
         row for row, reference in enumerate(references)
