@@ -18,6 +18,7 @@ WHAT = {
     "train": "`train`, AdamW, with a curve",
     "pullback": "`pullback` of five losses, truncated, by `x` too",
     "network": "`meta_grad`, SGD, float32",
+    "buffered": "`meta_grad`, SGD, decay 0.5, with `buffer=`",
     "adam": "`meta_grad` of two losses, AdamW",
     "objective": "`meta_grad` of an Objective, by its `theta` too",
     "tune": "`tune`, two runs a meta-step",
