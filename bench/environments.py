@@ -2,8 +2,9 @@
 
 Meta-gradients by every rule, with one loss and with many, of a network and of plain functions, in processes of other
 environments: cores, Numba's threads, a processor without AVX-512 and without fused multiply-adds, Python's options;
-two runs at once in two threads; a fork of a process that was warm.  Each prints a digest of every bit, or an error that
-says what to do.  Writes docs/guarantees.md.
+two runs at once in two threads; a fork of a process that was warm.  Each goes on from the files of runs in tests/data,
+which it would refuse where it computed other bits, and prints digests of every bit, or an error that says what to do.
+Writes docs/guarantees.md.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench.interrupts import Sines
 from bench.pages import GUARANTEES, ROOT, machine, rewrite, today
 from tests import test_handover
 from tests.cases import digits_like
+from tests.test_golden import gone_on
 
 MINUTES = 20
 SAME, OTHER = "same bits", "OTHER BITS"
@@ -95,12 +97,17 @@ def digests(way: str) -> set[str]:
         return {*found, pipe.read()}
 
 
+def expected() -> str:
+    """What all are to print."""
+    return f"{gone_on()} {digest()}"
+
+
 def run(environment: Environment) -> str:
     """What a process of its own prints, or its error's last line."""
     script = "import os, sys\n"
     if environment.cores is not None:
         script += f"os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: {environment.cores}])\n"
-    script += f"from bench.environments import digests\nprint(*digests({environment.way!r}))"
+    script += f"from bench.environments import digests, gone_on\nprint(gone_on(), *digests({environment.way!r}))"
     path = os.pathsep.join([str(ROOT), *map(str, sys.path)])
     with tempfile.TemporaryDirectory() as folder:
         variables = os.environ | {"PYTHONPATH": path} | environment.variables
@@ -112,12 +119,12 @@ def run(environment: Environment) -> str:
     return done.stdout.strip() if not done.returncode else done.stderr.strip().splitlines()[-1]
 
 
-def verdict(environment: Environment, expected: str) -> str:
+def verdict(environment: Environment, same: str) -> str:
     """Whether it is as it should be."""
     found = run(environment)
     if environment.refused:
         return "a clear error" if environment.refused in found else f"NO CLEAR ERROR: {found}"
-    return SAME if found == expected else f"{OTHER}: {found}"
+    return SAME if found == same else f"{OTHER}: {found}"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -125,9 +132,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", choices=ENVIRONMENTS, nargs="+")
     parser.add_argument("--write", action="store_true", help="put the table on the page")
     given = parser.parse_args(arguments)
-    expected, lines = digest(), ["| environment | meta-gradients |", "|---|---|"]
+    same, lines = expected(), ["| environment | meta-gradients |", "|---|---|"]
     for name in given.only or ENVIRONMENTS:
-        lines.append(f"| {name} | {verdict(ENVIRONMENTS[name], expected)} |")
+        lines.append(f"| {name} | {verdict(ENVIRONMENTS[name], same)} |")
         print(lines[-1], flush=True)
     if given.write:
         rewrite(

@@ -2,9 +2,9 @@
 
 Each of 200,000 inputs goes to one of the library's readers: real files with bits flipped, pieces cut out, doubled,
 exchanged or put in, numbers in them made small, large or negative, archives that were spoilt before their checksum was
-made, and bytes by chance.  A reader may return or raise `ArgumentError`; whatever else it raises is a crash, and so is
-memory beyond what the size of the file allows, or a second without an answer.  An archive that was changed in any bit
-must not be read.  Writes docs/guarantees.md.
+made, and bytes by chance.  A reader may return or raise `ArgumentError`, of a run's words `StorageError`; whatever else
+it raises is a crash, and so is memory beyond what the size of the file allows, or a second without an answer.  What ends
+in a checksum and was changed in any bit must not be read.  Writes docs/guarantees.md.
 
 A reader more is a line of `READERS`.
 """
@@ -21,18 +21,21 @@ import struct
 import tempfile
 import time
 import tracemalloc
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 
 import fastrev
 from bench.pages import GUARANTEES, machine, rewrite, today
-from fastrev._files import archive, files
+from fastrev._durable import run_files
+from fastrev._files import archive, files, segments
 from fastrev._tuning import checkpoints
 from fastrev._tuning.adam import Moments
 from fastrev._tuning.loop import Progress
@@ -54,6 +57,7 @@ class Reader(NamedTuple):
     allowed: Callable[[int], int]
     suffix: str = ""
     sealed: bool = False  # ends in a checksum, so that no change of it may be read
+    archived: bool = True  # and what is sealed is an archive, which can be made again with other contents
 
 
 def _idx(folder: Path) -> Corpus:
@@ -107,6 +111,50 @@ def _archives(folder: Path) -> Corpus:
     return made + _models(folder)
 
 
+def _problem() -> tuple[fastrev.MLP, np.ndarray, dict[str, Any]]:
+    data = np.arange(8.0).reshape(4, 2) / 8, np.arange(4) % 2
+    return fastrev.MLP((2, 2)), np.arange(6) / 6, {"train": data, "lr": 0.1, "decay": 0.5, "steps": 8}
+
+
+def _runs(folder: Path) -> Corpus:
+    """On its way there, at its end, half-way back, and back."""
+    model, w0, given = _problem()
+    made: Corpus = []
+    write, path = run_files.write, folder / "run"
+
+    def noted(*arguments: Any) -> None:
+        write(*arguments)
+        made.append(path.read_bytes())
+
+    with mock.patch.object(run_files, "write", noted):
+        fastrev.meta_grad(model, w0, valid=given["train"], checkpoint=path, every=4, **given)
+    return made
+
+
+def _run(path: Path) -> None:
+    model, w0, given = _problem()
+    fastrev.load(path, model, w0, **given)
+
+
+def _words(folder: Path) -> Corpus:
+    path = folder / "made"
+    path.unlink(missing_ok=True)
+    segments.write(path, _TOKEN, 3, _WORDS)
+    return [path.read_bytes()]
+
+
+def _segment(path: Path) -> None:
+    """As a shelf does, which has the checksum from the state."""
+    try:
+        segments.read(path, _TOKEN, 3, _WORDS.size, zlib.crc32(_WORDS.data, zlib.crc32(_ABOUT)))
+    except segments.SegmentError as error:
+        raise fastrev.StorageError(str(error)) from error
+
+
+_TOKEN, _WORDS = bytes(range(16)), np.arange(500, dtype=np.uint16)
+_ABOUT = segments._ABOUT.pack(segments._MAGIC, segments._FORMAT, _TOKEN, 3, _WORDS.size)
+
+
 def _npz(folder: Path) -> Corpus:
     images, labels = np.zeros((3, 4, 4), np.uint8), np.arange(3)
     plain = io.BytesIO()
@@ -138,6 +186,8 @@ READERS = {
     "model": Reader(fastrev.MLP.load, _models, lambda size: 8 * size, sealed=True),
     "result of tune": Reader(fastrev.load, _results, lambda size: 8 * size, sealed=True),
     "checkpoint of tune": Reader(_restore, _checkpoints, lambda size: 8 * size, sealed=True),
+    "run": Reader(_run, _runs, lambda size: 8 * size, sealed=True),
+    "file of words": Reader(_segment, _words, _twice, sealed=True, archived=False),
     "npz of MNIST": Reader(read_npz, _npz, lambda size: 3 * 1032 * size),
 }
 
@@ -235,9 +285,9 @@ def inputs(reader: Reader, corpus: Corpus, count: int, seed: int) -> Iterator[tu
             yield chance.randbytes(chance.choice((0, 1, 4, 16, 300, 5000))), reader.sealed
         elif kind == 1:
             yield data[: chance.randrange(20)] + chance.randbytes(chance.randrange(300)), reader.sealed
-        elif reader.sealed and kind < 6:
+        elif reader.sealed and reader.archived and kind < 6:
             yield remade(data, chance), False
-        elif reader.sealed and kind < 8:
+        elif reader.sealed and reader.archived and kind < 8:
             changed = mutated(data[: -archive._DIGITS], corpus, chance) + bytes(archive._DIGITS)
             yield resealed(changed), False  # what it holds may be sound
         else:
@@ -253,7 +303,7 @@ def outcome(reader: Reader, path: Path, data: bytes, *, unread: bool) -> str:
     try:
         reader.read(path)
         found = READ
-    except fastrev.ArgumentError as error:
+    except (fastrev.ArgumentError, fastrev.StorageError) as error:
         found = REFUSED if str(error) else "refused without a word"
     took, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1] - before
     assert found in (READ, REFUSED), found

@@ -17,6 +17,7 @@ import fastrev
 from fastrev._engine import workspace
 from fastrev.kernels import handover, products, vectors
 from tests.cases import WRT, digits_like, random_case
+from tests.test_golden import gone_on
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
@@ -118,8 +119,9 @@ true = llvm.get_host_cpu_features
 llvm.get_host_cpu_features = lambda: true() | {"avx512f": not true().get("avx512f")}
 from fastrev.kernels import products, vectors
 llvm.get_host_cpu_features = true      # LLVM itself emits what this processor has
+from tests.test_golden import gone_on
 from tests.test_handover import digest
-print(digest(), vectors.VECTOR, products.ROWS)
+print(digest(), vectors.VECTOR, products.ROWS, gone_on(["sgd-back", "float32-there"]))
 """
 
 
@@ -131,6 +133,7 @@ def test_bits_do_not_depend_on_the_width_of_vectors(tmp_path):
     command = [sys.executable, "-c", OTHER_VECTORS]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    other, vector, rows = done.stdout.split()
+    other, vector, rows, gone_on_there = done.stdout.split()
     assert {(int(vector), int(rows)), (vectors.VECTOR, products.ROWS)} == {(32, 4), (64, 8)}
     assert other == digest()
+    assert gone_on_there == gone_on(["sgd-back", "float32-there"])  # from files of the others

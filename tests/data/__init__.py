@@ -1,0 +1,1 @@
+"""Files as the library kept them, and what makes them."""
