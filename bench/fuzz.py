@@ -2,9 +2,9 @@
 
 Each of 200,000 inputs goes to one of the library's readers: real files with bits flipped, pieces cut out, doubled,
 exchanged or put in, numbers in them made small, large or negative, archives that were spoilt before their checksum was
-made, and bytes by chance.  A reader may return or raise `ArgumentError`, of a run's words `StorageError`; whatever else
-it raises is a crash, and so is memory beyond what the size of the file allows, or a second without an answer.  What ends
-in a checksum and was changed in any bit must not be read.  Writes docs/guarantees.md.
+made, and bytes by chance.  A reader may return or raise `ArgumentError`, of words `StorageError`; whatever else it
+raises is a crash, and so is memory beyond what the size of the file allows, or a second without an answer.  What ends in
+a checksum and was changed in any bit must not be read.  Writes docs/guarantees.md.
 
 A reader more is a line of `READERS`.
 """

@@ -603,6 +603,37 @@ def test_the_files_of_the_way_there_stay_where_its_state_does(tmp_path: Path) ->
         (tmp_path / "back").unlink()
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_they_stay_too_where_the_way_back_goes_on(
+    loaded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed half-way, and called again after its end."""
+    train("MLP", "SGD", **kept(tmp_path))
+    files, expected = files_in(tmp_path), train("MLP", "SGD").pullback(np.ones(43))
+
+    def job() -> Any:
+        more = kept(tmp_path)
+        if not loaded:
+            return train("MLP", "SGD", **more).pullback(np.ones(43), checkpoint=tmp_path / "back", every=40)
+        case = digits_like()
+        run = fastrev.load(
+            tmp_path / "run", case.model, case.w0, train=case.arguments["train"], batch_size=8, steps=400,
+            optimizer=OPTIMIZERS["SGD"], buffer=more["buffer"],
+        )  # fmt: skip
+        return run.pullback(np.ones(43), checkpoint=tmp_path / "back", every=40)
+
+    look = checkpoints.Keeper.look
+    with monkeypatch.context() as half_way:
+        half_way.setattr(checkpoints.Keeper, "look", lambda self, state: (look(self, state), stop(state))[0])
+        with pytest.raises(Killed):
+            job()
+    for _ in range(3):
+        assert job() == expected
+        assert files_in(tmp_path) == files
+    (tmp_path / "back").unlink()
+    assert job() == expected
+
+
 def test_a_way_back_makes_its_files_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run that had no state on disk; and it is no other that goes on."""
     words, expected = kept(tmp_path)["buffer"], train("MLP", "SGD").pullback(np.ones(43))
@@ -620,6 +651,7 @@ def test_a_way_back_makes_its_files_stay(tmp_path: Path, monkeypatch: pytest.Mon
     again = train("MLP", "SGD", buffer=words)
     assert again.pullback(np.ones(43), checkpoint=tmp_path / "back", every=40) == expected
     assert again.stats.exact
+    assert not files_in(tmp_path)  # also not those of the training that was made once more
 
 
 def stop(state: Any) -> None:
