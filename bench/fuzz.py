@@ -3,8 +3,8 @@
 Each of 200,000 inputs goes to one of the library's readers: real files with bits flipped, pieces cut out, doubled,
 exchanged or put in, numbers in them made small, large or negative, archives that were spoilt before their checksum was
 made, and bytes by chance.  A reader may return or raise `ArgumentError`, of words `StorageError`; whatever else it
-raises is a crash, and so is memory beyond what the size of the file allows, or a second without an answer.  What ends in
-a checksum and was changed in any bit must not be read.  Writes docs/guarantees.md.
+raises is a crash, and so is memory beyond what the size of the file allows, or a second without an answer.  What ends
+in a checksum and was changed in any bit must not be read.  Writes docs/guarantees.md.
 
 A reader more is a line of `READERS`.
 """
@@ -347,7 +347,10 @@ def main(arguments: list[str] | None = None) -> None:
         lines.append(f"| {name} | {counts.total():,} | {counts[REFUSED]:,} | {counts[READ]:,} | 0 |")
         print(lines[-1], flush=True)
     if given.write:
-        head = ["| reader | inputs | refused by an `ArgumentError` | read | anything else |", "|---|---|---|---|---|"]
+        head = [
+            "| reader | inputs | refused by an `ArgumentError`, of words a `StorageError` | read | anything else |",
+            "|---|---|---|---|---|",
+        ]
         rewrite(GUARANTEES, "bench.fuzz", "\n".join([*head, *lines, "", f"Measured on {machine('numpy')}, {today()}."]))
 
 
