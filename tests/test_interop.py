@@ -450,13 +450,14 @@ print(sorted({{"jax", "torch", "autograd"}} & set(sys.modules)))
 
 @pytest.mark.parametrize("node", [fastrev_jax.validation_loss, fastrev_torch.validation_loss], ids=["jax", "torch"])
 def test_nodes_take_what_meta_grad_takes(node: Callable[..., Any]) -> None:
-    """But `theta` in place of `wrt`, which the graph knows, and no progress."""
+    """But `theta` in place of `wrt`, which the graph knows, no progress, and nothing that is kept on disk."""
 
     def taken(function: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
         return {each.name: (each.kind, each.default) for each in inspect.signature(function).parameters.values()}
 
     expected, found = taken(fastrev.meta_grad), taken(node)
-    del expected["wrt"], expected["progress"]
+    for name in ("wrt", "progress", "buffer", "checkpoint", "every"):
+        del expected[name]
     assert found.pop("theta") == (inspect.Parameter.KEYWORD_ONLY, None)
     assert list(found.items()) == list(expected.items())
 
