@@ -71,7 +71,7 @@ def test_files_of_another_kind_say_what_reads_them(tmp_path):
     tuned().save(tmp_path / "tuned")
     with pytest.raises(fastrev.ArgumentError, match=r"of kind 'model', not 'tune result'. Call fastrev.MLP.load\."):
         fastrev.load(tmp_path / "model")
-    with pytest.raises(fastrev.ArgumentError, match=r"of kind 'tune result', not 'model'. Call fastrev.load\."):
+    with pytest.raises(fastrev.ArgumentError, match=r"of kind 'tune result', not 'model'. Call fastrev.load\(path\)\."):
         fastrev.MLP.load(tmp_path / "tuned")
     with pytest.raises(fastrev.ArgumentError, match=r"of kind 'model', not 'tuning checkpoint'. Call fastrev.MLP"):
         fastrev.minimize(lambda x, seed: (0.0, x), {"a": 1.0}, checkpoint=tmp_path / "model", progress=False)
