@@ -74,8 +74,8 @@ def main() -> None:
         rows = [line(steps, folder) for steps in STEPS]
     assert rows[-1][1] - rows[0][1] < 5 * MB
     head = [
-        "| T | peak | of which the run | peak with `buffer=` | of which the run | files | a step |",
-        "|---" * 7 + "|",
+        "| T | MB at the peak | of the run | at the peak with `buffer=` | of the run | in files |",
+        "|---" * 6 + "|",
     ]
     made = f"Resident memory of the process, from /proc, on {machine('numba', 'numpy')}, {today()}."
     rewrite(PAGE, "bench.long_runs", "\n".join([*head, *(row for row, _ in rows)]) + f"\n\n{made}")
