@@ -60,7 +60,7 @@ from fastrev.kernels import (
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.checksums import checksum
 from fastrev.kernels.fixed_point import GRID
-from fastrev.kernels.primitives import bits, copy_elements, shift_right, wrapping_add, wrapping_mul
+from fastrev.kernels.primitives import ONE, bits, copy_elements, shift_right, wrapping_add, wrapping_mul
 from fastrev.kernels.rules import BY_MOMENTUM
 from fastrev.kernels.team import meet
 from fastrev.kernels.vectors import VECTOR
@@ -502,7 +502,7 @@ def against_floats() -> Turn:
 @numba.njit
 def product(a, b, m, n, k, c):
     """`products.product`, which is a part of its callers."""
-    products.product(a, 0, k, 1, b, 0, m, n, k, c, 0)
+    products.product(a, 0, k, ONE, b, 0, m, n, k, c, 0)
 
 
 @numba.njit
@@ -530,18 +530,37 @@ def narrow() -> Turn:
 
 
 @numba.njit
+def from_memory(count, a, b, m, n, k, c):
+    """The products of one A with B after B, or, where all is added to one after the other, to C after C."""
+    for each in range(count):
+        products.product(a, 0, k, ONE, b, each * k * n % b.size, m, n, k, c, each * m * n % c.size)
+
+
+def large() -> Turn:
+    """GFLOP/s of products whose B, or whose C, comes from memory."""
+    seconds, count = {}, 8
+    for m, k, n in ((64, 995, 995), (995, 64, 995)):
+        for dtype in (np.float64, np.float32):
+            rows, depth = (1, count) if k > m else (count, 1)
+            a, b, c = (np.full(size, 1e-3, dtype) for size in (m * k, depth * k * n, rows * m * n))
+            operations = 2 * count * m * k * n
+            seconds[f"{m}, {k}, {n} {np.dtype(dtype)}"] = operations, stopwatch(from_memory, count, a, b, m, n, k, c)
+    return lambda: {shape: 1e-9 * operations / shortest(each) for shape, (operations, each) in seconds.items()}
+
+
+@numba.njit
 def one_by_one(count, a, b, m, n, k, c, wide_b, wide_c):
     """The products of A with one B (k, n) after the other."""
     c[:] = 0.0
     for each in range(count):
-        products.product(a, 0, k, 1, b, each * k * n, m, n, k, c, each * m * n)
+        products.product(a, 0, k, ONE, b, each * k * n, m, n, k, c, each * m * n)
 
 
 @numba.njit
 def wide(count, a, b, m, n, k, c, wide_b, wide_c):
     """As one product, where all B and C are interleaved already."""
     wide_c[:] = 0.0
-    products.product(a, 0, k, 1, wide_b, 0, m, count * n, k, wide_c, 0)
+    products.product(a, 0, k, ONE, wide_b, 0, m, count * n, k, wide_c, 0)
 
 
 @numba.njit
@@ -588,8 +607,8 @@ def into_an_array(a, b, c, d, m, n, k, rows, x, s):
     """S[row_i] -= (A B + C D)_i for the rows of some steps, the terms as an array."""
     for t in range(rows.shape[0]):
         x[:] = 0.0
-        products.product(a, 0, k, 1, b, 0, m, n, k, x, 0)
-        products.product(c, 0, k, 1, d, 0, m, n, k, x, 0)
+        products.product(a, 0, k, ONE, b, 0, m, n, k, x, 0)
+        products.product(c, 0, k, ONE, d, 0, m, n, k, x, 0)
         for i in range(m):
             s_i, x_i = s[rows[t, i] * n : (rows[t, i] + 1) * n], x[i * n : (i + 1) * n]
             for j in range(n):
@@ -865,15 +884,15 @@ LARGE, PANELS_OF_4 = (200, 784, 50), (50, 64, 4 * LANES)
 WIDE = (50, 64, 32), (50, 32, 10), (32, 50, 10), (200, 784, 50), (200, 50, 50), (50, 200, 10)
 JIT, PRODUCTS, BUFFER = "kernels/jit.py", "kernels/products.py", "kernels/information_buffer.py"
 GROUPS = "kernels/lanes.py"
-ROWS, WALK = "ROWS = 8 if AVX512 else 4", "2 if vectors == 4 else 3"
+TILE, WALK = "ROWS, COLUMNS = 8 if AVX512 else 4, 3", "2 if vectors == COLUMNS + 1 else COLUMNS"
 # As many rows as the registers have room for
 FOUR_COLUMNS = (
-    Edit(PRODUCTS, ROWS, "ROWS = 6 if AVX512 else 2"),
+    Edit(PRODUCTS, TILE, "ROWS, COLUMNS = 6 if AVX512 else 2, 4"),
     Edit(PRODUCTS, WALK, "2 if vectors < 4 else 4"),  # 3 are 2 and 1
-    Edit(PRODUCTS, "columns == 3", "columns == 4"),
-    Edit(PRODUCTS, '_panel("_panel_of_3", 3)', '_panel("_panel_of_3", 4)'),
 )
-TWO_COLUMNS = Edit(PRODUCTS, ROWS, "ROWS = 12 if AVX512 else 6"), Edit(PRODUCTS, WALK, "2")
+FETCHES_B = Edit(PRODUCTS, "if full:", "if False:")
+FETCHES_C = Edit(PRODUCTS, "m * n > NEAR", "False")
+TWO_COLUMNS = Edit(PRODUCTS, TILE, "ROWS, COLUMNS = 12 if AVX512 else 6, 3"), Edit(PRODUCTS, WALK, "2")
 # An array and an offset where an address was
 ARRAYS = (
     Edit(
@@ -891,13 +910,19 @@ def after(pair, count):
 
 def _of_arrays(tile):
     @inlined
-    def of_arrays(a, a_row, a_column, b, n, depth, width, c):
-        tile(place(a[0], a[1]), a_row, a_column, place(b[0], b[1]), n, depth, width, place(c[0], c[1]))
+    def of_arrays(a, a_row, a_column, b, n, depth, width, c, ahead):
+        b1, c1, ahead1 = place(b[0], b[1]), place(c[0], c[1]), place(ahead[0], ahead[1])
+        tile(place(a[0], a[1]), a_row, a_column, b1, n, depth, width, c1, ahead1)
     return of_arrays
 
 """,
     ),
-    Edit(PRODUCTS, " = lanes(c)", " = lanes(place(c[0], c[1]))"),
+    Edit(
+        PRODUCTS,
+        "@primitive\ndef lanes(",
+        "@inlined\ndef lanes(pair): return _lanes(place(pair[0], pair[1]))\n\n@primitive\ndef _lanes(",
+    ),
+    Edit(PRODUCTS, "_fetch_tile(after(c, (i + ROWS) * n), n)", "_fetch_tile(place(c[0], c[1] + (i + ROWS) * n), n)"),
     Edit(
         PRODUCTS,
         "tile, pair, row = (_tile(rows, columns, half)",
@@ -988,6 +1013,12 @@ CHOICES = {
         **beside(
             partial(gflops, *LARGE), _128=Variant(), _64=Edit(PRODUCTS, "DEPTH = 128", "DEPTH = 64"),
             all=Edit(PRODUCTS, "DEPTH = 128", "DEPTH = 2**30"),
+        ),
+    ),
+    "ahead": Choice(
+        "rows of B and C", "GFLOP/s",
+        **beside(
+            large, asked_for_ahead=Variant(), not_asked_for=(FETCHES_B, FETCHES_C), B_alone=FETCHES_C, C_alone=FETCHES_B
         ),
     ),
     "panels": Choice(

@@ -29,18 +29,23 @@ from numba.core import cgutils, types
 
 from .jit import inlined, kernel, primitive
 from .primitives import address, after
-from .vectors import AVX512, VECTOR, Vectors, each
+from .vectors import AVX512, L1, L2, VECTOR, Vectors, each, fetch
 
-# A tile of C: ROWS x 3 accumulators, 3 vectors of B and one of A fit in the 32 (else 16) registers.  8x3 is faster than
-# 6x4 and 12x2 (200, 784, 50: 92, 75, 91), on a Zen 3, without AVX-512, 4x3 than 2x4 and 6x2 (40, 29, 38), measured by
-# `python -m bench.choices tiles`.  Narrower panels have 2 vectors or 1; 4 are 2 and 2, which is faster than 3 and 1
+# A tile of C: ROWS x COLUMNS accumulators, COLUMNS vectors of B and one of A fit in the 32 (else 16) registers.  8x3 is
+# faster than 6x4 and 12x2 (200, 784, 50: 92, 75, 91), on a Zen 3, without AVX-512, 4x3 than 2x4 and 6x2 (40, 29, 38),
+# measured by `python -m bench.choices tiles`.  Narrower panels have 2 vectors or 1; 4 are 2 and 2, faster than 3 and 1
 # (50, 64, 32: 109 and 90; `python -m bench.choices panels`).  The last vector of those is half a vector where that is
 # enough: 32 bytes take half the time of 64 on a Zen 4 (200, 784, 50: 49 and 52, with 10: 35 and 42; `python -m
 # bench.choices halves`).
-ROWS = 8 if AVX512 else 4
+ROWS, COLUMNS = 8 if AVX512 else 4, 3
 # B is walked in slices of this many rows, which stay in the L1 cache between two tiles (64: 90, 128: 92, all: 89;
 # `python -m bench.choices depth`)
 DEPTH = 128
+# A processor fetches ahead along a row, not from one to the next: where matrices lie beyond its caches a product waits
+# for each row of B and C, unless the tiles before have asked for it (64, 995, 995 from memory: 54, else 40, in float32
+# 106 and 79; `python -m bench.choices ahead`).  A copy of each panel of B, whose rows then lie close, costs 5 % and
+# gains nothing.
+NEAR = 2**15  # elements of C that are taken to be in the cache
 SQUARE = VECTOR // 8  # a transpose goes by squares of so many rows and columns
 
 _I64 = ir.IntType(64)
@@ -65,10 +70,10 @@ def _product(a, a_row, a_column, b, m, n, k, c):
         j = 0
         while j < n:
             vectors = (n - j + count - 1) // count
-            columns = min(vectors, 2 if vectors == 4 else 3)
+            columns = min(vectors, 2 if vectors == COLUMNS + 1 else COLUMNS)
             width = min(count, n - j - (columns - 1) * count)
-            if columns == 3:
-                _panel_of_3(a1, a_row, a_column, after(b1, j), n, m, depth, width, after(c, j))
+            if columns == COLUMNS:
+                _full_panel(a1, a_row, a_column, after(b1, j), n, m, depth, width, after(c, j))
             elif columns == 2 and 2 * width > count:
                 _panel_of_2(a1, a_row, a_column, after(b1, j), n, m, depth, width, after(c, j))
             elif columns == 2:
@@ -128,13 +133,32 @@ def _turn_square(typingctx: Any, a: Any, n: Any, b: Any, m: Any) -> Any:
     return types.void(a, types.intp, b, types.intp), codegen
 
 
+@primitive
+def _fetch_tile(typingctx: Any, c: Any, n: Any) -> Any:
+    """Bring the tile of C from there on into the L2 cache."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        c, n = args
+        count = VECTOR // context.get_abi_sizeof(c.type.pointee)
+        for r in range(ROWS):
+            for j in range(4):  # of which one is for vectors that do not begin with a line
+                fetch(builder, c, builder.add(builder.mul(_I64(r), n), _I64(j * count)), L2)
+        return context.get_dummy_value()
+
+    return types.void(c, types.intp), codegen
+
+
 def _tile(rows: int, columns: int, half: bool) -> Any:
-    """C += A B on a tile of `rows` rows and `columns` vectors, of the last of which `width` elements count."""
+    """C += A B on a tile of `rows` rows and `columns` vectors, of the last of which `width` elements count.
+
+    A tile of full size brings what lies `ahead`, a line of each row of B, into the cache.
+    """
+    full = rows == ROWS and columns == COLUMNS
 
     @primitive
-    def tile(typingctx, a, a_row, a_column, b, n, depth, width, c):
+    def tile(typingctx, a, a_row, a_column, b, n, depth, width, c, ahead):
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            a, a_row, a_column, b, n, depth, width, c = args
+            a, a_row, a_column, b, n, depth, width, c, ahead = args
             element = a.type.pointee
             count = VECTOR // context.get_abi_sizeof(element)
             vectors = [Vectors(builder, element, count, _I64(count)) for _ in range(columns - 1)]
@@ -146,6 +170,8 @@ def _tile(rows: int, columns: int, half: bool) -> Any:
                     slot = cgutils.alloca_once_value(builder, vector.load(c, at, j == columns - 1))
                     accumulators.append((r, j, at, slot))  # which LLVM keeps in a register
             with each(builder, depth) as k:
+                if full:
+                    fetch(builder, ahead, builder.mul(k, n), L1)
                 b_k = [
                     vector.load(b, builder.add(builder.mul(k, n), _I64(j * count)), j == columns - 1)
                     for j, vector in enumerate(vectors)
@@ -158,7 +184,7 @@ def _tile(rows: int, columns: int, half: bool) -> Any:
             return context.get_dummy_value()
 
         size = types.intp
-        return types.void(a, size, size, b, size, size, size, c), codegen
+        return types.void(a, size, size, b, size, size, size, c, b), codegen
 
     return tile
 
@@ -168,20 +194,24 @@ def _panel(name: str, columns: int, half: bool = False) -> Any:
     tile, pair, row = (_tile(rows, columns, half) for rows in (ROWS, 2, 1))
 
     def panel(a, a_row, a_column, b, n, m, depth, width, c):
-        i = 0
+        i, far, ahead = 0, columns == COLUMNS and m * n > NEAR, after(b, columns * lanes(c))
         while i + ROWS <= m:
-            tile(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n))
+            if far:
+                _fetch_tile(after(c, (i + ROWS) * n), n)
+            tile(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n), ahead)
             i += ROWS
+            if i <= 3 * ROWS:
+                ahead = after(ahead, lanes(c))
         while i + 2 <= m:
-            pair(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n))
+            pair(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n), ahead)
             i += 2
         if i < m:
-            row(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n))
+            row(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n), ahead)
 
     panel.__name__ = panel.__qualname__ = name  # a kernel is known by its name
     return kernel(panel)
 
 
-_panel_of_3 = _panel("_panel_of_3", 3)
+_full_panel = _panel("_full_panel", COLUMNS)
 _panel_of_2, _panel_of_1_and_half = _panel("_panel_of_2", 2), _panel("_panel_of_1_and_half", 2, half=True)
 _panel_of_1, _panel_of_half = _panel("_panel_of_1", 1), _panel("_panel_of_half", 1, half=True)

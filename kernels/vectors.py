@@ -12,6 +12,7 @@ from numba.core import cgutils
 
 AVX512 = bool(llvm.get_host_cpu_features().get("avx512f"))
 VECTOR = 64 if AVX512 else 32  # bytes
+L1, L2 = 3, 2  # localities of LLVM's prefetch
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -21,6 +22,15 @@ def each(builder: Any, count: Any) -> Iterator[Any]:
     """A loop over 0 <= i < count."""
     with cgutils.for_range(builder, count, intp=_I64) as loop:
         yield loop.index
+
+
+def fetch(builder: Any, base: Any, at: Any, near: int) -> None:
+    """Ask for the cache line with an element, into the cache `L1` or `L2`; it need not exist."""
+    pointer, number = ir.IntType(8).as_pointer(), _I32
+    signature = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+    where = builder.bitcast(builder.gep(base, [at]), pointer)
+    builder.call(function, [where, number(0), number(near), number(1)])  # to read; data
 
 
 class Vectors:
