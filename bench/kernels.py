@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 from bench.pages import processor, rewrite
+from bench.products_alone import peak
 from bench.stopwatch import stopwatch
 from bench.workloads import SHAPES
 from fastrev._engine import state
@@ -31,7 +32,6 @@ from fastrev.kernels import (
     mlp_objective,
     momentum,
     products,
-    reductions,
 )
 from fastrev.kernels import information_buffer as buffer
 
@@ -60,11 +60,8 @@ def seconds(kernel: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
 
 def rates() -> tuple[float, float]:
     """Operations (fused multiply-adds of elements) and bytes a second."""
-    m, n, k = 8, 24, 128
-    a, b, c = (np.full(size, 0.5) for size in (m * k, k * n, m * n))
-    operations = m * n * k / seconds(product, (a, 0, k, 1, b, 0, m, n, k, c, 0))
     source, target = np.zeros(2**15), np.zeros(2**15)
-    return operations, 2 * source.nbytes / seconds(copy_plus_one, (source, target))
+    return peak(np.float64), 2 * source.nbytes / seconds(copy_plus_one, (source, target))
 
 
 @numba.njit
@@ -105,7 +102,8 @@ def calls(name: str) -> Iterator[Call]:
     yield from both("checksum", (6 * size, 8 * size), checksums.checksum, g)
     yield from both("weights to floats", (2 * size, 16 * size), fixed_point.grid_to_floats, grid_w, w.copy())
     label = "dot, pull_position, dot, pull_velocity"
-    yield pulling(label, (8 * size, 88 * size), pull_vectors, dw, dv, w, g, u, 0 * hu, bounds)
+    sums, chains = np.zeros((2, 1, bounds.size - 1)), np.empty(buffer.SCRATCH)
+    yield pulling(label, (8 * size, 88 * size), pull_vectors, dw, dv, w, g, u, 0 * hu, bounds, *sums, chains)
     if shape.batch:
         for where in (*gradient_passes, "pulling"):
             arguments = data, chosen, sizes[0], x
@@ -172,16 +170,12 @@ def on_record(v, floats, g):
 
 
 @numba.njit
-def pull_vectors(dw, dv, v, g, u, hu, bounds):
+def pull_vectors(dw, dv, v, g, u, hu, bounds, d_alpha, d_gamma, chains):
     """What `pull` does with vectors of parameters."""
-    total = 0.0
     for i in range(bounds.size - 1):
         start, stop = bounds[i], bounds[i + 1]
-        total += reductions.dot(dw, v, start, stop)
-        momentum._pull_position(dw, 0.0, N, D, dv, u, start, stop)
-        total += reductions.dot(dv, g, start, stop)
-        momentum._pull_velocity(hu, 1, 1, dw, dv, start, stop)
-    return total
+        momentum._pull_position(d_alpha, 0, i, dw, v, 0.0, N, D, dv, u, start, stop, chains)
+        momentum._pull_velocity(d_gamma, 0, i, hu, g, 1, 1, dw, dv, start, stop, chains)
 
 
 @numba.njit
@@ -199,7 +193,7 @@ def affine(below, below0, rows, a, w, p, b, z, z0):
 @numba.njit
 def parameter_gradient(below, below0, rows, a, delta, q, b, one, g, p):
     """`layers.add_parameter_gradient`, likewise."""
-    layers.add_parameter_gradient(below, below0, rows, a, delta, q, b, one, g, p)
+    layers.add_parameter_gradient(below, below0, rows, a, delta, q, b, one, g, p, 0, a + 1)
 
 
 @numba.njit

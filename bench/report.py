@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ import numpy as np
 
 from bench.pages import BENCHMARKS, ROOT, machine, rewrite, today
 from bench.peers import PEERS, UnfitError, assert_same, contestant, tolerance
-from bench.products_alone import products_alone
+from bench.products_alone import at_peak, products_alone
 from bench.workloads import HELD_OUT, PRECISIONS, SHAPES, Workload, workload
 
 RULES = ("SGD", "Adam")
@@ -29,8 +30,9 @@ ROUNDS = 9
 REST = 0.15  # seconds before a turn, for the threads of the last one's BLAS or OpenMP spin on for a while
 SECONDS = 40.0  # after which a slow contestant has no further turn
 COLUMNS = {"jax-stored": "JAX, stored", "jax-checkpointed": "JAX, checkpoints", "torch-unrolled": "PyTorch, unrolled",
-           "original": "original algorithm", "products": "products alone"}  # fmt: skip
+           "original": "original algorithm", "products": "products alone", "peak": "products at peak"}  # fmt: skip
 JAX = "jax-stored", "jax-checkpointed"
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 # Steps after which gradients are compared where all are too many: 2,000 of relu in float32 differ by 3e-3, as some
 # rows are on the other side of the kink
 FEWER = {"relu": 200}
@@ -62,11 +64,14 @@ def medians(contestants: Mapping[str, Callable[[], object]], rounds: int, calls:
 def cells(found: Mapping[str, float], columns: Iterable[str], steps: int) -> list[str]:
     """The time a step of fastrev, and how many times as long the others take; a dash for who is not there."""
     own = found["fastrev"]
-    ratios = [
-        f"{found[each] / own:.{1 if found[each] < 20 * own else 0}f}x" if each in found else "-" for each in columns
-    ]
+    ratios = [ratio(found[each] / own) if each in found else "-" for each in columns]
     microseconds = 1e6 * own / steps
     return [f"{microseconds:.{1 if microseconds < 100 else 0}f} us", *ratios]
+
+
+def ratio(value: float) -> str:
+    """Two digits, in tens if there are that many."""
+    return f"{value:.{2 if value < 0.995 else 1 if value < 20 else 0}f}x"
 
 
 def row(case: Workload, rounds: int) -> list[str]:
@@ -80,16 +85,17 @@ def row(case: Workload, rounds: int) -> list[str]:
         else:
             assert_same(case, *solve())
     contestants["products"] = products_alone(case)
-    return cells(medians(contestants, rounds), COLUMNS, case.steps)
+    found = medians(contestants, rounds) | {"peak": at_peak(case, CORES)}
+    return cells(found, COLUMNS, case.steps)
 
 
 def beside_jax(case: Workload, rounds: int, calls: int = 1) -> dict[str, float]:
-    """Median seconds of fastrev and of JAX both ways, which all compute the same."""
+    """Median seconds of fastrev and of JAX both ways, which all compute the same, and those of products at peak."""
     contestants = {each: contestant(each, case) for each in ("fastrev", *JAX)}
     fewer = workload(case.name, case.dtype, FEWER[case.name]) if case.name in FEWER else None
     for peer in JAX:
         assert_same(fewer or case, *(contestant(peer, fewer) if fewer else contestants[peer])())
-    return medians(contestants, rounds, calls)
+    return medians(contestants, rounds, calls) | {"peak": at_peak(case, CORES)}
 
 
 def forward(case: Workload, rounds: int) -> dict[str, float]:
@@ -114,10 +120,11 @@ def table(shapes: Sequence[str], rounds: int) -> Iterator[str]:
 
 def held_out(shapes: Sequence[str], rounds: int) -> Iterator[str]:
     """The held-out shapes, beside JAX."""
-    columns = [COLUMNS[each] for each in JAX]
+    beside = *JAX, "peak"
+    columns = [COLUMNS[each] for each in beside]
     yield from head("", "network, batch, steps", "float64, a step", *columns, "float32, a step", *columns)
     for name in (each for each in HELD_OUT if each in shapes):
-        yield line(name, str(HELD_OUT[name]), *both(name, beside_jax, JAX, rounds))
+        yield line(name, str(HELD_OUT[name]), *both(name, beside_jax, beside, rounds))
 
 
 def forward_only(shapes: Sequence[str], rounds: int) -> Iterator[str]:

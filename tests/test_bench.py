@@ -13,7 +13,7 @@ pytest.importorskip("bench.pages", reason="not a checkout")
 pytest.importorskip("jax", reason="the extra jax is not installed")
 import jax
 
-from bench import pages, report, scaling, throughput
+from bench import kernels, pages, products_alone, report, scaling, throughput
 from bench.peers import assert_same
 from bench.workloads import HELD_OUT, SHAPES, workload
 
@@ -70,7 +70,22 @@ def test_cells_are_times_and_ratios():
         "40x",
         "-",
     ]
-    assert report.cells({"fastrev": 1e-4}, [], 10) == ["10.0 us"]
+    assert report.cells({"fastrev": 1e-4, "a": 9.7e-5, "b": 9.96e-5}, ["a", "b"], 10) == ["10.0 us", "0.97x", "1.0x"]
+
+
+def test_products_at_peak_are_all_those_of_the_steps_and_of_validation():
+    case = workload("W3", steps=3)  # 10-16-2, 32 of 500
+    gradient = 2 * 32 * (10 * 16) + 3 * 32 * (16 * 2)
+    hvp = 2 * 32 * (10 * 16) + 6 * 32 * (16 * 2)
+    validation = len(case.valid[0]) * (2 * 10 * 16 + 3 * 16 * 2)
+    seconds = (3 * (2 * gradient + hvp) + validation) / (2 * products_alone.peak(case.dtype))
+    assert products_alone.at_peak(case, 2) == pytest.approx(seconds)
+
+
+def test_every_kernel_of_a_step_can_be_called():
+    for call in kernels.calls("W3"):
+        call.kernel(*call.arguments)
+        assert call.operations + call.bytes > 0, call.name
 
 
 @pytest.mark.parametrize(("part", "name"), [("held-out", "tinier"), ("forward", "W3")])
