@@ -8,7 +8,8 @@ the weights, and chooses a direction u; then, at w_t and on that step's batch,
     dtheta   = dtheta - R{dL/dtheta}                         inputs, targets, example weights, l2
 
 and the rule goes on through the moments.  w_t, the new moments, what the rule makes of the gradient, and the gradient's
-passes over the batch are read from the record that the undo writes (training.py).
+passes over the batch are read from the record that the undo writes (training.py).  All tuples come without their names
+(plain.py).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from . import handover
 from .broadcast import row
 from .jit import Function, inlined, kernel_by
 from .mlp_objective import pull_gradient
+from .plain import adjoint_of, objective_of, record_of
 from .reductions import dot
-from .structures import Adjoint
+from .structures import Adjoint, Tangents, Workspace
 
 
 def pull_by(rule: ModuleType) -> Function:
@@ -34,6 +36,8 @@ def pull_by(rule: ModuleType) -> Function:
 
         It ends early where the other side gave up, which then knows why.
         """
+        objective, tables, record = objective_of(objective), rule.Tables(*tables), record_of(record)
+        work, tangents, adjoint = Workspace(*work), Tangents(*tangents), adjoint_of(adjoint, rule.Adjoint)
         progress = record.progress
         steps, blocks = progress[handover.STEPS_READ], progress[handover.BLOCKS_READ]
         for t in range(done - 1, stop - 1, -1):

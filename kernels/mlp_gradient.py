@@ -19,7 +19,7 @@ from .activations import activate, through_slope
 from .jit import inlined, kernel
 from .layers import add_parameter_gradient, add_through_weights, affine, clear
 from .primitives import ZERO, copy_elements, like
-from .structures import Batch
+from .structures import Batch, Data, Network, Passes, Team, Workspace
 from .team import begin, meet, parameters_of, rows_of
 
 ROWS = 256
@@ -121,8 +121,9 @@ def mean_loss_and_gradient(net, w, data, examples, l2, passes, work, team, g):
     """The mean of weight * loss over the first `examples` of the data; and in g the gradient of that and the penalty.
 
     Summed in the order of a step's, so that it has the same bits.  Of a team, the first thread has the loss, and each
-    its parameters' part of the gradient.
+    its parameters' part of the gradient.  All tuples come without their names (plain.py).
     """
+    net, data, passes, work, team = Network(*net), Data(*data), Passes(*passes), Workspace(*work), Team(*team)
     if not begin(team):
         return np.nan
     low, high = parameters_of(team, g.size)

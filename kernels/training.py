@@ -1,4 +1,7 @@
-"""The two walks through a training: steps made, and steps undone, mirrored line by line."""
+"""The two walks through a training: steps made, and steps undone, mirrored line by line.
+
+All tuples come without their names (plain.py).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from . import team as teams
 from .fixed_point import grid_to_floats
 from .jit import Function, inlined, kernel, kernel_by
 from .mlp_objective import step_gradient
+from .plain import objective_of, record_of
 from .primitives import ZERO, copy_elements, wrapping_add
+from .structures import State, Team, Workspace
 
 OFF, CROWDED = np.int64(1), np.int64(2)  # of a step: it left its grid; the cores are not there for two threads
 
@@ -23,6 +28,8 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function, Function]:
     @kernel_by(rule)
     def make(objective, tables, state, record, work, team, stop):
         """Make steps until `stop` are done.  Returns why it ended: after a step that must not stay, take it back."""
+        objective, tables, state = objective_of(objective), rule.Tables(*tables), State(*state)
+        record, work, team = record_of(record), Workspace(*work), Team(*team)
         if not teams.begin(team):
             return outcomes.GIVEN_UP
         kept = team.me == 0 and handover.keep_to_core(team.progress)
@@ -100,6 +107,7 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function, Function]:
         Returns why it was refused, and the first parameter at fault.  Until then it is a step like any other: all of
         its arithmetic is modulo 2**64.
         """
+        tables, state, record, team = rule.Tables(*tables), State(*state), record_of(record), Team(*team)
         t, moments, g = state.cursor[0] - 1, record.steps.moments[0], record.steps.g[0]
         top = _undo_position(tables, state, t, team, state.cursor[1], record.steps.w[0], moments)
         copy_elements(g, ZERO, moments, ZERO, g.size)
@@ -110,6 +118,8 @@ def walks_by(rule: ModuleType) -> tuple[Function, Function, Function]:
     @kernel_by(rule)
     def undo(objective, tables, state, record, work, team, stop):
         """Undo steps until `stop` are done, each going on record for adjoint.py to read.  Returns why it ended."""
+        objective, tables, state = objective_of(objective), rule.Tables(*tables), State(*state)
+        record, work, team = record_of(record), Workspace(*work), Team(*team)
         if not teams.begin(team):
             return outcomes.GIVEN_UP
         kept = team.me == 0 and handover.keep_to_core(team.progress)

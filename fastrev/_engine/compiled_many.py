@@ -17,7 +17,7 @@ from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray, Ints
 from fastrev._engine.walk import Undo, nbytes
-from fastrev.kernels import handover, outcomes
+from fastrev.kernels import handover, outcomes, plain
 from fastrev.kernels.structures import Objective, Record, State, Tangents, Workspace
 
 
@@ -171,9 +171,11 @@ class CompiledManyBack:
     def _pull(self, hand: Hand, chunk: Objective, record: Record, block: range, done: int, left: int) -> None:
         work, tangents, progress = hand
         progress[[handover.BLOCKS_READ, handover.STEPS_READ]] = 0
-        read = Record(record.steps, record.passes, progress)
-        rule = self._walk.rule
-        rule.walks.pull(chunk, rule.tables, read, work, tangents, self._adjoint.of(block), done, left)
+        read = plain.of_record(Record(record.steps, record.passes, progress))
+        rule, adjoint = self._walk.rule, plain.of_adjoint(self._adjoint.of(block))
+        rule.walks.pull(
+            plain.of_objective(chunk), tuple(rule.tables), read, tuple(work), tuple(tangents), adjoint, done, left
+        )
 
     def kept(self) -> dict[str, AnyArray]:
         """The adjoints, which no thread is at work on between two calls."""

@@ -14,7 +14,7 @@ from fastrev._engine.rule import Rule
 from fastrev._engine.tail import InMemory, Tail, supplied
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev._engine.walk import Make, Undo, WalkBack, nbytes
-from fastrev.kernels import outcomes
+from fastrev.kernels import outcomes, plain
 from fastrev.kernels.structures import Objective, Record, State, Team
 
 # Some hundredths of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
@@ -80,14 +80,17 @@ class CompiledWalk:
         return make
 
     def _make(self, chunk: Objective, state: State, team: Team, stop: int) -> int:
-        work = self._works[team.me]
-        reason: int = self.rule.walks.make(chunk, self.rule.tables, state, self._record, work, team, stop)
+        tables, record, work = tuple(self.rule.tables), plain.of_record(self._record), tuple(self._works[team.me])
+        reason: int = self.rule.walks.make(
+            plain.of_objective(chunk), tables, tuple(state), record, work, tuple(team), stop
+        )
         return reason
 
     def _take_back(self, state: State) -> tuple[int, int]:
         """Undo the step that was refused.  Returns why it was, and a parameter at fault."""
         team, scratch = teams.alone(self.cut), self._works[0].scratch
-        reason, parameter = self.rule.walks.take_back(self.rule.tables, state, self._record, team, scratch)
+        tables, record = tuple(self.rule.tables), plain.of_record(self._record)
+        reason, parameter = self.rule.walks.take_back(tables, tuple(state), record, tuple(team), scratch)
         return reason, parameter
 
     def undo(self, state: State, stop: int) -> int:
@@ -112,8 +115,10 @@ class CompiledWalk:
         return supplied(self._tail, state, lambda: self._undo_with(chunk, state, record, team, stop))
 
     def _undo_with(self, chunk: Objective, state: State, record: Record, team: Team, stop: int) -> int:
-        work = self._works[team.me]
-        reason: int = self.rule.walks.undo(chunk, self.rule.tables, state, record, work, team, stop)
+        tables, work = tuple(self.rule.tables), tuple(self._works[team.me])
+        reason: int = self.rule.walks.undo(
+            plain.of_objective(chunk), tables, tuple(state), plain.of_record(record), work, tuple(team), stop
+        )
         return reason
 
     def kept(self, done: int) -> dict[str, AnyArray]:
@@ -229,8 +234,11 @@ class CompiledWalkBack:
 
     def pull(self, chunk: Objective, done: int, stop: int) -> None:
         """Pull the adjoint back through the steps done > t >= stop, which are undone by now or meanwhile."""
-        rule = self._walk.rule
-        rule.walks.pull(chunk, rule.tables, self._record, self._work, self._tangents, self._adjoint.arrays, done, stop)
+        rule, record, adjoint = self._walk.rule, plain.of_record(self._record), plain.of_adjoint(self._adjoint.arrays)
+        rule.walks.pull(
+            plain.of_objective(chunk), tuple(rule.tables), record, tuple(self._work), tuple(self._tangents), adjoint,
+            done, stop,
+        )  # fmt: skip
 
     def kept(self) -> dict[str, AnyArray]:
         """The adjoint, once a second thread has pulled it through all that is undone."""

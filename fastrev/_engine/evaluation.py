@@ -56,7 +56,7 @@ def loss_and_gradient(
 
     def walk(team: Team) -> float:
         loss: float = mlp_gradient.mean_loss_and_gradient(
-            model.network, w, data, n, coefficients, passes, works[team.me], team, g
+            tuple(model.network), w, tuple(data), n, coefficients, tuple(passes), tuple(works[team.me]), tuple(team), g
         )
         return loss
 
