@@ -169,13 +169,13 @@ def meta_grad(
 
     def there_and_back(_: object) -> MetaGradient:
         make_all_steps(run, progress, checkpoint=checkpoint, every=every)
-        w, v = run.w, run.v
+        w = run.w
         loss, w_bar = validate(w)
         require_finite(run, loss, w_bar)
         with chaos.naming("valid"):
             grad = run.pullback(
                 w_bar, wrt=names, truncate=truncate, checkpoint=checkpoint, every=every, progress=progress
             )
-        return MetaGradient(loss=loss, w=w, v=v, grad=grad, stats=run.stats)
+        return MetaGradient(loss=loss, w=w, v=run.v, grad=grad, stats=run.stats)
 
     return in_company(there_and_back)

@@ -86,6 +86,10 @@ class Run(Exclusive):
     def stats(self) -> Stats:
         return self._stats(0) if self._end is None else self._end[2]
 
+    def _steps(self) -> int:
+        """Those made, or that were made before the way back began."""
+        return int(self._state.cursor[0]) if self._end is None else self._end[2].steps
+
     def _stats(self, more_bytes: int) -> Stats:
         done, bits = int(self._state.cursor[0]), states.stored_bits(self._state.heads, states.words_held(self._state))
         return Stats(
@@ -186,7 +190,7 @@ class Run(Exclusive):
         names = differentiable(self, wrt)
         dw, dm = cotangents(w_bar, v_bar, self._problem)
         by_moments = [0.0 if v_bar is None else norm(m) for m in dm]
-        done = self.stats.steps
+        done = self._steps()
         last = done if truncate is None else min(arguments.count("truncate", truncate), done)
         asked = {} if file is None else what_is_asked(dw, dm, names, last, done, self.w)
         if file is not None and met is not None:

@@ -18,7 +18,7 @@ from fastrev._engine.hyperparameters import (
     ratios,
 )
 from fastrev._engine.rule import Moment, add_products, information, spans, spread
-from fastrev._engine.state import checksum, new_state
+from fastrev._engine.state import checksum, imprint, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.errors import ArgumentError
 from fastrev.kernels import adam, adam_numbers, outcomes, shrinking
@@ -129,7 +129,7 @@ class AdamRule:
             "lr": (t.lr,), "beta1": (t.n1, t.d1, t.c1), "beta2": (t.n2, t.d2, t.c2), "eps": (t.eps,),
             "weight_decay": (t.weight_decay, t.spills), "optimizer": (t.groups, t.spans, t.leaders),
         }  # fmt: skip
-        return {name: checksum(*arrays) for name, arrays in parts.items()}
+        return {name: imprint(*arrays) for name, arrays in parts.items()}
 
     def information(self, steps: int, bounds: Ints) -> tuple[int, float]:
         t = self.tables

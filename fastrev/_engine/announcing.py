@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 _waited = 0.0  # seconds
 _begun = _ended = False
@@ -19,15 +17,15 @@ def begin(what: str) -> None:
         _say(f"compiling for {what} (some 10 to 20 s; fastrev.compile() does it beforehand) ...")
 
 
-@contextmanager
-def waiting() -> Iterator[None]:
+class waiting:  # noqa: N801  # as contextlib names what is called like a function
     """Where the compiler may be waited for: the steps made in between are not its time."""
-    global _waited
-    since = time.monotonic()
-    try:
-        yield
-    finally:
-        _waited += time.monotonic() - since
+
+    def __enter__(self) -> None:
+        self._since = time.monotonic()
+
+    def __exit__(self, *raised: object) -> None:
+        global _waited
+        _waited += time.monotonic() - self._since
 
 
 def end() -> None:

@@ -14,7 +14,7 @@ from fastrev._engine.architecture import Architecture
 from fastrev._engine.batches import Batches, FullBatch, plan
 from fastrev._engine.examples import as_pair, as_weights, shape_of_targets, unit_of
 from fastrev._engine.hyperparameters import penalty
-from fastrev._engine.state import checksum
+from fastrev._engine.state import imprint
 from fastrev._engine.types import Fingerprint, FloatArray, Floating, Ints
 from fastrev.kernels.structures import Data, Objective, ObjectiveAdjoint
 
@@ -89,11 +89,11 @@ class MLPObjective:
     def fingerprint(self) -> Fingerprint:
         """A checksum of all that the kernels read, by the name of the argument."""
         unit = unit_of(self.model, self.data.y.reshape(self.examples, -1))
-        return _of_model(self.model) | _of_data(self.data, unit) | _of_penalty(self.l2) | _of_batches(self.batches)
+        return _fingerprint(self.model, self.data, unit, self.l2, self.batches)
 
     def layout(self) -> Fingerprint:
         """Of what the kernels find their way in memory by, which a damaged one of would lead outside of it."""
-        return _of_model(self.model) | _of_batches(self.batches)
+        return {**_of_model(self.model), **_of_batches(self.batches)}
 
     def suspect(self, step: int, rate: float, *, finite: bool) -> str:
         """What made a step grow at a learning rate, or its gradient not finite, as far as one can tell; what to do."""
@@ -153,7 +153,7 @@ class MLPObjective:
     def with_weights(self, example_weights: npt.ArrayLike) -> MLPObjective:
         """The same with other example weights; nothing else is checked again, or copied."""
         weights = as_weights(self.model, example_weights, self.examples)
-        checksums = {**self.checksums, "example_weights": checksum(weights)}
+        checksums = {**self.checksums, "example_weights": imprint(weights)}
         return replace(self, data=self.data._replace(weights=weights), checksums=checksums)
 
     def among(self, rows: Ints) -> MLPObjective:
@@ -196,7 +196,7 @@ def prepare(
     values = penalty(model, l2)
     data, examples = as_pair(model, "train", train, example_weights)
     batch_plan = plan(examples, batch_size, seed, batches)
-    checksums = _of_model(model) | _of_data(data, data.unit) | _of_penalty(values) | _of_batches(batch_plan)
+    checksums = _fingerprint(model, data, data.unit, values, batch_plan)
     y_shape = shape_of_targets(model, train[1], examples)
     l2_shape = arguments.as_array("l2", l2).shape
     return MLPObjective(model, data, examples, values, l2_shape, y_shape, batch_plan, checksums)
@@ -212,22 +212,26 @@ def _size(values: Floating) -> float:
     return math.sqrt(square) if square < np.inf else float(np.abs(values).max())
 
 
+def _fingerprint(model: Architecture, data: Data, unit: int, l2: FloatArray, batches: Batches) -> Fingerprint:
+    return {**_of_model(model), **_of_data(data, unit), **_of_penalty(l2), **_of_batches(batches)}
+
+
 def _of_model(model: Architecture) -> Fingerprint:
     network = model.network
-    return {"model": (*checksum(network.sizes, network.bounds), network.activation, network.loss)}
+    return {"model": (*imprint(network.sizes, network.bounds), network.activation, network.loss)}
 
 
 def _of_data(data: Data, unit: int) -> Fingerprint:
     # `unit` was found before the checksums were taken: what changed the targets in between shows in the next finding
     return {
-        "train[0]": checksum(data.x), "train[1]": (*checksum(data.y), unit),
-        "example_weights": checksum(data.weights),
+        "train[0]": imprint(data.x), "train[1]": (*imprint(data.y), unit),
+        "example_weights": imprint(data.weights),
     }  # fmt: skip
 
 
 def _of_penalty(l2: FloatArray) -> Fingerprint:
-    return {"l2": checksum(l2)}
+    return {"l2": imprint(l2)}
 
 
 def _of_batches(batches: Batches) -> Fingerprint:
-    return {"batches": checksum(batches.table)}
+    return {"batches": imprint(batches.table)}

@@ -13,7 +13,7 @@ import numpy as np
 from fastrev._engine import arguments
 from fastrev._engine.groups import bounds_of
 from fastrev._engine.received import UnreadableError, plain
-from fastrev._engine.state import checksum
+from fastrev._engine.state import imprint
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray
 from fastrev.errors import ArgumentError
 from fastrev.kernels import checks
@@ -85,7 +85,7 @@ class PythonObjective:
 
     def fingerprint(self) -> Fingerprint:
         """A checksum of its hyperparameters.  The rest of it nobody can know but its own functions."""
-        return {f"model.{theta_name(name)}": checksum(each) for name, each in self.theta().items()}
+        return {f"model.{theta_name(name)}": imprint(each) for name, each in self.theta().items()}
 
     def layout(self) -> Fingerprint:
         """Its functions find their way by themselves."""

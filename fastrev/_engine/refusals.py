@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -51,14 +49,18 @@ def not_reproduced(problem: Problem, step: int, run: Any) -> ReversalError:
     return error
 
 
-@contextmanager
-def with_the_run(run: Any) -> Iterator[None]:
+class with_the_run:  # noqa: N801  # as contextlib names what is called like a function
     """Hand the run on with an error of what keeps its words, which knows none."""
-    try:
-        yield
-    except StorageError as error:
-        error.run = run
-        raise
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, StorageError):
+            error.run = self._run
 
 
 def no_arrival(problem: Problem, faults: list[str], *, kept: bool = False) -> ReversalError:

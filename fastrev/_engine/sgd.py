@@ -19,7 +19,7 @@ from fastrev._engine.hyperparameters import (
     ratios,
 )
 from fastrev._engine.rule import Moment, add_products, information, spans, spread
-from fastrev._engine.state import checksum, new_state
+from fastrev._engine.state import checksum, imprint, new_state
 from fastrev._engine.types import AnyArray, Fingerprint, FloatArray, Ints
 from fastrev.kernels import momentum
 from fastrev.kernels.fixed_point import GRID
@@ -73,9 +73,9 @@ class SGDRule:
     def fingerprint(self) -> Fingerprint:
         tables = self.tables
         return {
-            "lr": checksum(tables.lr),
-            "decay": checksum(tables.n, tables.d),
-            "lr or decay": checksum(tables.groups, tables.spans, tables.leaders),
+            "lr": imprint(tables.lr),
+            "decay": imprint(tables.n, tables.d),
+            "lr or decay": imprint(tables.groups, tables.spans, tables.leaders),
         }
 
     def record(self) -> list[int]:

@@ -12,4 +12,4 @@ Floating = npt.NDArray[np.floating[Any]]  # float64 or float32: the precision of
 Grid = npt.NDArray[np.int64]  # multiples of 2**-52
 Ints = npt.NDArray[np.int64]
 AnyArray = npt.NDArray[Any]
-Fingerprint = dict[str, tuple[int, ...]]  # checksums of what belongs to an argument, by its name
+Fingerprint = dict[str, tuple[int | bytes, ...]]  # what tells whether it changed, by the argument's name
