@@ -190,3 +190,15 @@ def _largest(z):
     for j in range(1, z.size):
         top = z[j] if z[j] > top else top
     return top
+
+
+@kernel
+def mark(classes, k, y):
+    """One-hot targets y (N K,), of zeros so far, for classes (N,).  Returns whether all of these are 0 <= c < K."""
+    fine = True
+    for i in range(classes.size):
+        inside = 0 <= classes[i] < k
+        if inside:
+            y[i * k + classes[i]] = 1.0
+        fine = fine and inside
+    return fine

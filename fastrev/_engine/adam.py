@@ -144,9 +144,9 @@ class AdamRule:
         lr, beta1, beta2, eps, decay = (np.zeros(each.shape) for each in (t.lr, t.n1, t.n2, t.eps, t.weight_decay))
         return adam.Adjoint(lr, beta1, beta2, eps, decay, *products)
 
-    def gradients(self, adjoint: adam.Adjoint) -> dict[str, FloatArray]:
+    def gradients(self, adjoint: adam.Adjoint, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
         return {
-            name: sums.reshape(table.shape)[()]
+            name: sums.reshape(leading + table.shape)[()]
             for (name, table), sums in zip(self._tables().items(), adjoint, strict=False)
         }
 

@@ -38,6 +38,10 @@ class Architecture:
         Of every parameter group.
     network : Network
         The same for the kernels.
+    width : int
+        H, the outputs of all layers together.
+    largest, largest_above : int
+        Weights of the largest matrix, and of the largest behind the first.
     """
 
     def __init__(
@@ -75,6 +79,9 @@ class Architecture:
             name: slice(int(start), int(stop))
             for name, start, stop in zip(self.shapes, bounds, bounds[1:], strict=False)
         }
+        self.width = sum(self.sizes[1:])
+        weights = [a * b for a, b in pairwise(self.sizes)]
+        self.largest, self.largest_above = max(weights), max(weights[1:], default=0)
         self.network = Network(
             np.array(self.sizes, np.int64), bounds, _ACTIVATIONS[self.activation], _LOSSES[self.loss]
         )

@@ -7,7 +7,7 @@ from typing import Any
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev._engine.walk import Trace, gradients_by_the_start, in_rows, kept_of, named, nbytes, of_losses, rows
+from fastrev._engine.walk import Trace, gradients_by_the_start, kept_of, named, nbytes, of_losses
 from fastrev.kernels.structures import Adjoint, ObjectiveAdjoint
 
 
@@ -51,10 +51,11 @@ class CompiledAdjoint:
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes behind an axis of C."""
+        count = (len(self.arrays.w),)
         return {
             **gradients_by_the_start(self.arrays.w, self.arrays.moments, self._rule, self._until),
-            **in_rows([self._rule.gradients(each) for each in rows(self.arrays.rule)]),
-            **self._trained.gradients(self._objective, (len(self.arrays.w),)),
+            **self._rule.gradients(self.arrays.rule, count),
+            **self._trained.gradients(self._objective, count),
         }
 
     def norms(self) -> tuple[FloatArray, AnyArray]:

@@ -15,7 +15,7 @@ from fastrev._engine.tail import InMemory, Tail, supplied
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev._engine.walk import Make, Undo, WalkBack, nbytes
 from fastrev.kernels import outcomes, plain
-from fastrev.kernels.structures import Objective, Record, State, Team
+from fastrev.kernels.structures import Objective, Record, State, Team, Workspace
 
 # Some hundredths of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
 # multiply-adds, not in seconds, so that a run makes the same calls every time.
@@ -39,9 +39,14 @@ class CompiledWalk:
         self._works = workspace.workspaces_for(model, self.threads, trained.gathered)
 
     @property
+    def work(self) -> Workspace:
+        """What this thread works in."""
+        return self._works[0]
+
+    @property
     def nbytes(self) -> int:
         """Memory of the record and the workspace."""
-        gathered = self._works[0][:3]  # which all threads have in common
+        gathered = self.work[:3]  # which all threads have in common
         own = [array for work in self._works for array in work[3:]]
         return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *gathered, *own)
 
@@ -88,7 +93,7 @@ class CompiledWalk:
 
     def _take_back(self, state: State) -> tuple[int, int]:
         """Undo the step that was refused.  Returns why it was, and a parameter at fault."""
-        team, scratch = teams.alone(self.cut), self._works[0].scratch
+        team, scratch = teams.alone(self.cut), self.work.scratch
         tables, record = tuple(self.rule.tables), plain.of_record(self._record)
         reason, parameter = self.rule.walks.take_back(tables, tuple(state), record, tuple(team), scratch)
         return reason, parameter
@@ -151,7 +156,10 @@ class CompiledWalkBack:
         self._walk, self._until = walk, through.start
         self._adjoint = CompiledAdjoint(trained, rule, w_bar, m_bar, wrt, through)
         self._tangents = workspace.tangents_for(model, examples, inputs)
-        self._work = workspace.workspace_for(model, trained.gathered, inputs)
+        if one_thread and not inputs:
+            self._work = walk.work  # they take turns
+        else:
+            self._work = workspace.workspace_for(model, trained.gathered, inputs)
         if one_thread:
             self._record, self.steps_ahead = workspace.whole_steps(
                 model, len(rule.moments), examples, min(len(through), 256)
@@ -166,7 +174,8 @@ class CompiledWalkBack:
     def nbytes(self) -> int:
         """Memory of the adjoint, the record and the workspace."""
         record = self._record
-        parts = (*record.steps, *record.passes, record.progress, *self._work, *self._tangents)
+        work = () if self._work is self._walk.work else self._work
+        parts = (*record.steps, *record.passes, record.progress, *work, *self._tangents)
         return self._adjoint.nbytes + nbytes(*parts)
 
     def chunk_steps(self, progress: bool) -> int:

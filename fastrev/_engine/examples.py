@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.types import Floating
-from fastrev.kernels import checks
+from fastrev.kernels import checks, losses
 from fastrev.kernels.structures import Data
 
 
@@ -109,9 +109,10 @@ def _targets(model: Architecture, Y: npt.ArrayLike, n: int, name: str) -> npt.ND
             name, f"have shape ({n}, {k}) of class probabilities or ({n},) of classes", f"shape {y.shape}",
             unequal or ("Pass numpy.ravel(Y) for classes." if y.shape == (n, 1) else ""),
         )  # fmt: skip
-    classes = _classes(y, k, name)
     one_hot = np.zeros((n, k), model.dtype)
-    one_hot[np.arange(n), classes] = 1
+    if y.dtype.kind in "biu" and losses.mark(y.astype(np.int64), k, one_hot.reshape(-1)):
+        return one_hot
+    losses.mark(_classes(y, k, name), k, one_hot.reshape(-1))
     return one_hot
 
 

@@ -24,7 +24,6 @@ from fastrev._engine.walk import (
     named,
     nbytes,
     of_losses,
-    rows,
 )
 from fastrev.kernels import outcomes
 from fastrev.kernels.information_buffer import SCRATCH
@@ -184,7 +183,7 @@ class PythonWalkBack:
         rule, trained = self._walk.rule, self._walk.trained
         return {
             **gradients_by_the_start(*self._adjoint[:2], rule, self._until),
-            **in_rows([rule.gradients(each) for each in rows(self._rule)]),
+            **rule.gradients(self._rule, (len(self._sums),)),
             **in_rows([trained.gradients(each) for each in self._sums]),
         }
 

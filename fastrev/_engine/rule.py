@@ -77,8 +77,8 @@ class Rule(Protocol):
     def new_adjoint(self) -> Any:
         """Zeros for the derivatives: a tuple for the kernels."""
 
-    def gradients(self, adjoint: Any) -> dict[str, FloatArray]:
-        """The derivatives in the shapes of the arguments."""
+    def gradients(self, adjoint: Any, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
+        """The derivatives in the shapes of the arguments, behind the `leading` axes."""
 
     @classmethod
     def smallest(cls, bounds: Ints) -> Rule:

@@ -89,8 +89,11 @@ class SGDRule:
     def new_adjoint(self) -> momentum.Adjoint:
         return momentum.Adjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))
 
-    def gradients(self, adjoint: momentum.Adjoint) -> dict[str, FloatArray]:
-        return {"lr": adjoint.lr.reshape(self.lr.shape)[()], "decay": adjoint.decay.reshape(self.decay.shape)[()]}
+    def gradients(self, adjoint: momentum.Adjoint, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
+        tables = self.lr, self.decay
+        return {
+            table.name: sums.reshape(leading + table.shape)[()] for table, sums in zip(tables, adjoint, strict=True)
+        }
 
     @classmethod
     def smallest(cls, bounds: Ints) -> SGDRule:

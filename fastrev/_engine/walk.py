@@ -111,11 +111,6 @@ def of_losses(adjoint: Any, count: int) -> Any:
     return type(adjoint)(*(np.zeros((count, *each.shape)) for each in adjoint))
 
 
-def rows(adjoint: Any) -> list[Any]:
-    """What `of_losses` made, as one tuple for each of them."""
-    return [type(adjoint)(*each) for each in zip(*adjoint, strict=True)]
-
-
 def kept_of(
     w: FloatArray, moments: FloatArray, norms: FloatArray, *sums: Mapping[str, AnyArray]
 ) -> dict[str, AnyArray]:

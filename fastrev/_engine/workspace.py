@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from fastrev._engine.architecture import Architecture
@@ -81,20 +79,19 @@ def blocks(model: Architecture, moments: int, count: int, threads: int) -> list[
 
 def workspaces_for(model: Architecture, threads: int, gathered: int = 0, inputs: bool = False) -> tuple[Workspace, ...]:
     """For each thread of a team, which gather the same rows."""
-    works = [workspace_for(model, gathered, inputs) for _ in range(threads)]
-    return tuple(each._replace(x=works[0].x, y=works[0].y, weights=works[0].weights) for each in works)
+    own, *others = [workspace_for(model, gathered, inputs) for _ in range(threads)]
+    return own, *(each._replace(x=own.x, y=own.y, weights=own.weights) for each in others)
 
 
 def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) -> Workspace:
     """For one thread; with room for `gathered` rows from anywhere in the data, and for derivatives by the `inputs`."""
-    layers = list(pairwise(model.sizes))[0 if inputs else 1 :]
-    gathered = min(ROWS, gathered)
+    gathered, dtype = min(ROWS, gathered), model.dtype
     return Workspace(
-        x=np.empty(gathered * model.sizes[0], model.dtype),
-        y=np.empty(gathered * model.sizes[-1], model.dtype),
-        weights=np.empty(gathered, model.dtype),
-        across=np.empty(max((a * b for a, b in layers), default=0), model.dtype),
-        one=np.array([1], model.dtype),
+        x=np.empty(gathered * model.sizes[0], dtype),
+        y=np.empty(gathered * model.sizes[-1], dtype),
+        weights=np.empty(gathered, dtype),
+        across=np.empty(model.largest if inputs else model.largest_above, dtype),
+        one=np.ones(1, dtype),
         scratch=np.empty(SCRATCH),
     )
 
@@ -102,16 +99,16 @@ def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) 
 def tangents_for(model: Architecture, examples: int, inputs: bool) -> Tangents:
     """Scratch of the R-operator passes over batches of up to `examples` rows."""
     rows = min(ROWS, examples)
-    sizes, dtype = model.sizes, model.dtype
-    width, k = sum(sizes[1:]), sizes[-1]
+    sizes, dtype, width = model.sizes, model.dtype, model.width
+    hidden = width - sizes[-1]
     return Tangents(
         u=np.empty(model.num_params, dtype),
         hu=np.empty(model.num_params, dtype),
         turned=np.empty(model.num_params, dtype),
-        slope=np.empty(rows * (width - k), dtype),
+        slope=np.empty(rows * hidden, dtype),
         act=np.empty(rows * width, dtype),
         delta=np.empty(rows * width, dtype),
-        bend=np.empty(rows * (width - k), dtype),
+        bend=np.empty(rows * hidden, dtype),
         x=np.empty(sizes[0] * sizes[1] if inputs else 0, dtype),
     )
 
@@ -130,7 +127,7 @@ def _whole_steps(
 
 def _step_bytes(model: Architecture, moments: int, examples: int, blocks: int) -> int:
     """Of `_steps` and `_passes` for one step of so many blocks."""
-    columns = 2 * sum(model.sizes[1:]) + model.sizes[-1]
+    columns = 2 * model.width + model.sizes[-1]
     return model.dtype.itemsize * ((2 + moments) * model.num_params + blocks * min(ROWS, examples) * columns)
 
 
@@ -142,11 +139,13 @@ def _unread() -> Ints:
 
 
 def _steps(model: Architecture, moments: int, slots: int) -> Steps:
-    w, g = np.empty((2, slots, model.num_params), model.dtype)
-    return Steps(w, np.empty((slots, moments, model.num_params), model.dtype), g)
+    size, dtype = model.num_params, model.dtype
+    return Steps(
+        np.empty((slots, size), dtype), np.empty((slots, moments, size), dtype), np.empty((slots, size), dtype)
+    )
 
 
 def _passes(model: Architecture, examples: int, slots: int) -> Passes:
-    rows, width, k = min(ROWS, examples), sum(model.sizes[1:]), model.sizes[-1]
-    act, mean, delta = [np.empty((slots, rows * columns), model.dtype) for columns in (width, k, width)]
-    return Passes(act, mean, delta)
+    rows, dtype = min(ROWS, examples), model.dtype
+    wide, narrow = (slots, rows * model.width), (slots, rows * model.sizes[-1])
+    return Passes(np.empty(wide, dtype), np.empty(narrow, dtype), np.empty(wide, dtype))
