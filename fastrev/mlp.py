@@ -310,7 +310,7 @@ class MLP(Architecture):
             The gradient.
         """
         data, n = as_data(self, X, Y, "X", "Y")
-        weights, coefficients = self._parameters(w), penalty(self, l2)
+        weights, (coefficients, _) = self._parameters(w), penalty(self, l2)
         return evaluation.loss_and_gradient(self, weights, data, n, coefficients)[1].astype(np.float64)
 
     def hvp(
@@ -341,7 +341,7 @@ class MLP(Architecture):
         B. A. Pearlmutter, "Fast exact multiplication by the Hessian", Neural Computation 6 (1994), section 4.
         """
         data, n = as_data(self, X, Y, "X", "Y")
-        weights, coefficients = self._parameters(w), penalty(self, l2)
+        weights, (coefficients, _) = self._parameters(w), penalty(self, l2)
         return evaluation.hvp(
             self, weights, arguments.parameters("u", u, self.num_params), data, n, coefficients
         ).astype(np.float64)

@@ -138,11 +138,10 @@ class AdamRule:
         of_carries = int(np.broadcast_to(t.spills.sum(axis=0), bounds.size - 1) @ np.diff(bounds))
         return first[0] + second[0] + of_carries, first[1] + second[1] + 16.0 * of_carries
 
-    def new_adjoint(self) -> adam.Adjoint:
+    def new_adjoint(self, leading: tuple[int, ...] = ()) -> adam.Adjoint:
         t = self.tables
-        products = np.zeros((1, t.c1.shape[1])), np.zeros((1, t.c2.shape[1]))
-        lr, beta1, beta2, eps, decay = (np.zeros(each.shape) for each in (t.lr, t.n1, t.n2, t.eps, t.weight_decay))
-        return adam.Adjoint(lr, beta1, beta2, eps, decay, *products)
+        like = t.lr, t.n1, t.n2, t.eps, t.weight_decay, t.c1[:1], t.c2[:1]
+        return adam.Adjoint(*[np.zeros(leading + each.shape) for each in like])
 
     def gradients(self, adjoint: adam.Adjoint, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
         return {

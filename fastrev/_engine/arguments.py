@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -68,6 +69,8 @@ def real_array(
     A copy only if need be, or if it is to be our `own`, which nobody else can write to.  `remedy` says what to pass in
     place of NaN and infinity.
     """
+    if type(value) is float and dtype is np.float64 and math.isfinite(value):  # what most numbers are: 2 us less
+        return np.array(value)
     array = value if type(value) is np.ndarray and value.size <= _LARGEST else as_array(name, value)
     if array.dtype == dtype and (own or array.flags.carray):  # without what the rest takes: 2 us of 3
         converted = np.array(array, order="C") if own else array

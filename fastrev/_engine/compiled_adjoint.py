@@ -7,7 +7,7 @@ from typing import Any
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import AnyArray, FloatArray
-from fastrev._engine.walk import Trace, gradients_by_the_start, kept_of, named, nbytes, of_losses
+from fastrev._engine.walk import Trace, gradients_by_the_start, kept_of, named, nbytes
 from fastrev.kernels.structures import Adjoint, ObjectiveAdjoint
 
 
@@ -25,9 +25,9 @@ class CompiledAdjoint:
     ) -> None:
         self._trained, self._rule, self._until = trained, rule, through.start
         self._trace = Trace(through, w_bar)
-        self._objective = of_losses(trained.new_adjoint(wrt), len(w_bar))
-        sums = of_losses(rule.new_adjoint(), len(w_bar))
-        self.arrays = Adjoint(w_bar, m_bar, sums, self._objective, *self._trace.tables)
+        self._count = (len(w_bar),)
+        self._objective = trained.new_adjoint(wrt, self._count)
+        self.arrays = Adjoint(w_bar, m_bar, rule.new_adjoint(self._count), self._objective, *self._trace.tables)
 
     @property
     def nbytes(self) -> int:
@@ -51,11 +51,10 @@ class CompiledAdjoint:
 
     def gradients(self) -> dict[str, Any]:
         """The derivatives by the names of the arguments, in their shapes behind an axis of C."""
-        count = (len(self.arrays.w),)
         return {
             **gradients_by_the_start(self.arrays.w, self.arrays.moments, self._rule, self._until),
-            **self._rule.gradients(self.arrays.rule, count),
-            **self._trained.gradients(self._objective, count),
+            **self._rule.gradients(self.arrays.rule, self._count),
+            **self._trained.gradients(self._objective, self._count),
         }
 
     def norms(self) -> tuple[FloatArray, AnyArray]:

@@ -39,10 +39,10 @@ def as_data(
     example_weights: npt.ArrayLike | None = None,
 ) -> tuple[Data, int]:
     """Check inputs (N, D), targets and example weights (N,).  Returns the data and N."""
-    inputs, n = as_inputs(model, X, x_name)
+    x, n = _inputs(model, X, x_name)
     weights = np.empty(0, model.dtype) if example_weights is None else as_weights(model, example_weights, n)
     y = _targets(model, Y, n, y_name)
-    return Data(inputs.x, y.reshape(-1), weights, unit_of(model, y)), n
+    return Data(x, y.reshape(-1), weights, unit_of(model, y)), n
 
 
 def as_weights(model: Architecture, example_weights: npt.ArrayLike, n: int) -> npt.NDArray[Any]:
@@ -66,6 +66,12 @@ def unit_of(model: Architecture, y: Floating) -> int:
 
 def as_inputs(model: Architecture, X: npt.ArrayLike, name: str) -> tuple[Data, int]:
     """Check inputs (N, D).  Returns data without targets, and N."""
+    x, n = _inputs(model, X, name)
+    return Data(x, np.empty(0, model.dtype), np.empty(0, model.dtype), 1), n
+
+
+def _inputs(model: Architecture, X: npt.ArrayLike, name: str) -> tuple[npt.NDArray[Any], int]:
+    """The same as a flat array."""
     x = arguments.real_array(name, X, model.dtype, remedy="Remove or impute NaN and infinite entries first.")
     d = model.sizes[0]
     if x.ndim and len(x) == 0:
@@ -78,7 +84,7 @@ def as_inputs(model: Architecture, X: npt.ArrayLike, name: str) -> tuple[Data, i
             else "Pass X[:, None] for a single input, X[None] for a single example." if x.ndim
             else "Pass an array of a row for each example.",
         )  # fmt: skip
-    return Data(x.reshape(-1), np.empty(0, model.dtype), np.empty(0, model.dtype), 1), len(x)
+    return x.reshape(-1), len(x)
 
 
 def shape_of_targets(model: Architecture, Y: npt.ArrayLike, n: int) -> tuple[int, ...]:

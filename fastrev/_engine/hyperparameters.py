@@ -102,8 +102,8 @@ def ratios(decay: Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return n.reshape(decay.values.shape), d.reshape(decay.values.shape)
 
 
-def penalty(model: Architecture, l2: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Check `l2`.  Returns its coefficients (1,), (G,) or (P,)."""
+def penalty(model: Architecture, l2: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
+    """Check `l2`.  Returns its coefficients (1,), (G,) or (P,), and the shape that it came in."""
     values = arguments.real_array("l2", l2, own=True, remedy="Pass finite penalties; 0 is none.")
     groups = len(model.groups)
     if values.shape not in ((), (groups,), (model.num_params,)):
@@ -111,7 +111,7 @@ def penalty(model: Architecture, l2: npt.ArrayLike) -> npt.NDArray[np.float64]:
             "l2", f"be a number, one per group ({groups},) or one per parameter ({model.num_params},)",
             f"shape {values.shape}",
         )  # fmt: skip
-    return values.reshape(-1)
+    return values.reshape(-1), values.shape
 
 
 def number_of_steps(steps: int | None, axes: Iterable[tuple[str, int | None]]) -> int:

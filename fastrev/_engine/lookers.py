@@ -142,6 +142,8 @@ NOBODY = Audience()
 
 def prepare(problem: Problem, curve: Any, callback: Any) -> Audience:
     """Check the arguments `curve` and `callback` of a run."""
+    if curve is None and callback is None:
+        return NOBODY
     losses = None if curve is None else Losses(curve)
     return Audience(
         None if losses is None else _curve(problem, curve, losses),

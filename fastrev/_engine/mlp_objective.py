@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.batches import Batches, FullBatch, plan
 from fastrev._engine.examples import as_pair, as_weights, shape_of_targets, unit_of
@@ -110,10 +109,10 @@ class MLPObjective:
             return f"{cause} for penalties of up to l2 = {l2:g}: lower l2 or lr."
         return f"{cause}: lower lr."
 
-    def new_adjoint(self, wrt: tuple[str, ...]) -> ObjectiveAdjoint:
-        """Zeros for the derivatives that are wanted."""
+    def new_adjoint(self, wrt: tuple[str, ...], leading: tuple[int, ...] = ()) -> ObjectiveAdjoint:
+        """Zeros for the derivatives that are wanted, behind the `leading` axes."""
         sizes = {"l2": self.l2.size, "x": self.data.x.size, "y": self.data.y.size, "example_weights": self.examples}
-        return ObjectiveAdjoint(*(np.zeros(size if name in wrt else 0) for name, size in sizes.items()))
+        return ObjectiveAdjoint(*[np.zeros((*leading, size if name in wrt else 0)) for name, size in sizes.items()])
 
     def gradients(self, adjoint: ObjectiveAdjoint, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
         """The derivatives in the shapes of the arguments, behind the `leading` axes; none where not wanted."""
@@ -171,8 +170,8 @@ class MLPObjective:
 
     def with_penalty(self, l2: npt.ArrayLike) -> MLPObjective:
         """The same with other penalty coefficients; nothing else is checked again."""
-        values = penalty(self.model, l2)
-        return replace(self, l2=values, l2_shape=np.shape(l2), checksums={**self.checksums, **_of_penalty(values)})
+        values, shape = penalty(self.model, l2)
+        return replace(self, l2=values, l2_shape=shape, checksums={**self.checksums, **_of_penalty(values)})
 
     def with_batches(
         self, batch_size: int | None = None, seed: int = 0, batches: npt.ArrayLike | None = None
@@ -193,12 +192,11 @@ def prepare(
     example_weights: npt.ArrayLike | None,
 ) -> MLPObjective:
     """Check everything that makes the objective."""
-    values = penalty(model, l2)
+    values, l2_shape = penalty(model, l2)
     data, examples = as_pair(model, "train", train, example_weights)
     batch_plan = plan(examples, batch_size, seed, batches)
     checksums = _fingerprint(model, data, data.unit, values, batch_plan)
     y_shape = shape_of_targets(model, train[1], examples)
-    l2_shape = arguments.as_array("l2", l2).shape
     return MLPObjective(model, data, examples, values, l2_shape, y_shape, batch_plan, checksums)
 
 

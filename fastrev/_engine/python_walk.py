@@ -23,7 +23,6 @@ from fastrev._engine.walk import (
     kept_of,
     named,
     nbytes,
-    of_losses,
 )
 from fastrev.kernels import outcomes
 from fastrev.kernels.information_buffer import SCRATCH
@@ -118,7 +117,7 @@ class PythonWalkBack:
     ) -> None:
         self._walk, self._until = walk, through.start
         self._trace = Trace(through, w_bar)
-        self._rule = of_losses(walk.rule.new_adjoint(), len(w_bar))
+        self._rule = walk.rule.new_adjoint((len(w_bar),))
         self._adjoint = w_bar, m_bar, tuple(self._rule), *self._trace.tables
         one = walk.trained.new_sums(wrt)
         self._thetas = {name: np.zeros((len(w_bar), *each.shape)) for name, each in one.items()}

@@ -74,8 +74,8 @@ class Rule(Protocol):
     def information(self, steps: int, bounds: Ints) -> tuple[int, float]:
         """Words that so many steps push, and bits that they store in all, of parameters with these bounds of groups."""
 
-    def new_adjoint(self) -> Any:
-        """Zeros for the derivatives: a tuple for the kernels."""
+    def new_adjoint(self, leading: tuple[int, ...] = ()) -> Any:
+        """Zeros for the derivatives, behind the `leading` axes: a tuple for the kernels."""
 
     def gradients(self, adjoint: Any, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
         """The derivatives in the shapes of the arguments, behind the `leading` axes."""

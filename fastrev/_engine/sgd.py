@@ -86,8 +86,8 @@ class SGDRule:
     def information(self, steps: int, bounds: Ints) -> tuple[int, float]:
         return information(self.tables.n / self.tables.d, steps, bounds)
 
-    def new_adjoint(self) -> momentum.Adjoint:
-        return momentum.Adjoint(np.zeros(self.tables.lr.shape), np.zeros(self.tables.n.shape))
+    def new_adjoint(self, leading: tuple[int, ...] = ()) -> momentum.Adjoint:
+        return momentum.Adjoint(np.zeros(leading + self.tables.lr.shape), np.zeros(leading + self.tables.n.shape))
 
     def gradients(self, adjoint: momentum.Adjoint, leading: tuple[int, ...] = ()) -> dict[str, FloatArray]:
         tables = self.lr, self.decay

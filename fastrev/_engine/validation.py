@@ -79,8 +79,8 @@ def of_examples(model: Architecture, data: Data, examples: int) -> Callable[[Flo
     def evaluate(w: FloatArray) -> tuple[float, FloatArray]:
         with announcing.waiting():
             compilation.finish(model.dtype)
-        loss, gradient = loss_and_gradient(model, w.astype(model.dtype), data, examples)
-        return loss, gradient.astype(np.float64)
+        loss, gradient = loss_and_gradient(model, w.astype(model.dtype, copy=False), data, examples)
+        return loss, gradient.astype(np.float64, copy=False)
 
     return evaluate
 
