@@ -55,6 +55,8 @@ class Problem:
     def changed(self) -> list[str]:
         """The arguments that are no longer what they were when they were checked."""
         found = self.trained.fingerprint() | self.rule.fingerprint()
+        if found == self.checksums:  # as mostly: half of the time
+            return []
         return [name for name, value in self.checksums.items() if found.get(name) != value]
 
     def unsound(self, state: State) -> list[str]:

@@ -24,6 +24,7 @@ _RECORD_BYTES, _RECORD_STEPS = 3 * 2**19, (2, 256)
 _BLOCK_BYTES, _BLOCK_LOSSES = 2**19, (4, 16)
 _LARGE_BYTES = 2**24  # of whole steps beyond this there is no second one beside the first: two threads then take turns
 
+_ONE = {np.dtype(each): np.ones(1, each) for each in (np.float64, np.float32)}  # which nobody writes to
 _ALL = 2**63 - 1  # of blocks or steps
 
 
@@ -91,7 +92,7 @@ def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) 
         y=np.empty(gathered * model.sizes[-1], dtype),
         weights=np.empty(gathered, dtype),
         across=np.empty(model.largest if inputs else model.largest_above, dtype),
-        one=np.ones(1, dtype),
+        one=_ONE[dtype],
         scratch=np.empty(SCRATCH),
     )
 
