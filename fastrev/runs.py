@@ -327,6 +327,7 @@ class Run(Exclusive):
         assert self._end is not None
         proved = Stats(**vars(self._end[2]) | {"exact": True, "adjoint_norms": norms, "adjoint_steps": at})
         self._end = (*self._end[:2], proved)
+        self._walk.release()
 
 
 def start(

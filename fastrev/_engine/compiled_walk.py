@@ -9,13 +9,15 @@ from fastrev._engine import interruptible, teams, workspace
 from fastrev._engine.companion import Companion, in_company
 from fastrev._engine.compiled_adjoint import CompiledAdjoint
 from fastrev._engine.compiled_many import CompiledManyBack
+from fastrev._engine.lending import give_back, lent
 from fastrev._engine.mlp_objective import MLPObjective
 from fastrev._engine.rule import Rule
 from fastrev._engine.tail import InMemory, Tail, supplied
 from fastrev._engine.types import AnyArray, FloatArray
 from fastrev._engine.walk import Make, Undo, WalkBack, nbytes
 from fastrev.kernels import outcomes, plain
-from fastrev.kernels.structures import Objective, Record, State, Team, Workspace
+from fastrev.kernels.mlp_gradient import ROWS
+from fastrev.kernels.structures import Objective, Record, State, Tangents, Team, Workspace
 
 # Some hundredths of a second between two returns to Python, where Ctrl-C and progress are seen to.  Counted in
 # multiply-adds, not in seconds, so that a run makes the same calls every time.
@@ -35,18 +37,41 @@ class CompiledWalk:
         model, examples = trained.model, trained.batches.size
         self.cut = teams.cut_of(model)
         self.threads = teams.size_to_share(model, trained.work_per_step, teams.WORTH_A_STEP)
-        self._record = workspace.lone_record(model, len(rule.moments), examples)
-        self._works = workspace.workspaces_for(model, self.threads, trained.gathered)
+        self._moments, self._examples = len(rule.moments), examples
+        shapes = self._moments, min(examples, ROWS), trained.gathered
+        self._kind = "walk", model.sizes, model.dtype, *shapes, self.threads
+        self._held: tuple[Record, tuple[Workspace, ...]] | None = None
+        self._scratch()
+
+    def _scratch(self) -> tuple[Record, tuple[Workspace, ...]]:
+        """What it works in: a record that nobody reads, and the workspaces of its threads."""
+        if self._held is None:
+            self._held = lent(self._kind, self._new_scratch)
+        return self._held
+
+    def _new_scratch(self) -> tuple[Record, tuple[Workspace, ...]]:
+        model = self.trained.model
+        record = workspace.lone_record(model, self._moments, self._examples)
+        return record, workspace.workspaces_for(model, self.threads, self.trained.gathered)
+
+    def release(self) -> None:
+        """Give back what it worked in, until it works again."""
+        held, self._held = self._held, None
+        if held is not None and len(held[1]) == 1 and workspace.is_small(self.trained.model, self._examples):
+            give_back(self._kind, held)
 
     @property
-    def work(self) -> Workspace:
-        """What this thread works in."""
-        return self._works[0]
+    def _record(self) -> Record:
+        return self._scratch()[0]
+
+    @property
+    def _works(self) -> tuple[Workspace, ...]:
+        return self._scratch()[1]
 
     @property
     def nbytes(self) -> int:
         """Memory of the record and the workspace."""
-        gathered = self.work[:3]  # which all threads have in common
+        gathered = self._works[0][:3]  # which all threads have in common
         own = [array for work in self._works for array in work[3:]]
         return nbytes(*self._record.steps, *self._record.passes, self._record.progress, *gathered, *own)
 
@@ -93,7 +118,7 @@ class CompiledWalk:
 
     def _take_back(self, state: State) -> tuple[int, int]:
         """Undo the step that was refused.  Returns why it was, and a parameter at fault."""
-        team, scratch = teams.alone(self.cut), self.work.scratch
+        team, scratch = teams.alone(self.cut), self._works[0].scratch
         tables, record = tuple(self.rule.tables), plain.of_record(self._record)
         reason, parameter = self.rule.walks.take_back(tables, tuple(state), record, tuple(team), scratch)
         return reason, parameter
@@ -155,27 +180,34 @@ class CompiledWalkBack:
         model, examples, inputs = trained.model, trained.batches.size, "x" in wrt
         self._walk, self._until = walk, through.start
         self._adjoint = CompiledAdjoint(trained, rule, w_bar, m_bar, wrt, through)
-        self._tangents = workspace.tangents_for(model, examples, inputs)
-        if one_thread and not inputs:
-            self._work = walk.work  # they take turns
-        else:
-            self._work = workspace.workspace_for(model, trained.gathered, inputs)
+        moments, most = len(rule.moments), min(len(through), 256)
+        self._kind = "back", model.sizes, model.dtype, moments, examples, trained.gathered, inputs, most
         if one_thread:
-            self._record, self.steps_ahead = workspace.whole_steps(
-                model, len(rule.moments), examples, min(len(through), 256)
-            )
+            self._scratch = lent(self._kind, lambda: self._new_scratch(moments, most, inputs))
+            self._tangents, self._work, self._record, self.steps_ahead = self._scratch
+            self._record.progress.fill(0)
         else:
-            whole = rule.walks.direction_takes_gradient
-            self._record = workspace.ring(model, len(rule.moments), examples, whole=whole)
+            self._tangents = workspace.tangents_for(model, examples, inputs)
+            self._work = workspace.workspace_for(model, trained.gathered, inputs)
+            self._record = workspace.ring(model, moments, examples, whole=rule.walks.direction_takes_gradient)
             self.steps_ahead = 0  # as far as the ring allows
         self._companion: Companion | None = None  # who pulls beside
+
+    def _new_scratch(self, moments: int, most: int, inputs: bool) -> tuple[Tangents, Workspace, Record, int]:
+        model, examples, gathered = (
+            self._walk.trained.model,
+            self._walk.trained.batches.size,
+            self._walk.trained.gathered,
+        )
+        tangents = workspace.tangents_for(model, examples, inputs)
+        work = workspace.workspace_for(model, gathered, inputs)
+        return tangents, work, *workspace.whole_steps(model, moments, examples, most)
 
     @property
     def nbytes(self) -> int:
         """Memory of the adjoint, the record and the workspace."""
         record = self._record
-        work = () if self._work is self._walk.work else self._work
-        parts = (*record.steps, *record.passes, record.progress, *work, *self._tangents)
+        parts = (*record.steps, *record.passes, record.progress, *self._work, *self._tangents)
         return self._adjoint.nbytes + nbytes(*parts)
 
     def chunk_steps(self, progress: bool) -> int:
@@ -196,6 +228,8 @@ class CompiledWalkBack:
         """Have all steps taken back by `take_back`, and see a second thread to its end."""
         if self.steps_ahead:
             take_back(lambda stop: self._and_then_alone(self._in_turn, state, stop))
+            if workspace.is_small(self._walk.trained.model, self._walk.trained.batches.size):
+                give_back(self._kind, self._scratch)
         else:
             in_company(lambda companion: self._through_beside(companion, state, take_back))
 

@@ -6,9 +6,11 @@ import numpy as np
 
 from fastrev._engine import teams
 from fastrev._engine.architecture import Architecture
+from fastrev._engine.lending import give_back, lent
 from fastrev._engine.types import FloatArray, Floating
-from fastrev._engine.workspace import passes_for, tangents_for, workspace_for, workspaces_for
+from fastrev._engine.workspace import is_small, passes_for, tangents_for, workspace_for, workspaces_for
 from fastrev.kernels import losses, mlp_gradient, mlp_hvp
+from fastrev.kernels.mlp_gradient import ROWS
 from fastrev.kernels.structures import Data, Team
 
 
@@ -50,9 +52,10 @@ def loss_and_gradient(
 ) -> tuple[float, Floating]:
     """Mean loss; and the gradient (P,) of that and the penalty, in the model's dtype; by this thread alone if asked."""
     g, coefficients = np.empty(model.num_params, model.dtype), np.zeros(1) if l2 is None else l2
-    passes, work = passes_for(model, n), 3.0 * model.num_params * n
+    work, cut = 3.0 * model.num_params * n, teams.cut_of(model)
     threads = 1 if alone else teams.size_to_share(model, work, teams.WORTH_A_CALL)
-    works = workspaces_for(model, threads)
+    kind = "loss", model.sizes, model.dtype, min(n, ROWS), threads
+    passes, works = scratch = lent(kind, lambda: (passes_for(model, n), workspaces_for(model, threads)))
 
     def walk(team: Team) -> float:
         loss: float = mlp_gradient.mean_loss_and_gradient(
@@ -60,7 +63,10 @@ def loss_and_gradient(
         )
         return loss
 
-    return float(teams.together(teams.cut_of(model), threads, walk)), g
+    loss = float(teams.together(cut, threads, walk))
+    if threads == 1 and is_small(model, n):
+        give_back(kind, scratch)
+    return loss, g
 
 
 def hvp(model: Architecture, w: Floating, u: Floating, data: Data, n: int, l2: FloatArray) -> Floating:

@@ -100,6 +100,9 @@ class PythonWalk:
                 break
         return reason
 
+    def release(self) -> None:
+        """Nothing: the gradients take longer than to make what it works in."""
+
     def kept(self, done: int) -> dict[str, AnyArray]:
         """The checksums of so many gradients."""
         return {"gradients": self._made[:done]}

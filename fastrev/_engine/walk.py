@@ -45,6 +45,9 @@ class Walk(Protocol):
     def undo(self, state: State, stop: int) -> int:
         """Undo steps until `stop` are done, or fewer: what is left is asked for again.  Returns why it ended."""
 
+    def release(self) -> None:
+        """Give back what it worked in, until it works again."""
+
     def kept(self, done: int) -> dict[str, AnyArray]:
         """What it must have beside the state to undo so many steps: the arrays themselves, to be read or filled."""
 

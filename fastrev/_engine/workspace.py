@@ -24,8 +24,14 @@ _RECORD_BYTES, _RECORD_STEPS = 3 * 2**19, (2, 256)
 _BLOCK_BYTES, _BLOCK_LOSSES = 2**19, (4, 16)
 _LARGE_BYTES = 2**24  # of whole steps beyond this there is no second one beside the first: two threads then take turns
 
+_SMALL = 2**14  # numbers, of which there are some in each of the arrays
 _ONE = {np.dtype(each): np.ones(1, each) for each in (np.float64, np.float32)}  # which nobody writes to
 _ALL = 2**63 - 1  # of blocks or steps
+
+
+def is_small(model: Architecture, examples: int) -> bool:
+    """Whether what kernels work in takes less than a megabyte or so, and more time to make than can be neglected."""
+    return model.num_params + min(ROWS, examples) * (model.sizes[0] + model.width) <= _SMALL
 
 
 def passes_for(model: Architecture, examples: int) -> Passes:
