@@ -25,7 +25,6 @@ _BLOCK_BYTES, _BLOCK_LOSSES = 2**19, (4, 16)
 _LARGE_BYTES = 2**24  # of whole steps beyond this there is no second one beside the first: two threads then take turns
 
 _SMALL = 2**14  # numbers, of which there are some in each of the arrays
-_ONE = {np.dtype(each): np.ones(1, each) for each in (np.float64, np.float32)}  # which nobody writes to
 _ALL = 2**63 - 1  # of blocks or steps
 
 
@@ -98,7 +97,7 @@ def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) 
         y=np.empty(gathered * model.sizes[-1], dtype),
         weights=np.empty(gathered, dtype),
         across=np.empty(model.largest if inputs else model.largest_above, dtype),
-        one=_ONE[dtype],
+        one=np.array([1], dtype),
         scratch=np.empty(SCRATCH),
     )
 
