@@ -133,10 +133,10 @@ class ShuffledBatches:
     def rows(self, begin: int, end: int) -> Rows:
         """The batches of some steps, from as many epochs as they touch."""
         first, last = begin // self._per_epoch, -(-end // self._per_epoch)
-        epochs = [self._epoch(epoch) for epoch in range(first, last)]
         skipped = begin - first * self._per_epoch
-        if len(epochs) == 1:
-            return epochs[0][skipped : skipped + end - begin].copy()
+        if last == first + 1:
+            return self._epoch(first)[skipped : skipped + end - begin].copy()
+        epochs = [self._epoch(epoch) for epoch in range(first, last)]
         return np.concatenate(epochs)[skipped : skipped + end - begin]
 
     def drawn_from(self, examples: int) -> ShuffledBatches:

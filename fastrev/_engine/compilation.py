@@ -69,7 +69,7 @@ def begin(dtype: np.dtype[np.floating] | None, rule: type[Rule]) -> None:
 
 def finish(dtype: np.dtype[np.floating] | None) -> None:
     """Wait for what `begin` started in this precision, but not for ever; on Ctrl-C it ends as well."""
-    if all(which[0] != dtype for which in list(_helpers)):
+    if not _helpers or all(which[0] != dtype for which in list(_helpers)):
         return
     with _one_at_a_time:
         for which in [each for each in _helpers if each[0] == dtype]:

@@ -106,7 +106,7 @@ class Audience:
     def due(self) -> int:
         """After how many steps the next of them looks."""
         lookers = self.curve, self.callback, self.keeper
-        return min((each.due for each in lookers if each is not None), default=_NEVER)
+        return min([each.due for each in lookers if each is not None], default=_NEVER)
 
     def go_on(self, measured: Losses | None, done: int, *, ended: bool) -> None:
         """Go on as one that has seen all before so many steps, and is to see what there is after them.

@@ -17,6 +17,7 @@ from fastrev.kernels.structures import Team
 
 Result = TypeVar("Result")
 
+_NOBODYS = np.zeros(handover.PROGRESS, np.int64)  # the progress of those who have nobody to tell of it
 _LINE = 16  # elements: a share begins with a cache line in both precisions, and the checksum of one with a whole word
 _LEAST = 256  # parameters that are cut in two
 # Multiply-adds of a step, or of all passes, from which on a second thread pays: below, what the two need of each other
@@ -63,7 +64,7 @@ def part() -> None:
 
 def alone(cut: int = 0) -> Team:
     """A team of one."""
-    return Team(0, 1, cut, np.zeros(handover.PROGRESS, np.int64))
+    return Team(0, 1, cut, _NOBODYS)
 
 
 def together(cut: int, size: int, walk: Callable[[Team], Result]) -> Result:
