@@ -236,7 +236,7 @@ def prepare(
     first, second = (_betas(name, value, groups) for name, value in (("beta1", beta1), ("beta2", beta2)))
     (n1, d1), (n2, d2) = ratios(first), ratios(second)
     for table, n, d in (first, n1, d1), (second, n2, d2):
-        if (n == d).any():
+        if np.count_nonzero(n == d):
             raise _too_near_one(table.name, table.values.max())
     root = arguments.real_array("eps_root", eps_root)
     if root.shape:
@@ -291,7 +291,9 @@ def _not_negative(table: Table) -> Table:
 
 def _products(betas: FloatArray, steps: int) -> FloatArray:
     """(T, G or 1): of all betas up to and including each step's."""
-    found: FloatArray = np.multiply.accumulate(np.broadcast_to(betas, (steps, betas.shape[1])), axis=0)
+    of_steps = np.empty((steps, betas.shape[1]))
+    of_steps[:] = betas  # np.broadcast_to takes 5 us
+    found: FloatArray = np.multiply.accumulate(of_steps, axis=0)
     return found
 
 
