@@ -194,13 +194,10 @@ class CompiledWalkBack:
         self._companion: Companion | None = None  # who pulls beside
 
     def _new_scratch(self, moments: int, most: int, inputs: bool) -> tuple[Tangents, Workspace, Record, int]:
-        model, examples, gathered = (
-            self._walk.trained.model,
-            self._walk.trained.batches.size,
-            self._walk.trained.gathered,
-        )
+        trained = self._walk.trained
+        model, examples = trained.model, trained.batches.size
         tangents = workspace.tangents_for(model, examples, inputs)
-        work = workspace.workspace_for(model, gathered, inputs)
+        work = workspace.workspace_for(model, trained.gathered, inputs)
         return tangents, work, *workspace.whole_steps(model, moments, examples, most)
 
     @property
