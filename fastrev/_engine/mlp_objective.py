@@ -86,7 +86,7 @@ class MLPObjective:
         }  # fmt: skip
 
     def fingerprint(self) -> Fingerprint:
-        """A checksum of all that the kernels read, by the name of the argument."""
+        """What tells whether anything changed that the kernels read, by the name of the argument."""
         unit = unit_of(self.model, self.data.y.reshape(self.examples, -1))
         return _fingerprint(self.model, self.data, unit, self.l2, self.batches)
 

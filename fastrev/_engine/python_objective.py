@@ -84,7 +84,7 @@ class PythonObjective:
         return {**found, "model.groups": repr(groups)} | {f"model.{name}": each for name, each in self.values().items()}
 
     def fingerprint(self) -> Fingerprint:
-        """A checksum of its hyperparameters.  The rest of it nobody can know but its own functions."""
+        """What tells whether its hyperparameters changed.  The rest of it nobody can know but its own functions."""
         return {f"model.{theta_name(name)}": imprint(each) for name, each in self.theta().items()}
 
     def layout(self) -> Fingerprint:

@@ -69,7 +69,7 @@ class Rule(Protocol):
         """All that makes it, by the name of the argument."""
 
     def fingerprint(self) -> Fingerprint:
-        """A checksum of all that the kernels read, by the name of the argument."""
+        """What tells whether anything changed that the kernels read, by the name of the argument."""
 
     def information(self, steps: int, bounds: Ints) -> tuple[int, float]:
         """Words that so many steps push, and bits that they store in all, of parameters with these bounds of groups."""
