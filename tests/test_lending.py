@@ -95,10 +95,12 @@ def test_as_many_are_kept_as_are_asked_for():
     assert lending.lent(2 * lending._MOST, lambda: "made") == "made"
 
 
-def test_of_large_problems_nothing_is_kept():
-    model, X = fastrev.MLP((300, 200, 3)), np.random.default_rng(0).random((40, 300))
-    Y = np.arange(40) % 3
-    fastrev.meta_grad(model, model.init(0), train=(X, Y), valid=(X, Y), lr=0.1, decay=0.9, steps=2)
+@pytest.mark.parametrize(("sizes", "examples"), [((300, 200, 3), 40), ((2, 3), 20_000)])
+def test_of_large_problems_nothing_is_kept(sizes, examples):
+    model, X = fastrev.MLP(sizes), np.random.default_rng(0).random((examples, sizes[0]))
+    data = X, np.arange(examples) % 3
+    with fastrev.threads(per_run=1):
+        fastrev.meta_grad(model, model.init(0), train=data, valid=data, lr=0.1, decay=0.9, steps=2)
     assert not free()
 
 

@@ -30,7 +30,7 @@ _ALL = 2**63 - 1  # of blocks or steps
 
 def is_small(model: Architecture, examples: int) -> bool:
     """Whether what kernels work in takes less than a megabyte or so, and more time to make than can be neglected."""
-    return model.num_params + min(ROWS, examples) * (model.sizes[0] + model.width) <= _SMALL
+    return model.num_params + examples * (model.sizes[0] + model.width) <= _SMALL
 
 
 def passes_for(model: Architecture, examples: int) -> Passes:
