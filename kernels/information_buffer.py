@@ -104,7 +104,7 @@ def _pop(heads, m, k, digits):
 def _scale_and_push(values, digits, n, d, k, heads):
     """c, r = divmod(c n + digit, d);  head = k d + r.
 
-    With c = q d + e this is q n + (e n + digit) div d, which needs no more than 64 bits.
+    With c = q d + rest this is q n + (rest n + digit) div d, which needs no more than 64 bits.
     """
     for p in range(values.size):
         c, numerator, denominator = values[p], np.float64(at(n, p)), np.float64(at(d, p))
@@ -112,9 +112,8 @@ def _scale_and_push(values, digits, n, d, k, heads):
         # c has 63 bits, float64 53: a quotient is off by up to 6 * 2**10 / d, so it is taken more than that too low
         q = np.int64(fma(np.float64(c), by_d, fma(-(2.0**13), by_d, -2.0)))
         rest = wrapping_sub(c, wrapping_mul(q, at(d, p)))  # from 0 to 2**18
-        more, e = _divmod(np.float64(rest), denominator, by_d)
-        scaled, r = _divmod(fma(e, numerator, digits[p]), denominator, by_d)
-        values[p] = wrapping_add(wrapping_mul(wrapping_add(q, np.int64(more)), at(n, p)), np.int64(scaled))
+        more, r = _divmod(fma(np.float64(rest), numerator, digits[p]), denominator, by_d)
+        values[p] = wrapping_add(wrapping_mul(q, at(n, p)), np.int64(more))
         heads[p] = np.int64(fma(k[p], denominator, r))
 
 
