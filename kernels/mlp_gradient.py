@@ -98,22 +98,29 @@ def layer_input(batch, passes, layer, a, q):
 
 
 @kernel
-def add_penalty(bounds, w, l2, g, low, high):
-    """g += l2 * w: the gradient of the penalty, and with u for w its Hessian times u; for low <= p < high."""
-    for group in range(bounds.size - 1):
-        start, stop = max(bounds[group], low), min(bounds[group + 1], high)
-        if start >= stop:
-            continue
-        w_g, g_g = w[start:stop], g[start:stop]
-        if l2.size == w.size:
-            l2_g = l2[start:stop]
+def penalty_gradient(bounds, w, l2, g, low, high):
+    """g = l2 * w: the gradient of the penalty, and with u for w its Hessian times u; for low <= p < high."""
+    if l2.size == w.size:
+        w_p, l2_p, g_p = w[low:high], l2[low:high], g[low:high]
+        for p in range(w_p.size):
+            g_p[p] = _product(l2_p[p], w_p[p])
+        return
+    for group in range(l2.size):
+        start, stop = low, high
+        if l2.size > 1:
+            start, stop = max(bounds[group], low), min(bounds[group + 1], high)
+        if l2[group] == 0.0:
+            clear(g, start, stop)
+        elif start < stop:
+            w_g, g_g = w[start:stop], g[start:stop]
             for p in range(w_g.size):
-                g_g[p] += like(w_g[p], l2_g[p]) * w_g[p]
-        else:
-            l2_w = l2[min(group, l2.size - 1)]
-            if l2_w != 0.0:
-                for p in range(w_g.size):
-                    g_g[p] += like(w_g[p], l2_w) * w_g[p]
+                g_g[p] = _product(l2[group], w_g[p])
+
+
+@inlined
+def _product(l2, w):
+    """l2 w, but 0 for -0, as if added to the 0 that a sum begins with."""
+    return like(w, 0.0) + like(w, l2) * w
 
 
 @kernel
@@ -127,8 +134,7 @@ def mean_loss_and_gradient(net, w, data, examples, l2, passes, work, team, g):
     if not begin(team):
         return np.nan
     low, high = parameters_of(team, g.size)
-    clear(g, low, high)
-    add_penalty(net.bounds, w, l2, g, low, high)
+    penalty_gradient(net.bounds, w, l2, g, low, high)
     total, k = 0.0, net.sizes[-1]
     for first in range(0, examples, ROWS):
         batch = consecutive(data, first, min(ROWS, examples - first))

@@ -10,8 +10,7 @@ import numpy as np
 
 from . import handover, losses
 from .jit import inlined, kernel
-from .layers import clear
-from .mlp_gradient import ROWS, add_gradient, add_penalty, outputs_offset
+from .mlp_gradient import ROWS, add_gradient, outputs_offset, penalty_gradient
 from .mlp_hvp import add_hvp, derive, subtract_input_tangent, turn
 from .primitives import ONE, ZERO, copy_elements
 from .reductions import dot
@@ -27,8 +26,7 @@ def step_gradient(objective, record, work, team, t, blocks, w, g):
     """
     net, size = objective.net, _batch_size(objective)
     low, high = parameters_of(team, g.size)
-    clear(g, low, high)
-    add_penalty(net.bounds, w, objective.l2, g, low, high)
+    penalty_gradient(net.bounds, w, objective.l2, g, low, high)
     for first in range(0, size, ROWS):
         slots = record.passes.act.shape[0]
         handover.wait(record.progress, handover.BLOCKS_READ, blocks - slots + 1)
@@ -52,8 +50,7 @@ def pull_gradient(objective, record, work, t, blocks, w, tangents, adjoint, agai
     on the step only.  Returns the number of blocks so far, or -1 if the other side gave up.
     """
     net, size = objective.net, _batch_size(objective)
-    clear(tangents.hu, ZERO, tangents.hu.size)
-    add_penalty(net.bounds, tangents.u, objective.l2, tangents.hu, ZERO, w.size)
+    penalty_gradient(net.bounds, tangents.u, objective.l2, tangents.hu, ZERO, w.size)
     _through_penalty(net.bounds, w, tangents.u, adjoint.l2)
     if not again:
         turn(net, w, tangents)

@@ -74,5 +74,6 @@ def hvp(model: Architecture, w: Floating, u: Floating, data: Data, n: int, l2: F
     tangents, g = tangents_for(model, n, inputs=False), np.empty(model.num_params, model.dtype)
     tangents.u[:] = u
     mlp_hvp.mean_hvp(model.network, w, data, n, passes_for(model, n), workspace_for(model), teams.alone(), g, tangents)
-    mlp_gradient.add_penalty(model.network.bounds, tangents.u, l2, tangents.hu, 0, tangents.u.size)
-    return tangents.hu
+    penalty = np.empty_like(tangents.u)
+    mlp_gradient.penalty_gradient(model.network.bounds, tangents.u, l2, penalty, 0, penalty.size)
+    return tangents.hu + penalty
