@@ -672,8 +672,9 @@ def inner_product(function: Any) -> Turn:
 
 def multiplications() -> Turn:
     """Nanoseconds a parameter of the exact multiplication, on heads as they are after some steps."""
-    values = np.random.default_rng(0).integers(-(2**52), 2**52, PARAMETERS)
-    heads, tail, scratch = new_heads(), np.empty(2 * PARAMETERS, np.uint16), np.empty(2 * buffer.BLOCK)
+    values = placed(np.random.default_rng(0).integers(-(2**52), 2**52, PARAMETERS))
+    heads, scratch = placed(new_heads()), placed(np.empty(buffer.SCRATCH))
+    tail = np.empty(2 * PARAMETERS, np.uint16)
     for _ in range(200):
         buffer.multiply(values, heads, tail, 0, N, D, 0, PARAMETERS, scratch)
     seconds = stopwatch(buffer.multiply, values, heads, tail, 0, N, D, 0, PARAMETERS, scratch)
@@ -754,15 +755,25 @@ def step(w, v, heads, tail, g, scratch):
     momentum.step_span(w, v, heads, tail, 0, g, ALPHA, N, D, 0, w.size, scratch)
 
 
-def steps(function: Any) -> Turn:
-    """Nanoseconds a parameter of an exact step."""
+def steps(function: Any, after_a_line: int = 0) -> Turn:
+    """Nanoseconds a parameter of an exact step, with arrays that begin so many bytes after a line of the cache."""
     rng = np.random.default_rng(0)
     timers = {}
     for name, size in {"W1": PARAMETERS, "W2": 2410}.items():
         w, v = rng.integers(-(2**52), 2**52, (2, size))
-        arguments = w, v, np.full(size, buffer.START), np.empty(2 * size, np.uint16), rng.standard_normal(size)
-        timers[name, size] = stopwatch(function, *arguments, np.empty(2 * buffer.BLOCK))
+        arrays = w, v, np.full(size, buffer.START), np.empty(2 * size, np.uint16), rng.standard_normal(size)
+        arguments = [placed(each, after_a_line) for each in (*arrays, np.empty(buffer.SCRATCH))]
+        timers[name, size] = stopwatch(function, *arguments)
     return lambda: {name: 1e9 * shortest(seconds) / size for (name, size), seconds in timers.items()}
+
+
+def placed(array: np.ndarray, after_a_line: int = 0) -> np.ndarray:
+    """A copy that begins there."""
+    room = np.empty(array.nbytes + 128, np.uint8)
+    start = -room.ctypes.data % 64 + after_a_line
+    found = room[start : start + array.nbytes].view(array.dtype)
+    found[:] = array
+    return found
 
 
 def ratios(function: Callable[[np.ndarray], object]) -> Turn:
@@ -934,6 +945,33 @@ QUOTIENTS = (
     Edit(BUFFER, "k * np.float64(n) <= HIGH // BASE - 1", "k <= np.float64((HIGH // BASE - 1) // n)"),
     Edit(BUFFER, "fma(k, np.float64(n), np.float64(n)) > LOW", "k >= np.float64(LOW // n)"),
 )
+ONE_LOOP = (
+    Edit(
+        BUFFER,
+        """        by_d = _reciprocal(denominator)
+        # c has 63 bits, float64 53: a quotient is off by up to 6 * 2**10 / d, so it is taken more than that too low
+        q = np.int64(fma(np.float64(c), by_d, fma(-(2.0**13), by_d, -2.0)))
+        e = wrapping_sub(c, wrapping_mul(q, at(d, p)))  # from 0 to 2**18
+        values[p], rests[p] = wrapping_mul(q, at(n, p)), fma(np.float64(e), numerator, digit)
+""",
+        "        rests[p] = digit\n",
+    ),
+    Edit(BUFFER, "rests, d_b, k, heads", "rests, n_b, d_b, k, heads"),
+    Edit(BUFFER, "rests, n_b, k, heads", "rests, d_b, n_b, k, heads"),
+    Edit(BUFFER, "_push(values, rests, d, k, heads)", "_push(values, rests, n, d, k, heads)"),
+    Edit(
+        BUFFER,
+        """        more, r = _divmod(rests[p], denominator, _reciprocal(denominator))
+        values[p] = wrapping_add(values[p], np.int64(more))
+""",
+        """        c, numerator, by_d = values[p], np.float64(at(n, p)), _reciprocal(denominator)
+        q = np.int64(fma(np.float64(c), by_d, fma(-(2.0**13), by_d, -2.0)))
+        e = wrapping_sub(c, wrapping_mul(q, at(d, p)))
+        more, r = _divmod(fma(np.float64(e), numerator, rests[p]), denominator, by_d)
+        values[p] = wrapping_add(wrapping_mul(q, at(n, p)), np.int64(more))
+""",
+    ),
+)
 BY_ROWS = (
     Edit("kernels/losses.py", "for p in range(rows * k):  # one loop", "for i in range(rows):  # one loop"),
     Edit(
@@ -1081,6 +1119,10 @@ CHOICES = {
             of_8192=Edit(BUFFER, "BLOCK = 512", "BLOCK = 8192"),
         ),
     ),
+    "loops": Choice(
+        "multiplication, its two divisions in", "ns a parameter",
+        **beside(multiplications, two_loops=Variant(), one=ONE_LOOP),
+    ),
     "products": Choice(
         "multiplication, spills told by", "ns a parameter",
         **beside(multiplications_of_each, products=Variant(), quotients=QUOTIENTS),
@@ -1108,6 +1150,10 @@ CHOICES = {
     "check": Choice(
         "exact step", "ns a parameter",
         {"checked meanwhile": partial(steps, step), "before": partial(steps, checked_step)},
+    ),
+    "lines": Choice(
+        "exact step, on arrays that begin", "ns a parameter",
+        {"with a line of the cache": partial(steps, step), "16 bytes later": partial(steps, step, 16)},
     ),
     "ratios": Choice(
         "ratio of a decay", "us",

@@ -66,7 +66,7 @@ class ReversibleArray(Exclusive):
         self._cursor = np.zeros(2, np.int64)  # multiplications made and not undone, top of the tail
         # of each: n, d, checksum of the values that it left; 0 and a checksum for the n, d of arrays
         self._made = np.empty((0, 3), np.int64)
-        self._scratch = np.empty(buffer.SCRATCH)
+        self._scratch = states.new_scratch()
 
     def __repr__(self) -> str:
         return f"ReversibleArray({self.value!r}, bits={self.bits:.1f})"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastrev
-from fastrev._engine import arguments, mlp_objective, problem, sgd
+from fastrev._engine import arguments, lines, mlp_objective, problem, sgd
 from fastrev.runs import Run
 from tests.cases import digits_like
 
@@ -65,3 +65,23 @@ def test_parts_must_agree_on_the_number_of_steps():
     case, trained = parts()
     with pytest.raises(fastrev.ArgumentError, match=r"'lr' must have 20 steps"):
         run_of(case, trained, np.full(19, 0.1))
+
+
+@pytest.mark.parametrize("shape", [(0,), (511,), (512,), (2, 1001), (3, 5, 700)])
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_large_arrays_begin_with_a_line_of_the_cache(shape, dtype):
+    found = lines.empty(shape, dtype)
+    assert (found.shape, found.dtype, found.flags.c_contiguous, found.flags.aligned) == (shape, dtype, True, True)
+    assert found.nbytes < 2**12 or found.ctypes.data % 64 == 0
+
+
+def test_a_state_begins_so_and_shares_nothing():
+    case, trained = parts()
+    start = problem.assemble(
+        trained.with_batches(8, 0), sgd.prepare(0.1, 0.9, case.model.network.bounds), 20, case.w0, None
+    )
+    one, other = start.start(), start.start()
+    assert not any(
+        np.shares_memory(*pair) for pair in zip((*one, start.w0), (*other, one.w), strict=True) if pair[0].size
+    )
+    assert all(each.ctypes.data % 64 == 0 for each in (one.w, one.moments, one.heads) if each.nbytes >= 2**12)

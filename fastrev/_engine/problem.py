@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrev._engine import arguments, mlp_objective
+from fastrev._engine import arguments, lines, mlp_objective
 from fastrev._engine.architecture import Architecture
 from fastrev._engine.hyperparameters import number_of_steps, refuse_ambiguity
 from fastrev._engine.mlp_objective import MLPObjective
@@ -36,8 +36,10 @@ class Problem:
     def start(self) -> State:
         """A state of its own before the first step."""
         shape = len(self.rule.moments), self.w0.size
-        moments = np.zeros(shape, np.int64) if self.moments is None else self.moments.copy()
-        return new_state(self.w0.copy(), moments, shrinks=self.rule.shrinks)
+        w, moments = lines.empty(self.w0.shape, np.int64), lines.empty(shape, np.int64)
+        w[:] = self.w0
+        moments[:] = 0 if self.moments is None else self.moments
+        return new_state(w, moments, shrinks=self.rule.shrinks)
 
     def moments_of(self, state: State) -> FloatArray:
         """The moments (M, P) of a state as numbers."""

@@ -25,7 +25,6 @@ from fastrev._engine.walk import (
     nbytes,
 )
 from fastrev.kernels import outcomes
-from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.structures import State
 
 _CHUNK_STEPS = 64  # at a time; one where a progress bar is shown
@@ -48,7 +47,7 @@ class PythonWalk:
         self._made: Ints = np.zeros(steps, np.int64)
         self._g = np.empty(trained.num_params)
         self._spare = np.empty((1 + rule.shrinks, trained.num_params), np.int64)
-        self._scratch = np.empty(SCRATCH)
+        self._scratch = states.new_scratch()
 
     @property
     def nbytes(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastrev._engine import arguments
+from fastrev._engine import arguments, lines
 from fastrev._engine.types import AnyArray, FloatArray, Grid, Ints
 from fastrev.kernels import checks, checksums, fixed_point
 from fastrev.kernels import information_buffer as buffer
@@ -51,9 +51,15 @@ def _flat(array: AnyArray) -> AnyArray:
 
 def new_heads(*shape: int) -> Ints:
     """Heads that hold no information yet."""
-    heads = np.empty(shape, np.int64)
+    heads: Ints = lines.empty(shape, np.int64)
     heads.fill(buffer.START)
     return heads
+
+
+def new_scratch() -> FloatArray:
+    """What the steps of any rule work in."""
+    scratch: FloatArray = lines.empty((buffer.SCRATCH,), np.float64)
+    return scratch
 
 
 def new_state(w: Grid, moments: Grid, *, shrinks: bool = False) -> State:

@@ -14,7 +14,6 @@ from fastrev._engine.exclusive import Exclusive, exclusive
 from fastrev._engine.rule import Rule
 from fastrev._engine.types import FloatArray
 from fastrev.errors import DivergenceError, ReversalError
-from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels import outcomes
 from fastrev.kernels.by_hand import Steps
 from fastrev.kernels.structures import State
@@ -39,7 +38,7 @@ class StepByStep(Exclusive):
         self._state = state
         self._start = states.checksum(state.w, *state.moments)
         self._made = np.empty((0, record + 1), np.int64)
-        self._scratch, self._unread = np.empty(buffer.SCRATCH), np.empty(1, np.int64)
+        self._scratch, self._unread = states.new_scratch(), np.empty(1, np.int64)
         self._spare = np.empty((1 + len(state.carry), state.w.size), np.int64)
 
     def __repr__(self) -> str:

@@ -15,7 +15,6 @@ from fastrev._engine.mlp_steps import MLPSteps
 from fastrev._engine.problem import Problem
 from fastrev._engine.python_objective import PythonObjective
 from fastrev._engine.types import FloatArray
-from fastrev.kernels.information_buffer import SCRATCH
 
 
 def functions_of(trained: MLPObjective | PythonObjective) -> MLPSteps | PythonObjective:
@@ -38,7 +37,7 @@ class StoredRun:
 
     def __init__(self, problem: Problem) -> None:
         self._problem, self._functions = problem, functions_of(problem.trained)
-        state, made, scratch = problem.start(), np.empty(1, np.int64), np.empty(SCRATCH)
+        state, made, scratch = problem.start(), np.empty(1, np.int64), states.new_scratch()
         size, rule = state.w.size, tuple(problem.rule.tables)
         self.w, self.g = np.empty((problem.steps + 1, size)), np.empty((problem.steps, size))
         self.moments = np.empty((problem.steps + 1, *state.moments.shape))

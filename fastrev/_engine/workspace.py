@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastrev._engine.architecture import Architecture
+from fastrev._engine.state import new_scratch
 from fastrev._engine.types import Ints
 from fastrev.kernels import handover
-from fastrev.kernels.information_buffer import SCRATCH
 from fastrev.kernels.mlp_gradient import ROWS
 from fastrev.kernels.structures import Passes, Record, Steps, Tangents, Workspace
 
@@ -98,7 +98,7 @@ def workspace_for(model: Architecture, gathered: int = 0, inputs: bool = False) 
         weights=np.empty(gathered, dtype),
         across=np.empty(model.largest if inputs else model.largest_above, dtype),
         one=np.array([1], dtype),
-        scratch=np.empty(SCRATCH),
+        scratch=new_scratch(),
     )
 
 
