@@ -22,5 +22,6 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Any:
     if size < _SMALL:
         return np.empty(shape, dtype)
     room = np.empty(size + _LINE, np.uint8)
-    start = -room.ctypes.data % _LINE
+    address = room.__array_interface__["data"][0]  # `ctypes` imports a module, which no interpreter that ends does
+    start = -address % _LINE
     return room[start : start + size].view(dtype).reshape(shape)
