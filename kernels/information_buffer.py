@@ -209,8 +209,8 @@ def _to_refill(k, first, n):
     return rare
 
 
-# Comparisons of a k with a quotient by a product: k >= HIGH div d is (k + 1) d > HIGH.  A ratio for each element takes
-# 1.4 times as long as one for all so, and with its quotients 1.9 times (`python -m bench.choices products`).
+# Comparisons of a k with a quotient by a product: k >= HIGH div d is (k + 1) d > HIGH.  With quotients a multiplication
+# takes 1.7 times as long, by a ratio for each element as long (`python -m bench.choices products`).
 
 
 @inlined

@@ -1,6 +1,6 @@
 """Arrays that begin with a line of the cache: vectors of 64 bytes lie across two lines from anywhere else.
 
-An exact step takes 1.15 times as long on arrays that begin where NumPy lets large ones begin, 16 bytes after a line
+An exact step takes 1.17 times as long on arrays that begin where NumPy lets large ones begin, 16 bytes after a line
 (`python -m bench.choices lines`).
 """
 
