@@ -8,7 +8,8 @@ it.  A stale or foreign half of a do/undo pair would be the worst of errors here
 
 So there is no index, and nothing is ever changed: a file is put in place whole, under a name that no other code can
 have, and begins with the digest of that name's meaning and of the rest.  Whatever fails that test, or cannot be loaded
-for any reason, is compiled again and replaced.
+for any reason, is compiled again and replaced.  Where code calls that of other kernels (linking.py), those are loaded
+before it, or compiled, from files of their own.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ import numba
 import numpy as np
 from numba.core import compiler, serialize, sigutils
 
-from . import vectors
+from . import callees, vectors
 
 config: Any = numba.config  # whose attributes come from variables of the environment
 _DIGEST = 32  # bytes
 _CODE_OPTIONS = "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT"
 
 _warned = False
+_dispatchers: dict[tuple[str, str], Any] = {}  # of all kernels, by module and name
 
 
 def _read_sources() -> dict[str, bytes]:
@@ -62,6 +64,7 @@ def attach(dispatcher: Any) -> None:
     try:
         before, dispatcher._cache = dispatcher._cache, Cache(dispatcher.py_func)
         if dispatcher.stats.cache_path == dispatcher._cache.cache_path:
+            _dispatchers.setdefault(_name(dispatcher.py_func), dispatcher)
             return
         dispatcher._cache = before
         reason = f"its statistics show the folder {dispatcher.stats.cache_path!r}"
@@ -113,7 +116,8 @@ class Cache:
             name, meaning = self._describe(sig, target_context)
             for folder in _folders():
                 with contextlib.suppress(Exception):  # not there, damaged, not to be read: compiled anew, all of them
-                    return _rebuilt((folder / name).read_bytes(), meaning, sig, target_context)
+                    content = (folder / name).read_bytes()
+                    return _rebuilt(content, meaning, sig, target_context, _name(self._function))
         return None
 
     def save_overload(self, sig: Any, cres: Any) -> None:
@@ -135,10 +139,14 @@ class Cache:
             target_context.codegen().magic_tuple(),  # the processor
             (vectors.AVX512, vectors.VECTOR),
             [getattr(config, option, None) for option in _CODE_OPTIONS],
-            (self._function.__module__, self._function.__qualname__),
+            _name(self._function),
             str(sig),
         )
         return _file_name(self._function, precision(sig), _hash(meaning)), repr(meaning).encode()
+
+
+def _name(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
 
 
 def _file_name(function: Callable[..., Any], dtype: str, mark: str) -> str:
@@ -149,18 +157,30 @@ def _file_name(function: Callable[..., Any], dtype: str, mark: str) -> str:
 
 
 def _packed(cres: Any, meaning: bytes) -> bytes:
-    data: bytes = serialize.dumps(cres._reduce())
+    data: bytes = serialize.dumps((callees.called_by(cres.library), cres._reduce()))
     return hashlib.sha256(meaning + data).digest() + data
 
 
-def _rebuilt(content: bytes, meaning: bytes, sig: Any, target_context: Any) -> Any:
+def _rebuilt(content: bytes, meaning: bytes, sig: Any, target_context: Any, name: tuple[str, str]) -> Any:
     digest, data = content[:_DIGEST], content[_DIGEST:]
     if hashlib.sha256(meaning + data).digest() != digest:
         raise ValueError("damaged")
-    cres = compiler.CompileResult._rebuild(target_context, *pickle.loads(data))
+    called, parts = pickle.loads(data)
+    for each in called:
+        _require(each)
+    cres = compiler.CompileResult._rebuild(target_context, *parts)
     if cres.signature.args != tuple(sigutils.normalize_signature(sig)[0]):
         raise ValueError("for other types")
+    callees.note(cres, *name, called)
     return cres
+
+
+def _require(kernel: callees.Kernel) -> None:
+    """Have its code in this process, without which LLVM would end it."""
+    dispatcher = _dispatchers[kernel.module, kernel.name]
+    dispatcher.compile(kernel.types)
+    if dispatcher.overloads[kernel.types].fndesc.mangled_name != kernel.symbol:
+        raise ValueError(f"calls {kernel.symbol}, which is not here")
 
 
 def _require_cachable(cres: Any) -> None:

@@ -13,8 +13,8 @@ from . import code_cache
 from .code_cache import config
 
 try:
-    from .inlining import Compiler as _Compiler
-except Exception:  # another Numba: its own takes half as long again
+    from .linking import Compiler as _Compiler
+except Exception:  # another Numba: its own takes nearly twice as long
     _Compiler = None  # type: ignore[assignment, misc]  # njit's own default
 
 if config.DISABLE_JIT:

@@ -1,0 +1,72 @@
+"""Numba's linking of kernels, less the copies of those that are not inlined.
+
+Numba links all that a kernel calls into the kernel's own library, and what that calls, and optimises and translates the
+whole again: in a first meta-gradient six copies of each panel of a product, and 91,000 LLVM instructions to translate,
+of which 39,000 were different.  Here a kernel is called where its code is, unless it is so small that LLVM might inline
+it: the compilation takes 20 s of the cores, not 26, and the kernels are as fast.
+
+So a kernel's symbol has to be the same in every process, where Numba's ends in a number that counts functions.
+
+All of this is private to Numba.  Where it is not as known an import of this module fails, and jit.py does without.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from numba.core import codegen, compiler
+
+from . import callees, inlining
+
+# Lines of LLVM's text, up to which a kernel is copied into its callers.  With 0, 150, 250 and 400 a step of W3 takes
+# 1.03, 1.02, 1.00 and 0.97 times as long as with copies of all
+_SMALL = 250
+
+_KNOWN: dict[Any, str] = {
+    codegen.CodeLibrary.__init__: "self codegen name",
+    codegen.JITCodeLibrary.finalize: "self",
+    codegen.JITCodeLibrary.enable_object_caching: "self",
+    codegen.JITCodeLibrary._get_module_for_linking: "self",
+    compiler.Compiler._compile_bytecode: "self",
+}
+for _function, _parameters in _KNOWN.items():
+    if " ".join(inspect.signature(_function).parameters) != _parameters:
+        raise ImportError(f"Numba's {_function.__qualname__} does not take {_parameters}")
+
+
+class _Library(codegen.JITCodeLibrary):
+    """The code of one kernel, and of the small ones that it calls."""
+
+    called: tuple[callees.Kernel, ...] = ()
+
+    def finalize(self) -> None:
+        called: dict[callees.Kernel, None] = {}  # a set in order
+        linked = []
+        for each in self._linking_libraries:
+            kernel = callees.kernel(each)
+            if kernel is None or _is_small(each, kernel):
+                linked.append(each)
+                called |= dict.fromkeys(callees.called_by(each))
+            else:
+                called[kernel] = None
+        self._linking_libraries, self.called = linked, tuple(called)
+        super().finalize()
+
+
+def _is_small(library: Any, kernel: callees.Kernel) -> bool:
+    return str(library._get_module_for_linking().get_function(kernel.symbol)).count("\n") <= _SMALL
+
+
+class Compiler(inlining.Compiler):
+    """That of inlining.py, for a function whose name is no other's."""
+
+    def _compile_bytecode(self) -> Any:
+        state = self.state
+        function = state.func_id
+        function.unique_id = 0
+        state.library = _Library(state.targetctx.codegen(), function.func_qualname)
+        state.library.enable_object_caching()
+        cres = super()._compile_bytecode()
+        callees.note(cres, function.modname, function.func_qualname, state.library.called)
+        return cres
