@@ -980,6 +980,7 @@ BY_ROWS = (
         "m_i = _row(mean, i, k)\n            for j in range(k): m_i[j] = elementary.exp_negative(m_i[j])",
     ),
 )
+COPIES_LINKED = (Edit(JIT, "from .linking import", "from .inlining import"),)
 COMPILED = (  # helpers return arrays, which takes counts of references
     Edit(JIT, 'inline="always", ', ""),
     Edit(JIT, '"_nrt": False', '"_nrt": True'),
@@ -1276,8 +1277,15 @@ CHOICES = {
     "copies": Choice(
         "compilation, helpers inlined", "s",
         **beside(
-            partial(first_call, time.process_time), without_copies=Variant(cores=1),
+            partial(first_call, time.process_time), without_copies=Variant(COPIES_LINKED, cores=1),
             by_Numba=Variant((Edit(JIT, "pipeline_class=_Compiler, ", ""),), cores=1),
+        ), turns=2, fresh=True, slow=True,
+    ),
+    "linked": Choice(
+        "compilation, kernels of kernels", "s",
+        **beside(
+            partial(first_call, time.process_time), called=Variant(cores=1),
+            linked=Variant(COPIES_LINKED, cores=1),
         ), turns=2, fresh=True, slow=True,
     ),
     "workers": Choice("runs", "ms", {way: partial(many_runs, way) for way in WAYS}, chance=True),

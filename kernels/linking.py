@@ -3,7 +3,7 @@
 Numba links all that a kernel calls into the kernel's own library, and what that calls, and optimises and translates the
 whole again: in a first meta-gradient six copies of each panel of a product, and 91,000 LLVM instructions to translate,
 of which 39,000 were different.  Here a kernel is called where its code is, unless it is so small that LLVM might inline
-it: the compilation takes 20 s of the cores, not 26, and the kernels are as fast.
+it: the compilation takes 22 s of the cores, not 27 (`python -m bench.choices linked`), and the kernels are as fast.
 
 So a kernel's symbol has to be the same in every process, where Numba's ends in a number that counts functions.
 
@@ -19,8 +19,8 @@ from numba.core import codegen, compiler
 
 from . import callees, inlining
 
-# Lines of LLVM's text, up to which a kernel is copied into its callers.  With 0, 150, 250 and 400 a step of W3 takes
-# 1.03, 1.02, 1.00 and 0.97 times as long as with copies of all
+# Lines of LLVM's text, up to which a kernel is copied into its callers.  With none and 150 a step of W3 takes some 1.03
+# times as long as with copies of all, with 250 as long, as also with 400, which take longer to compile
 _SMALL = 250
 
 _KNOWN: dict[Any, str] = {

@@ -18,7 +18,7 @@ from numba.core import inline_closurecall, ir
 import fastrev
 from fastrev._engine import announcing, compilation, interruptible
 from fastrev._engine.sgd import SGDRule
-from fastrev.kernels import code_cache, inlining
+from fastrev.kernels import code_cache, inlining, linking
 from tests.test_house import copy_package
 
 SCRIPT = """
@@ -94,7 +94,8 @@ def test_numba_inlines_as_is_known(monkeypatch):
 
     Else compilation takes half as long again.  Where Numba does not copy any more, that room can go.
     """
-    assert issubclass(SGDRule.walks.make._compiler.pipeline_class, inlining.Compiler)
+    assert issubclass(linking.Compiler, inlining.Compiler)
+    assert SGDRule.walks.make._compiler.pipeline_class is linking.Compiler
     copied, deepcopy = [], copying.deepcopy
 
     def watched(what, memo=None):
@@ -107,6 +108,28 @@ def test_numba_inlines_as_is_known(monkeypatch):
     assert numba.njit(lambda x: two_more(x) + 1, pipeline_class=inlining.Compiler)(1) == 4
     assert copied
     assert not any(copied)
+
+
+def test_what_a_kernel_calls_is_there_before_it(kept):
+    """The walks' code on disk has no copy of the kernels that it calls: those are loaded first, or compiled."""
+    copy = kept[0]
+    panels = sorted((copy / "numba").rglob("products._panel_of_*-float32-*.nbc"))
+    assert len(panels) == 5
+    for file in panels[:3]:
+        file.unlink()
+    panels[3].write_bytes(b"damaged")
+    assert run_script(SCRIPT, copy) == ["1 0"] * 3
+    assert all(file.stat().st_size > 1000 for file in panels)
+
+
+def test_code_that_calls_another_symbol_is_compiled_again(kept):
+    """Such as of a Numba that names the same kernel otherwise.  LLVM would end the process."""
+    rename = """
+from fastrev.kernels import code_cache
+require = code_cache._require
+code_cache._require = lambda kernel: require(kernel._replace(symbol=kernel.symbol.replace("scattering", "another")))
+"""
+    assert run_script(rename + SCRIPT, kept[0]) == ["1 0", "0 1", "1 0"]
 
 
 @pytest.mark.skipif(not compilation._possible(SGDRule), reason="needs two cores")
