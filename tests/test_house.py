@@ -34,7 +34,8 @@ MODULES = {
 } | {f"fastrev.kernels.{file.stem}".removesuffix(".__init__"): file for file in KERNELS}
 # what other packages offer under such a name only
 FROM_OTHERS = {("fastrev.kernels.broadcast", "_getvalue"), ("fastrev.kernels.code_cache", "_cache"),
-               ("fastrev.kernels.code_cache", "_reduce"), ("fastrev.kernels.code_cache", "_rebuild")}  # fmt: skip
+               ("fastrev.kernels.code_cache", "_reduce"), ("fastrev.kernels.code_cache", "_rebuild"),
+               ("fastrev.kernels.linking", "_get_module_for_linking")}  # fmt: skip
 OF_NAMED_TUPLES = {"_fields", "_replace"}
 ALLOWED = sys.stdlib_module_names | {"numpy", "numba", "llvmlite"}
 
