@@ -284,7 +284,7 @@ def _warn(reason: str) -> None:
     if not _warned:
         _warned = True
         warnings.warn(
-            f"Every process compiles the kernels anew, for some 25 s, as they could not be kept on disk: {reason}.",
+            f"Every process compiles the kernels anew, for some 20 s, as they could not be kept on disk: {reason}.",
             RuntimeWarning,
             stacklevel=3,
         )

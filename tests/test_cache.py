@@ -191,7 +191,7 @@ for warning in caught:
     result, *printed = run_python(script, copy, NUMBA_CACHE_DIR="/dev/null/numba", **NOWHERE).splitlines()
     assert result.split() == COMPILED
     (warning,) = printed
-    assert warning.startswith("RuntimeWarning Every process compiles the kernels anew, for some 25 s")
+    assert warning.startswith("RuntimeWarning Every process compiles the kernels anew, for some 20 s")
     for named in (str(package), "/dev/null/numba", "/dev/null/cache", "Set NUMBA_CACHE_DIR to a folder"):
         assert named in warning
 

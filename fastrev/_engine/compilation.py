@@ -1,7 +1,7 @@
 """The very first call: two halves of the kernels are compiled at once.
 
-Numba compiles one function at a time in a process, 25 s for a first meta-gradient; with most of the way back compiled
-by a second process, into the cache on disk that both share, it is 13 s (`python -m bench.choices first`).  Whatever
+Numba compiles one function at a time in a process, 22 s for a first meta-gradient; with most of the way back compiled
+by a second process, into the cache on disk that both share, it is 12 s (`python -m bench.choices first`).  Whatever
 keeps the second process from working only costs its gain: what it did not leave in the cache is compiled here.
 """
 
