@@ -145,15 +145,15 @@ def bytes_of_a_query(problem: Problem) -> int:
     """What a reversal holds for each loss that it is given, at its end, where it holds most."""
     trained, rule = problem.trained, problem.rule
     vectors = 2 + len(rule.moments)  # its gradient, and the adjoints of the weights and moments
-    # the derivatives by the rule's numbers, whatever is asked for, and the norms; once more as they are handed over
-    twice = _size(rule.new_adjoint()) + Trace(range(problem.steps), np.empty((1, 0))).norms.size
+    of_rule = _size(rule.new_adjoint())  # the derivatives by its numbers, whatever is asked for
+    twice = Trace(range(problem.steps), np.empty((1, 0))).norms.size  # the norms, once more as they are handed over
     if isinstance(trained, MLPObjective):
         own = 2 * trained.examples  # the derivatives by the weights, and the effects
     else:
         vectors += 2  # the direction, and the Hessian times it
         sums = trained.new_sums(("theta",)).values()  # all hyperparameters, of which it cannot be asked for one
         twice, own = twice + _size(sums), max(each.size for each in sums)
-    return 8 * (vectors * trained.num_params + 2 * twice + own)
+    return 8 * (vectors * trained.num_params + of_rule + 2 * twice + own)
 
 
 def _size(arrays: Iterable[FloatArray]) -> int:
