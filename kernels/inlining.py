@@ -18,18 +18,25 @@ from numba.core.compiler_machinery import register_pass
 from numba.core.inline_closurecall import InlineWorker
 from numba.core.untyped_passes import InlineInlinables
 
-_KNOWN: dict[Any, str] = {
-    InlineInlinables._do_work: "self state work_list block i expr inline_worker",
-    InlineWorker.__init__: "self typingctx targetctx locals pipeline flags validator typemap calltypes",
-    InlineWorker.inline_function: "self caller_ir block i function arg_typs",
-    InlineWorker.inline_ir: "self caller_ir block i callee_ir callee_freevars arg_typs",
-    InlineWorker.run_untyped_passes: "self func enable_ssa",
-    compiler.DefaultPassBuilder.define_untyped_pipeline: "state name",
-    compiler.Compiler.define_pipelines: "self",
-}
-for _function, _parameters in _KNOWN.items():
-    if " ".join(inspect.signature(_function).parameters) != _parameters:
-        raise ImportError(f"Numba's {_function.__qualname__} does not take {_parameters}")
+
+def require(known: dict[Any, str]) -> None:
+    """Fail where functions of Numba do not take the parameters that they are known by."""
+    for function, parameters in known.items():
+        if " ".join(inspect.signature(function).parameters) != parameters:
+            raise ImportError(f"Numba's {function.__qualname__} does not take {parameters}")
+
+
+require(
+    {
+        InlineInlinables._do_work: "self state work_list block i expr inline_worker",
+        InlineWorker.__init__: "self typingctx targetctx locals pipeline flags validator typemap calltypes",
+        InlineWorker.inline_function: "self caller_ir block i function arg_typs",
+        InlineWorker.inline_ir: "self caller_ir block i callee_ir callee_freevars arg_typs",
+        InlineWorker.run_untyped_passes: "self func enable_ssa",
+        compiler.DefaultPassBuilder.define_untyped_pipeline: "state name",
+        compiler.Compiler.define_pipelines: "self",
+    }
+)
 
 
 class _Worker(InlineWorker):

@@ -12,7 +12,6 @@ All of this is private to Numba.  Where it is not as known an import of this mod
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from numba.core import codegen, compiler
@@ -23,16 +22,15 @@ from . import callees, inlining
 # times as long as with copies of all, with 250 as long, as also with 400, which take longer to compile
 _SMALL = 250
 
-_KNOWN: dict[Any, str] = {
-    codegen.CodeLibrary.__init__: "self codegen name",
-    codegen.JITCodeLibrary.finalize: "self",
-    codegen.JITCodeLibrary.enable_object_caching: "self",
-    codegen.JITCodeLibrary._get_module_for_linking: "self",
-    compiler.Compiler._compile_bytecode: "self",
-}
-for _function, _parameters in _KNOWN.items():
-    if " ".join(inspect.signature(_function).parameters) != _parameters:
-        raise ImportError(f"Numba's {_function.__qualname__} does not take {_parameters}")
+inlining.require(
+    {
+        codegen.CodeLibrary.__init__: "self codegen name",
+        codegen.JITCodeLibrary.finalize: "self",
+        codegen.JITCodeLibrary.enable_object_caching: "self",
+        codegen.JITCodeLibrary._get_module_for_linking: "self",
+        compiler.Compiler._compile_bytecode: "self",
+    }
+)
 
 
 class _Library(codegen.JITCodeLibrary):
