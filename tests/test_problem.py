@@ -76,12 +76,13 @@ def test_large_arrays_begin_with_a_line_of_the_cache(shape, dtype):
 
 
 def test_a_state_begins_so_and_shares_nothing():
-    case, trained = parts()
-    start = problem.assemble(
-        trained.with_batches(8, 0), sgd.prepare(0.1, 0.9, case.model.network.bounds), 20, case.w0, None
+    model, train = fastrev.MLP((4, 100, 3)), digits_like().arguments["train"]
+    trained = mlp_objective.prepare(
+        model, train=train, batch_size=8, seed=0, batches=None, l2=0.0, example_weights=None
     )
+    start = problem.assemble(trained, sgd.prepare(0.1, 0.9, model.network.bounds), 20, model.init(0), None)
     one, other = start.start(), start.start()
     assert not any(
         np.shares_memory(*pair) for pair in zip((*one, start.w0), (*other, one.w), strict=True) if pair[0].size
     )
-    assert all(each.ctypes.data % 64 == 0 for each in (one.w, one.moments, one.heads) if each.nbytes >= 2**12)
+    assert all(each.nbytes >= 2**12 and each.ctypes.data % 64 == 0 for each in (one.w, one.moments, one.heads))
