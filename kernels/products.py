@@ -14,7 +14,7 @@ bench/test_products.py measures them again):
     | 200, 50, 50     |   90 |                83 |             40 |
     | 50, 64, 32      |  109 |                72 |             32 |
 
-A tile of C, ROWS x 3 vectors, stays in registers while k runs.  A is read element by element through its two
+A tile of C, ROWS x COLUMNS vectors, stays in registers while k runs.  A is read element by element through its two
 strides, so A^T needs no copy; B and C have rows of N contiguous elements.  All matrices are flat arrays with an offset,
 below the first call plain addresses: an array is seven words as an argument, a tenth to a quarter of the time of W3's
 products (`python -m bench.choices addresses`).
@@ -141,7 +141,7 @@ def _fetch_tile(typingctx: Any, c: Any, n: Any) -> Any:
         c, n = args
         count = VECTOR // context.get_abi_sizeof(c.type.pointee)
         for r in range(ROWS):
-            for j in range(4):  # of which one is for vectors that do not begin with a line
+            for j in range(COLUMNS + 1):  # of which one is for vectors that do not begin with a line
                 fetch(builder, c, builder.add(builder.mul(_I64(r), n), _I64(j * count)), L2)
         return context.get_dummy_value()
 
@@ -200,7 +200,7 @@ def _panel(name: str, columns: int, half: bool = False) -> Any:
                 _fetch_tile(after(c, (i + ROWS) * n), n)
             tile(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n), ahead)
             i += ROWS
-            if i <= 3 * ROWS:
+            if i <= columns * ROWS:
                 ahead = after(ahead, lanes(c))
         while i + 2 <= m:
             pair(after(a, i * a_row), a_row, a_column, b, n, depth, width, after(c, i * n), ahead)
