@@ -92,8 +92,8 @@ def divide(values, heads, tail, top, n, d, start, stop, scratch):
     return top
 
 
-# Two loops with a division in each: with both in the second one, vectors wait longer for those before them, and a
-# multiplication takes 1.2 times as long (`python -m bench.choices loops`).
+# c is divided by d in two loops, roughly and then the rest: with both in the second one, vectors wait longer for those
+# before them, and a multiplication takes 1.2 times as long (`python -m bench.choices loops`).
 
 
 @inlined

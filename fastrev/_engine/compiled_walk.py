@@ -183,8 +183,8 @@ class CompiledWalkBack:
         moments, most = len(rule.moments), min(len(through), 256)
         self._kind = "back", model.sizes, model.dtype, moments, examples, trained.gathered, inputs, most
         if one_thread:
-            self._scratch = lent(self._kind, lambda: self._new_scratch(moments, most, inputs))
-            self._tangents, self._work, self._record, self.steps_ahead = self._scratch
+            self._lent = lent(self._kind, lambda: self._new_scratch(moments, most, inputs))
+            self._tangents, self._work, self._record, self.steps_ahead = self._lent
             self._record.progress.fill(0)
         else:
             self._tangents = workspace.tangents_for(model, examples, inputs)
@@ -226,7 +226,7 @@ class CompiledWalkBack:
         if self.steps_ahead:
             take_back(lambda stop: self._and_then_alone(self._in_turn, state, stop))
             if workspace.is_small(self._walk.trained.model, self._walk.trained.batches.size):
-                give_back(self._kind, self._scratch)
+                give_back(self._kind, self._lent)
         else:
             in_company(lambda companion: self._through_beside(companion, state, take_back))
 

@@ -1,8 +1,8 @@
 """What a thread has worked in, for its next call to work in.
 
 To make the arrays that kernels need takes 26 of the 254 us of a call of one tiny step, and after a rest 50 of 960
-(`python -m bench.calls`).  Whoever is done with his, and alone with them, gives them back and holds them no longer; an
-interrupt or an error finds nobody who does.  So what is lent is nobody else's.
+(`python -m bench.calls`).  Whoever is done with his, and alone with them, gives them back and works in them no more;
+where an interrupt or an error comes first, nobody gives them back.  So what is lent is nobody else's.
 """
 
 from __future__ import annotations

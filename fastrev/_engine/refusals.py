@@ -49,7 +49,7 @@ def not_reproduced(problem: Problem, step: int, run: Any) -> ReversalError:
     return error
 
 
-class with_the_run:  # noqa: N801  # as contextlib names what is called like a function
+class with_the_run:  # noqa: N801  # as `waiting` (announcing.py)
     """Hand the run on with an error of what keeps its words, which knows none."""
 
     def __init__(self, run: Any) -> None:

@@ -12,7 +12,8 @@ from fastrev.kernels import checks, checksums, fixed_point
 from fastrev.kernels import information_buffer as buffer
 from fastrev.kernels.structures import State
 
-# bytes, of which a copy takes a fifth of the time of a call for a checksum, of which a tiny run's meta-gradient made 33
+# bytes: to copy a small array takes a fifth of the time of a call for its checksum, and a tiny meta-gradient made 33 of
+# those
 _LITTLE = 2**12
 _LEAST_WORDS = 2**14  # 32 KB: small models grow their tail a few times, not every few steps
 
