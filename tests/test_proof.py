@@ -62,7 +62,7 @@ def test_the_gradient_is_proved_at_decay_1_too() -> None:
     """There it does not enter the state: only its checksum tells."""
     case = digits_like(decay=1.0, v0=np.full(43, 0.01))
     run = case.train()
-    run._problem = dataclasses.replace(run._problem, checksums={})  # so that only the gradient speaks
+    run._problem = dataclasses.replace(run._problem, imprints={})  # so that only the gradient speaks
     case.arguments["train"][0][3, 2] += 1e-12
     with pytest.raises(fastrev.ReversalError, match="some gradient was not reproduced bit for bit"):
         run.pullback(run.w)

@@ -300,7 +300,7 @@ def test_equal_groups_are_stepped_together_with_the_same_bits():
     problem = together._problem
     rule = problem.rule.tables
     each = dataclasses.replace(problem.rule, tables=rule._replace(spans=rule.groups, leaders=np.arange(4)))
-    apart = Run(dataclasses.replace(problem, rule=each, checksums={}))
+    apart = Run(dataclasses.replace(problem, rule=each, imprints={}))
     apart._advance(progress=False)
     top = int(together._state.cursor[1])
     assert top > 0

@@ -124,7 +124,7 @@ class Source:
         if isinstance(trained, MLPObjective):
             other = trained.with_weights(weights)
             other = other.among(np.flatnonzero(left)) if redraw else other
-            return replace(self.problem, trained=other, checksums=self.problem.checksums | other.checksums)
+            return replace(self.problem, trained=other, imprints=self.problem.imprints | other.imprints)
         return self.problem.with_value(theta_name(str(self.name)), weights)
 
     def _by_weights(self, run: Run, gradients: FloatArray, progress: bool) -> FloatArray:

@@ -29,7 +29,7 @@ class MLPObjective:
     l2_shape: tuple[int, ...]  # of the argument, and of the targets
     y_shape: tuple[int, ...]
     batches: Batches
-    checksums: Fingerprint  # the fingerprint as it was when the data were checked
+    imprints: Fingerprint  # the fingerprint as it was when the data were checked
 
     names: ClassVar[tuple[str, ...]] = ("l2", "x", "y", "example_weights")  # what there is to differentiate by
     names_by_default: ClassVar[tuple[str, ...]] = ("l2",)
@@ -147,13 +147,13 @@ class MLPObjective:
         values = self.values() | {name: value}
         weights = values["example_weights"] if self.data.weights.size else None
         data, _ = as_pair(self.model, "train", (values["x"], values["y"]), weights)
-        return replace(self, data=data, checksums={**self.checksums, **_of_data(data, data.unit)})
+        return replace(self, data=data, imprints={**self.imprints, **_of_data(data, data.unit)})
 
     def with_weights(self, example_weights: npt.ArrayLike) -> MLPObjective:
         """The same with other example weights; nothing else is checked again, or copied."""
         weights = as_weights(self.model, example_weights, self.examples)
-        checksums = {**self.checksums, "example_weights": imprint(weights)}
-        return replace(self, data=self.data._replace(weights=weights), checksums=checksums)
+        imprints = {**self.imprints, "example_weights": imprint(weights)}
+        return replace(self, data=self.data._replace(weights=weights), imprints=imprints)
 
     def among(self, rows: Ints) -> MLPObjective:
         """The same on these of the examples alone, from which batches are drawn anew."""
@@ -162,23 +162,23 @@ class MLPObjective:
         weights = data.weights[rows] if data.weights.size else data.weights
         fewer = Data(x.reshape(-1), y.reshape(-1), weights, unit_of(self.model, y))
         batches = self.batches.drawn_from(len(rows))
-        checksums = {**self.checksums, **_of_data(fewer, fewer.unit), **_of_batches(batches)}
+        imprints = {**self.imprints, **_of_data(fewer, fewer.unit), **_of_batches(batches)}
         return replace(
             self, data=fewer, examples=len(rows), batches=batches, y_shape=(len(rows), *self.y_shape[1:]),
-            checksums=checksums,
+            imprints=imprints,
         )  # fmt: skip
 
     def with_penalty(self, l2: npt.ArrayLike) -> MLPObjective:
         """The same with other penalty coefficients; nothing else is checked again."""
         values, shape = penalty(self.model, l2)
-        return replace(self, l2=values, l2_shape=shape, checksums={**self.checksums, **_of_penalty(values)})
+        return replace(self, l2=values, l2_shape=shape, imprints={**self.imprints, **_of_penalty(values)})
 
     def with_batches(
         self, batch_size: int | None = None, seed: int = 0, batches: npt.ArrayLike | None = None
     ) -> MLPObjective:
         """The same with other batches; nothing else is checked again."""
         others = plan(self.examples, batch_size, seed, batches)
-        return replace(self, batches=others, checksums={**self.checksums, **_of_batches(others)})
+        return replace(self, batches=others, imprints={**self.imprints, **_of_batches(others)})
 
 
 def prepare(
@@ -195,9 +195,9 @@ def prepare(
     values, l2_shape = penalty(model, l2)
     data, examples = as_pair(model, "train", train, example_weights)
     batch_plan = plan(examples, batch_size, seed, batches)
-    checksums = _fingerprint(model, data, data.unit, values, batch_plan)
+    imprints = _fingerprint(model, data, data.unit, values, batch_plan)
     y_shape = shape_of_targets(model, train[1], examples)
-    return MLPObjective(model, data, examples, values, l2_shape, y_shape, batch_plan, checksums)
+    return MLPObjective(model, data, examples, values, l2_shape, y_shape, batch_plan, imprints)
 
 
 _LARGE = 3.0  # of what is standardised the size is 1, of pixels from 0 to 255 some 100
@@ -220,7 +220,7 @@ def _of_model(model: Architecture) -> Fingerprint:
 
 
 def _of_data(data: Data, unit: int) -> Fingerprint:
-    # `unit` was found before the checksums were taken: what changed the targets in between shows in the next finding
+    # `unit` was found before the imprints were taken: what changed the targets in between shows in the next finding
     return {
         "train[0]": imprint(data.x), "train[1]": (*imprint(data.y), unit),
         "example_weights": imprint(data.weights),

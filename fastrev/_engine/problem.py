@@ -31,7 +31,7 @@ class Problem:
     steps: int  # T
     w0: Grid
     moments: Grid | None  # (M, P) to begin with; None: zero
-    checksums: Fingerprint  # of everything that a step or its derivative depends on, by the argument's name
+    imprints: Fingerprint  # of everything that a step or its derivative depends on, by the argument's name
 
     def start(self) -> State:
         """A state of its own before the first step."""
@@ -57,15 +57,15 @@ class Problem:
     def changed(self) -> list[str]:
         """The arguments that are no longer what they were when they were checked."""
         found = self.trained.fingerprint() | self.rule.fingerprint()
-        if found == self.checksums:  # as mostly: half of the time
+        if found == self.imprints:  # as mostly: half of the time
             return []
-        return [name for name, value in self.checksums.items() if found.get(name) != value]
+        return [name for name, value in self.imprints.items() if found.get(name) != value]
 
     def unsound(self, state: State) -> list[str]:
         """What would lead kernels outside of their arrays on the way back; empty unless memory failed."""
         done, top, _, elsewhere = state.cursor.tolist()
         found = self.trained.layout() | self.rule.fingerprint()
-        faults = [f"{name} changed" for name, value in self.checksums.items() if found.get(name, value) != value]
+        faults = [f"{name} changed" for name, value in self.imprints.items() if found.get(name, value) != value]
         if not 0 <= done <= self.steps:
             faults.append(f"{done} of {self.steps} steps are done")
         if not 0 <= top <= state.tail.size:
@@ -80,16 +80,16 @@ class Problem:
         return {"w0": to_floats(self.w0), **starts, **self.rule.values(), **self.trained.values()}
 
     def with_value(self, name: str, value: FloatArray) -> Problem:
-        """The same with another value of one of these, and the checksums of that."""
+        """The same with another value of one of these, and the imprints of that."""
         if name == "w0":
             return replace(self, w0=to_grid(name, value))
         if name in self.rule.starts:
             return replace(self, moments=_moments(self.rule, {name: value}, self.w0.size))
         if name in self.rule.names:
             rule = self.rule.with_value(name, value)
-            return replace(self, rule=rule, checksums=self.checksums | rule.fingerprint())
+            return replace(self, rule=rule, imprints=self.imprints | rule.fingerprint())
         trained = self.trained.with_value(name, value)
-        return replace(self, trained=trained, checksums=self.checksums | trained.checksums)
+        return replace(self, trained=trained, imprints=self.imprints | trained.imprints)
 
 
 def prepare(
@@ -150,7 +150,7 @@ def assemble(
         raise arguments.fault("v0", "be left out where the optimizer has no velocity", "an array")
     moments = None if v0 is None else _moments(rule, {"v0": v0}, w0.size)
     rule = rule.over(count)
-    return Problem(trained, rule, count, to_grid("w0", w0), moments, {**trained.checksums, **rule.fingerprint()})
+    return Problem(trained, rule, count, to_grid("w0", w0), moments, {**trained.imprints, **rule.fingerprint()})
 
 
 def _moments(rule: Rule, given: dict[str, npt.NDArray[Any]], size: int) -> Grid:

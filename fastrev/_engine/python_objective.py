@@ -51,7 +51,7 @@ class PythonObjective:
                 "model.cross", "be there, as there is model.theta", "missing",
                 "Give it a method cross(w, u, t) that returns {name: derivative of grad(w, t) . u by theta[name]}.",
             )  # fmt: skip
-        self.checksums = self.fingerprint()
+        self.imprints = self.fingerprint()
 
     @property
     def names(self) -> tuple[str, ...]:
