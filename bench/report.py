@@ -70,7 +70,7 @@ def cells(found: Mapping[str, float], columns: Iterable[str], steps: int) -> lis
 
 
 def ratio(value: float) -> str:
-    """Two digits, in tens if there are that many."""
+    """With two digits, from 20 on as a whole number."""
     return f"{value:.{2 if value < 0.995 else 1 if value < 20 else 0}f}x"
 
 

@@ -69,8 +69,8 @@ def inlined(function: Function) -> Function:
     """A helper that becomes part of its callers before they are compiled.
 
     For scalars, so that the loop around them vectorises, and for the walks that pass the tuples of structures.py on:
-    compiled by itself, each of those takes seconds, and again within each caller: a first call takes 1.5 times as long
-    (`python -m bench.choices inlined`; 42 s and 13 s as kernels were first written).
+    compiled by itself, each of those takes seconds: a first call took 1.5 times as long, when each caller held a copy
+    as well (`python -m bench.choices inlined`; 42 s and 13 s as kernels were first written).
     """
     compiled: Function = numba.njit(function, inline="always", **_OPTIONS)
     return compiled
