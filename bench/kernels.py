@@ -96,8 +96,8 @@ def calls(name: str) -> Iterator[Call]:
         return Call(label, "pulling", *cost, kernel, arguments)
 
     step = grid_w, grid_v, state.new_heads(size), np.empty(2 * size, np.uint16), np.empty(1024), g, bounds[[0, -1]]
-    yield Call("exact step", "making", 63 * size, 72 * size, make, step)
-    yield Call("exact undo", "undoing", 51 * size, 72 * size, undo, step)
+    yield Call("exact step", "making", 58 * size, 72 * size, make, step)
+    yield Call("exact undo", "undoing", 46 * size, 72 * size, undo, step)
     yield Call("v, v + g on record", "undoing", 5 * size, 40 * size, on_record, (grid_v, dw.copy(), g))
     yield from both("checksum", (6 * size, 8 * size), checksums.checksum, g)
     yield from both("weights to floats", (2 * size, 16 * size), fixed_point.grid_to_floats, grid_w, w.copy())

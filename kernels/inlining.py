@@ -3,7 +3,7 @@
 Numba makes the IR of a helper anew for each call of it, copies that twice, and each copy of a block is one of all the
 function's variables as well; a helper within a helper is copied again with each that it became part of.  Here nothing
 is copied, and only the outermost function inlines, one level after the other: the kernels of a first meta-gradient
-take 24 s of compilation, not 35, of which inlining was a third and is 0.6 s (`python -m bench.choices copies`).
+took 24 s of compilation so, not 35, of which inlining was a third and is 0.6 s (`python -m bench.choices copies`).
 
 All of this is private to Numba.  Where it is not as known an import of this module fails, and jit.py does without.
 """

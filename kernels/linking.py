@@ -3,7 +3,8 @@
 Numba links all that a kernel calls into the kernel's own library, and what that calls, and optimises and translates the
 whole again: in a first meta-gradient six copies of each panel of a product, and 91,000 LLVM instructions to translate,
 of which 39,000 were different.  Here a kernel is called where its code is, unless it is so small that LLVM might inline
-it: the compilation takes 22 s of the cores, not 27 (`python -m bench.choices linked`), and the kernels are as fast.
+it: a first meta-gradient takes 12.4 s, not 14.6, or 22 s of one core, not 27 (`python -m bench.choices linked`), and
+the kernels are as fast.
 
 So a kernel's symbol has to be the same in every process, where Numba's ends in a number that counts functions.
 
@@ -18,8 +19,8 @@ from numba.core import codegen, compiler
 
 from . import callees, inlining
 
-# Lines of LLVM's text, up to which a kernel is copied into its callers.  With none and 150 a step of W3 takes some 1.03
-# times as long as with copies of all, with 250 as long, as also with 400, which take longer to compile
+# Lines of LLVM's text, up to which a kernel is copied into its callers.  A step of W3 takes as long as with copies of
+# all, within some 3 %, with none, 150, 250 and 400: slower rather than faster with the first two; the last compiles longer
 _SMALL = 250
 
 inlining.require(

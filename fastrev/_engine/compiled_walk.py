@@ -57,6 +57,7 @@ class CompiledWalk:
     def release(self) -> None:
         """Give back what it worked in, until it works again."""
         held, self._held = self._held, None
+        # not `self.threads`, which is 1 as well where two had workspaces and parted
         if held is not None and len(held[1]) == 1 and workspace.is_small(self.trained.model, self._examples):
             give_back(self._kind, held)
 
