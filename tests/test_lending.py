@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 
 import numpy as np
@@ -120,3 +121,16 @@ def test_each_thread_has_its_own():
     assert found[0] == case.meta_grad()
     assert found[1]
     assert not own & found[1]
+
+
+def test_copies_share_nothing_that_is_lent():
+    """Not even two that were unpickled from the same memory, where a pickle leaves its arrays out of band."""
+    case, out_of_band, found = random_case(1), [], []
+    pickled = pickle.dumps(case.train(), protocol=5, buffer_callback=out_of_band.append)
+    memory = [bytearray(each.raw()) for each in out_of_band]
+    for _ in range(2):
+        lending._here.free.clear()
+        pickle.loads(pickled, buffers=memory).rewind()
+        found.append(free())
+    assert all(found)
+    assert not any(np.shares_memory(one, other) for one in found[0] for other in found[1])

@@ -43,6 +43,10 @@ class CompiledWalk:
         self._held: tuple[Record, tuple[Workspace, ...]] | None = None
         self._scratch()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what it works in: that of two copies may be the same memory, which pickles can leave elsewhere."""
+        return {**vars(self), "_held": None}
+
     def _scratch(self) -> tuple[Record, tuple[Workspace, ...]]:
         """What it works in: a record that nobody reads, and the workspaces of its threads."""
         if self._held is None:
