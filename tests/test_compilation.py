@@ -132,6 +132,32 @@ code_cache._require = lambda kernel: require(kernel._replace(symbol=kernel.symbo
     assert run_script(rename + SCRIPT, kept[0]) == ["1 0", "0 1", "1 0"]
 
 
+def test_numbas_own_cache_keeps_no_caller_of_kernels(kept):
+    """It would call kernels in a process where they are not, and end it."""
+    copy = kept[0]
+    (copy / "callers.py").write_text("""
+import numba, numpy as np
+from fastrev.kernels.products import product
+
+@numba.njit(cache=True)
+def multiply(a, b, c):
+    product(a, 0, 2, 1, b, 0, 2, 2, 2, c, 0)
+
+@numba.njit(cache=True)
+def call(a, b, c):
+    multiply(a, b, c)
+""")
+    script = """
+import warnings, numpy as np, callers
+a, c = np.ones((2, 4), np.float32)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    callers.call(a, a, c)
+print(c, *sorted(str(each.message).split('"')[1] for each in caught))
+"""
+    assert [run_script(script, copy) for _ in range(2)] == [["[3. 3. 3. 3.] call multiply"]] * 2
+
+
 @pytest.mark.skipif(not compilation._possible(SGDRule), reason="needs two cores")
 def test_another_rule_is_compiled_likewise(kept):
     copy = kept[0]

@@ -28,6 +28,7 @@ PRIVATE = {
     "numba.core.cgutils.unpack_tuple": "builder tup count",
     "numba.core.codegen.CodeLibrary.__init__": "self codegen name",
     "numba.core.codegen.JITCodeLibrary._get_module_for_linking": "self",
+    "numba.core.codegen.JITCodeLibrary.add_llvm_module": "self ll_module",
     "numba.core.codegen.JITCodeLibrary.enable_object_caching": "self",
     "numba.core.codegen.JITCodeLibrary.finalize": "self",
     "numba.core.compiler.Compiler._compile_bytecode": "self",
