@@ -49,9 +49,10 @@ class CompiledWalk:
 
     def _scratch(self) -> tuple[Record, tuple[Workspace, ...]]:
         """What it works in: a record that nobody reads, and the workspaces of its threads."""
-        if self._held is None:
-            self._held = lent(self._kind, self._new_scratch)
-        return self._held
+        held = self._held  # another thread may release it, while this one asks what it takes
+        if held is None:
+            held = self._held = lent(self._kind, self._new_scratch)
+        return held
 
     def _new_scratch(self) -> tuple[Record, tuple[Workspace, ...]]:
         model = self.trained.model
