@@ -19,10 +19,12 @@ import hashlib
 import os
 import pickle
 import shutil
+import signal
 import sys
+import threading
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -168,11 +170,29 @@ def _rebuilt(content: bytes, meaning: bytes, sig: Any, target_context: Any, name
     called, parts = pickle.loads(data)
     for each in called:
         _require(each)
-    cres = compiler.CompileResult._rebuild(target_context, *parts)
+    with _uninterrupted():
+        cres = compiler.CompileResult._rebuild(target_context, *parts)
     if cres.signature.args != tuple(sigutils.normalize_signature(sig)[0]):
         raise ValueError("for other types")
     callees.note(cres, *name, called)
     return cres
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait: if it came while LLVM asks Python for the code, LLVM would take none, and end the process."""
+    came: list[tuple[Any, ...]] = []
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *signaled: came.append(signaled))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        handler(*came[0])
 
 
 def _require(kernel: callees.Kernel) -> None:

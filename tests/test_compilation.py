@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import numba
@@ -120,6 +121,25 @@ def test_what_a_kernel_calls_is_there_before_it(kept):
     panels[3].write_bytes(b"damaged")
     assert run_script(SCRIPT, copy) == ["1 0"] * 3
     assert all(file.stat().st_size > 1000 for file in panels)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("ask", [3, 20])
+def test_ctrl_c_waits_for_code_to_be_loaded(kept, ask):
+    """It came to nothing where LLVM asks Python for the code, and the process ended in a segmentation fault."""
+    interrupt = f"""
+import os, signal
+from numba.core import codegen
+asked, hand_over = [], codegen.CPUCodeLibrary._object_getbuffer_hook.__func__
+def hook(cls, module):
+    asked.append(module)
+    if len(asked) == {ask}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return hand_over(cls, module)
+codegen.CPUCodeLibrary._object_getbuffer_hook = classmethod(hook)
+"""
+    again = f"try:\n{textwrap.indent(SCRIPT, '    ')}\nexcept KeyboardInterrupt:\n    print('interrupted')\n"
+    assert run_script(interrupt + again + SCRIPT, kept[0]) == ["interrupted"] + ["1 0"] * 3
 
 
 def test_code_that_calls_another_symbol_is_compiled_again(kept):
